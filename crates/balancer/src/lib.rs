@@ -1,0 +1,1 @@
+//! The public endpoint: it pins every session to one node.

@@ -1,0 +1,3 @@
+//! The `ctedge` command.
+
+fn main() {}

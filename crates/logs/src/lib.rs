@@ -1,0 +1,1 @@
+//! The logs that operators read: server log and access log.

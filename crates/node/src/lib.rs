@@ -1,0 +1,1 @@
+//! One edge node: it relays the sessions it owns.

@@ -1,0 +1,1 @@
+//! The pure function from a key and the nodes to ranked nodes.

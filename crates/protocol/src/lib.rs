@@ -1,0 +1,1 @@
+//! The Open Collaboration Protocol: its messages, tokens and JSON bodies.

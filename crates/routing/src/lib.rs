@@ -1,0 +1,1 @@
+//! Decides which node a request goes to: key sources, node states, pins.

@@ -1,0 +1,1 @@
+//! Starts the balancer and the nodes of one machine as child processes and keeps them running.

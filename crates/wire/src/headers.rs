@@ -1,0 +1,32 @@
+//! Header names between clients, balancer and node. All lower-case, as HTTP/2 has them.
+
+/// The stickiness value, from IDE clients to the balancer and from the balancer to the node.
+/// The cookie and the query parameter of browsers have the same name.
+pub const KEY: &str = "ctstickiness";
+
+/// On a 421: the key that the request belongs to. The balancer places the request again by it.
+pub const REDIRECT_KEY: &str = "x-ctedge-key";
+
+/// On a 421: the id of the node that owns the key.
+pub const REDIRECT_OWNER: &str = "x-ctedge-owner";
+
+/// On a 421 with an owner: the epoch of the ownership, a decimal number.
+pub const REDIRECT_EPOCH: &str = "x-ctedge-epoch";
+
+/// Tells a client which node answered, where the operator asked for it (`--expose-node`).
+pub const NODE: &str = "x-ctedge-node";
+
+/// The access token of the nodes' control endpoints below [`CONTROL_PATH`].
+pub const CONTROL_TOKEN: &str = "x-ctedge-control";
+
+/// The one id of a request, from the balancer to the node and into both logs.
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// Every header with this prefix is internal: the balancer removes it from what clients send.
+pub const INTERNAL_PREFIX: &str = "x-ctedge-";
+
+/// The path prefix of the nodes' control endpoints. The balancer never lets it through from outside.
+pub const CONTROL_PATH: &str = "/ct-control/";
+
+/// The path of liveness and readiness, on balancer and node.
+pub const HEALTH_PATH: &str = "/ct-health/";

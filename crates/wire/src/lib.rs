@@ -1,0 +1,20 @@
+//! What balancer and node say to each other, and nothing else: the two meet on this wire alone.
+//!
+//! - [`key`]: the stickiness value, and the tokens that carry it.
+//! - [`secret`]: the cluster secret and what is derived from it.
+//! - [`health`]: the body of `/ct-health/`.
+//! - [`redirect`]: the answer 421, "not mine".
+//! - [`headers`]: the names of the headers between the two.
+//!
+//! This crate is pure: no sockets, files, clock or random source.
+
+pub mod headers;
+pub mod health;
+pub mod key;
+pub mod redirect;
+pub mod secret;
+
+pub use health::{HealthReport, NodeStatus};
+pub use key::{Key, KeyedToken, MalformedKey, Random};
+pub use redirect::Redirect;
+pub use secret::ClusterSecret;
