@@ -1,8 +1,31 @@
 //! The settings file, the settled settings, and every fault between them.
 //!
-//! - `file`: the shape of the TOML file, each setting with its meaning and default.
+//! - [`parse`] and [`Settings`]: from a file's text to what the roles receive.
+//! - `file`, `listed`, `server_url`: every setting with its meaning, default and range.
+//! - `weigh`: settings that contradict each other.
+//! - `environment`: the `CT_*` variables.
+//! - `reader`, `document`, `value`: how settings are read, with the line of every fault.
 //! - [`settled`]: what the roles receive.
+//!
+//! This crate is pure: the binary reads the file and the environment and hands in what it read.
 
+mod document;
+mod environment;
+mod fault;
+mod file;
+mod listed;
+mod reader;
+mod server_url;
+mod settings;
 pub mod settled;
+#[cfg(test)]
+mod tests;
+mod value;
+mod weigh;
 
+pub use environment::{not_honoured, overrides_of};
+pub use fault::{Fault, Origin};
+pub use server_url::ServerUrl;
+pub use settings::{Override, Settings, default_config, parse, parse_with};
 pub use settled::*;
+pub use value::{Item, Value};

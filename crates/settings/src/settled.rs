@@ -1,11 +1,67 @@
 //! The settled settings: what the roles receive. Everything in here is complete and valid; nothing is optional that
-//! has a default. How a setting is written in the file, and its default, stands in [`crate::file`].
+//! has a default. How a setting is written in the file, and its default, stands in
+//! `file.rs`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ctedge_wire::ClusterSecret;
+
+/// What `ctedge up` runs on one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpSettings {
+    /// How many nodes it starts.
+    pub nodes: usize,
+    /// The port of the first node; 0 takes free ports.
+    pub node_base_port: u16,
+}
+
+/// Where a balancer listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listeners {
+    /// Public plain HTTP. `None` switches it off.
+    pub http: Option<SocketAddr>,
+    /// Public HTTPS. `None` switches it off.
+    pub https: Option<SocketAddr>,
+    /// The admin API.
+    pub admin: SocketAddr,
+}
+
+/// The logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How the server log is written.
+    pub format: LogFormat,
+    /// The least severe events of the server log.
+    pub level: LogLevel,
+    /// The access log. `None` switches it off.
+    pub access: Option<PathBuf>,
+}
+
+/// How the server log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How severe an event of the server log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What will fail, or was refused.
+    Warn,
+    /// What an operator wants to know of every day.
+    Info,
+    /// What explains a misbehaviour.
+    Debug,
+    /// Every step.
+    Trace,
+}
 
 /// What a balancer needs to run.
 #[derive(Debug, Clone)]
@@ -93,8 +149,10 @@ pub struct NodeSource {
 pub struct NodeAddress {
     /// Its name in logs, metrics and commands.
     pub id: String,
-    /// Where it listens.
+    /// Where balancers reach it; this is its identity in the placement hash.
     pub address: SocketAddr,
+    /// Where it listens when it is started by its id.
+    pub listen: SocketAddr,
     /// Its share of the keys relative to other nodes, 1 to 1000.
     pub weight: u16,
 }

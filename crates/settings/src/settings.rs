@@ -1,0 +1,230 @@
+//! From a file's text to what the roles receive.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use ctedge_wire::ClusterSecret;
+
+use crate::document::Document;
+use crate::environment::overrides_of;
+use crate::fault::{Fault, Origin};
+use crate::file::{self, File};
+use crate::reader::Reader;
+use crate::server_url::ServerUrl;
+use crate::settled::{
+    BalancerSettings, CertificateFiles, LogSettings, NodeAddress, NodeSettings, NodeSource, UpSettings,
+};
+use crate::value::{Item, Value};
+
+/// A value that takes the place of the file's: an option of the command line, an environment variable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Override {
+    setting: String,
+    item: Item,
+}
+
+impl Override {
+    /// `value` for the setting with this full name; `origin` names it in faults, like `--http`.
+    pub fn new(setting: impl Into<String>, value: Value, origin: impl Into<String>) -> Self {
+        Self { setting: setting.into(), item: Item { value, origin: Origin::Named(origin.into()) } }
+    }
+
+    /// `rows` for the list of sections `setting`, in the place of the file's.
+    pub fn rows(
+        setting: impl Into<String>,
+        rows: impl IntoIterator<Item = Vec<(&'static str, Value)>>,
+        origin: &str,
+    ) -> Self {
+        let item = |value| Item { value, origin: Origin::Named(origin.to_owned()) };
+        let table = |row: Vec<(&'static str, Value)>| {
+            Value::Table(
+                row.into_iter().map(|(name, value)| (name.to_owned(), item(value))).collect::<BTreeMap<_, _>>(),
+            )
+        };
+        let rows = rows.into_iter().map(|row| item(table(row))).collect();
+        Self { setting: setting.into(), item: item(Value::List(rows)) }
+    }
+}
+
+/// A whole file, valid. Its debug output says nothing, because it may hold the token of the admin API.
+#[derive(Clone)]
+pub struct Settings {
+    file: File,
+    written: String,
+}
+
+/// Settles `text`, with the `CT_*` variables that `environment` knows in the place of the file's settings.
+pub fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Settings, Vec<Fault>> {
+    parse_with(text, overrides_of(environment))
+}
+
+/// Settles `text` with `overrides`; of two for one setting the later counts.
+pub fn parse_with(text: &str, overrides: impl IntoIterator<Item = Override>) -> Result<Settings, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut document = Document::parse(text, &mut faults);
+    for Override { setting, item } in overrides {
+        document.items.insert(setting, item);
+    }
+    let mut reader = Reader::new(document, faults);
+    let file = file::read(&mut reader);
+    let (written, faults) = reader.finish();
+    if faults.is_empty() { Ok(Settings { file, written }) } else { Err(faults) }
+}
+
+/// A settings file with every setting, its meaning and its default.
+#[must_use]
+pub fn default_config() -> String {
+    parse_with("", []).expect("the defaults have no fault").written
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Settings").finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// The public URL that clients use, where one is set.
+    #[must_use]
+    pub fn server_url(&self) -> Option<&ServerUrl> {
+        self.file.server_url.as_ref()
+    }
+
+    /// The folder of everything that is written.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.file.data
+    }
+
+    /// The file of the cluster secret.
+    #[must_use]
+    pub fn secret_file(&self) -> PathBuf {
+        self.file.data.join(&self.file.secret_file)
+    }
+
+    /// What `ctedge up` runs.
+    #[must_use]
+    pub fn up(&self) -> &UpSettings {
+        &self.file.up
+    }
+
+    /// The logs.
+    #[must_use]
+    pub fn log(&self) -> LogSettings {
+        let access = self.file.log.access.as_ref().map(|path| self.file.data.join(path));
+        LogSettings { access, ..self.file.log.clone() }
+    }
+
+    /// Where the balancer listens: plain HTTP, HTTPS, the admin API.
+    #[must_use]
+    pub fn listeners(&self) -> crate::Listeners {
+        let balancer = &self.file.balancer;
+        crate::Listeners { http: balancer.http, https: balancer.https, admin: balancer.admin }
+    }
+
+    /// The nodes that the file lists.
+    #[must_use]
+    pub fn nodes(&self) -> &NodeSource {
+        &self.file.nodes
+    }
+
+    /// The certificates that the file lists.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<CertificateFiles> {
+        let below_data = |path: &PathBuf| self.file.data.join(path);
+        self.file
+            .certificates
+            .iter()
+            .map(|files| CertificateFiles { chain: below_data(&files.chain), key: below_data(&files.key) })
+            .collect()
+    }
+
+    /// The bearer token of the admin API, where one is set.
+    #[must_use]
+    pub fn admin_token(&self) -> Option<&str> {
+        self.file.balancer.admin_token.as_deref()
+    }
+
+    /// The whole file with every setting as it counts, overrides included. It may hold a token: keep it private.
+    #[must_use]
+    pub fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// What a balancer of this file runs with, on a machine with `processors`.
+    pub fn balancer(&self, secret: ClusterSecret, processors: usize) -> Result<BalancerSettings, Vec<Fault>> {
+        self.check_balancer()?;
+        let balancer = self.file.balancer.clone();
+        Ok(BalancerSettings {
+            http: balancer.http,
+            https: balancer.https,
+            admin: balancer.admin,
+            admin_token: balancer.admin_token,
+            certificates: self.certificates(),
+            expose_node: balancer.expose_node,
+            path_prefix: self.server_url().map_or(String::new(), |url| url.path_prefix().to_owned()),
+            trusted_proxies: balancer.trusted_proxies,
+            threads: threads(balancer.threads, processors),
+            key: balancer.key,
+            nodes: self.file.nodes.clone(),
+            placement: balancer.placement,
+            pins: balancer.pins,
+            health: balancer.health,
+            limits: balancer.limits,
+            timeouts: balancer.timeouts,
+            secret,
+            access_log: self.log().access,
+        })
+    }
+
+    /// What a file must say that a balancer runs with, beyond what every file must say.
+    fn check_balancer(&self) -> Result<(), Vec<Fault>> {
+        let mut faults = Vec::new();
+        let mut fault = |setting: &str, problem: &str| {
+            faults.push(Fault { origin: Origin::Default, setting: setting.into(), problem: problem.into() });
+        };
+        if self.file.balancer.https.is_some() && self.file.certificates.is_empty() {
+            fault(
+                "certificates",
+                "HTTPS is on, but there is no [[certificates]]: add one or set balancer.https = \"\"",
+            );
+        }
+        if self.file.nodes.fixed.is_empty() && self.file.nodes.dns.is_empty() {
+            fault("nodes", "a balancer needs nodes: list them below [[nodes]] or name them below [[dns]]");
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// What the node `id` of this file runs with, on a machine with `processors`.
+    pub fn node(&self, id: &str, secret: ClusterSecret, processors: usize) -> Result<NodeSettings, Vec<Fault>> {
+        let Some(NodeAddress { listen, .. }) = self.file.nodes.fixed.iter().find(|node| node.id == id) else {
+            let known = self.file.nodes.fixed.iter().map(|node| node.id.as_str()).collect::<Vec<_>>();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let problem = format!("no node has the id {id:?}; listed: {known}");
+            return Err(vec![Fault { origin: Origin::Default, setting: "nodes".into(), problem }]);
+        };
+        let node = self.file.node.clone();
+        Ok(NodeSettings {
+            id: id.to_owned(),
+            listen: *listen,
+            threads: threads(node.threads, processors),
+            owner: node.owner,
+            simple_login: node.simple_login,
+            cors_origins: node.cors_origins,
+            secret,
+            limits: node.limits,
+            timeouts: node.timeouts,
+        })
+    }
+
+    /// The longest time that an orderly stop of this edge may take: the nodes', then the balancer's.
+    #[must_use]
+    pub fn stop_max(&self) -> std::time::Duration {
+        self.file.balancer.timeouts.stop + self.file.node.timeouts.stop
+    }
+}
+
+fn threads(written: usize, processors: usize) -> usize {
+    if written == 0 { processors.max(1) } else { written }
+}

@@ -1,0 +1,195 @@
+//! Whole files: what is accepted, what is refused, and how the refusal reads.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ctedge_wire::ClusterSecret;
+
+use crate::{Fault, Override, Settings, Value, default_config, not_honoured, parse, parse_with};
+
+fn no_variable(_: &str) -> Option<String> {
+    None
+}
+
+fn faults_of(text: &str) -> Vec<String> {
+    parse(text, &no_variable).expect_err("there is a fault").iter().map(Fault::to_string).collect()
+}
+
+fn valid(text: &str) -> Settings {
+    parse(text, &no_variable).unwrap_or_else(|faults| panic!("{faults:?}"))
+}
+
+fn secret() -> ClusterSecret {
+    ClusterSecret::new(&"s".repeat(32)).unwrap()
+}
+
+#[track_caller]
+fn check_fault(text: &str, expected: &str) {
+    let faults = faults_of(text);
+    assert_eq!(faults, [expected], "{text}");
+}
+
+#[test]
+fn the_default_file_settles_to_the_defaults() {
+    let text = default_config();
+    assert_eq!(valid(&text).written(), text);
+    assert_eq!(valid("").written(), text);
+}
+
+#[test]
+fn all_faults_of_a_file_are_reported_in_one_run_in_the_order_of_its_lines() {
+    let faults = faults_of(
+        "colour = 1\n[balancer]\nhttp = \"here\"\nhttsp = \"0.0.0.0:1\"\n[balancer.timeouts]\nstop = 30\n[up]\nnodes = 65\n",
+    );
+    assert_eq!(
+        faults,
+        [
+            "line 1: colour: there is no such setting; `ctedge default-config` shows all",
+            "line 3: balancer.http: \"here\" is not an address with a port, like \"127.0.0.1:1080\" or \"[::1]:1080\"",
+            "line 4: balancer.httsp: there is no such setting; is balancer.https meant?",
+            "line 6: balancer.timeouts.stop: 30 is not a time with its unit, like \"500ms\", \"30s\", \"10m\" or \"1h\"",
+            "line 8: up.nodes: 65 is not from 0 to 64",
+        ]
+    );
+}
+
+#[test]
+fn a_fault_says_what_to_write_instead() {
+    check_fault(
+        "[log]\nlevel = \"loud\"",
+        "line 2: log.level: \"loud\" is none of \"info\", \"error\", \"warn\", \"debug\", \"trace\"",
+    );
+    check_fault(
+        "[balancer]\nexpose_node = \"yes\"",
+        "line 2: balancer.expose_node: \"yes\" is not true or false, without quotes",
+    );
+    check_fault(
+        "[balancer]\ntrusted_proxies = [\"10.0.0.0/33\"]",
+        "line 2: balancer.trusted_proxies: \"10.0.0.0/33\" is no network; write it like \"10.0.0.0/8\" or \"fd00::/8\"",
+    );
+    check_fault(
+        "server_url = \"edge.example.com\"",
+        "line 1: server_url: \"edge.example.com\" is not the URL that clients use, like \"https://edge.example.com\"",
+    );
+    check_fault(
+        "[limits]\ntunnels_max = 5",
+        "line 2: limits.tunnels_max: there is no such setting; is balancer.limits.tunnels_max meant?",
+    );
+    check_fault("balancer = 3", "line 1: balancer: is a section: write [balancer] and its settings below");
+}
+
+#[test]
+fn a_row_is_reported_with_its_line() {
+    check_fault(
+        "[[nodes]]\nid = \"a\"\naddress = \"127.0.0.1:0\"\n",
+        "line 3: nodes.address: 127.0.0.1:0 is no address that a balancer can connect to",
+    );
+    check_fault("[[nodes]]\nid = \"a\"\n", "line 2: nodes: needs a setting address");
+    check_fault(
+        "[[dns]]\nname = \"x\"\nport = 1\nwieght = 3\n",
+        "line 4: dns.wieght: there is no such setting; is weight meant?",
+    );
+    check_fault(
+        "[nodes]\nid = \"a\"\n",
+        "line 2: nodes.id: there is no such setting; nodes is a list: write [[nodes]]",
+    );
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_faults() {
+    check_fault(
+        "[balancer]\nhttp = \"\"\nhttps = \"\"",
+        "line 2: balancer.http: this and balancer.https are both switched off; clients need one of them",
+    );
+    check_fault(
+        "[balancer]\nadmin = \"0.0.0.0:1090\"",
+        "line 2: balancer.admin: 0.0.0.0:1090 can be reached from other machines: set balancer.admin_token as well",
+    );
+    check_fault(
+        "[balancer]\nadmin = \"127.0.0.1:1080\"",
+        "line 2: balancer.admin: port 1080 is taken by another setting of [balancer]",
+    );
+    check_fault(
+        "[balancer.timeouts]\nresponse = \"30s\"",
+        "line 2: balancer.timeouts.response: is not longer than node.timeouts.poll: every poll would fail",
+    );
+    check_fault(
+        "[up]\nnode_base_port = 65534",
+        "line 2: up.node_base_port: 3 nodes from this port on end above port 65535",
+    );
+}
+
+#[test]
+fn what_is_no_toml_is_a_fault_beside_the_others() {
+    let faults = faults_of("[up]\nnodes = 99\nnodes = 3\n[log\n");
+    assert!(faults.iter().any(|fault| fault.starts_with("line 2: up.nodes: 99")), "{faults:?}");
+    assert!(faults.iter().any(|fault| fault.starts_with("line 3: ")), "{faults:?}");
+    assert!(faults.iter().any(|fault| fault.starts_with("line 4: ")), "{faults:?}");
+}
+
+#[test]
+fn a_variable_counts_more_than_the_file_and_is_named_in_its_faults() {
+    let variable = |name: &str| (name == "CT_SERVER_URL").then(|| "https://edge.example/ct/".to_owned());
+    let settings = parse("server_url = \"https://other\"", &variable).unwrap();
+    let url = settings.server_url().unwrap();
+    assert_eq!((url.as_str(), url.path_prefix()), ("https://edge.example/ct", "/ct"));
+
+    let wrong = |name: &str| (name == "CT_SERVER_URL").then(|| "edge".to_owned());
+    let faults = parse("", &wrong).unwrap_err();
+    assert!(faults[0].to_string().starts_with("CT_SERVER_URL: server_url: \"edge\" is not the URL"), "{faults:?}");
+}
+
+#[test]
+fn a_variable_that_changes_nothing_is_named() {
+    assert_eq!(not_honoured(&|name| (name == "CT_REGION").then(|| "eu".into())), ["CT_REGION"]);
+    assert!(not_honoured(&no_variable).is_empty());
+}
+
+#[test]
+fn a_written_file_with_overrides_settles_to_the_same() {
+    let node = vec![("id", Value::Text("node-1".into())), ("address", Value::Text("127.0.0.1:3001".into()))];
+    let overrides =
+        [Override::new("up.nodes", Value::Integer(5), "--nodes"), Override::rows("nodes", [node], "the supervisor")];
+    let settings = parse_with("[balancer]\nadmin_token = \"quite \\\\ some token\"\n", overrides.clone()).unwrap_err();
+    assert_eq!(settings.len(), 1, "{settings:?}");
+    let settings = parse_with("[balancer]\nadmin_token = \"quite-\\\\-some-token\"\n", overrides).unwrap();
+    assert_eq!(settings.up().nodes, 5);
+    let again = valid(settings.written());
+    assert_eq!(again.written(), settings.written());
+    assert_eq!(again.nodes().fixed[0].weight, 100);
+    assert_eq!(again.admin_token(), Some("quite-\\-some-token"));
+}
+
+#[test]
+fn relative_paths_are_below_the_data_folder() {
+    let settings = valid("data = \"/var/lib/ctedge\"\n[[certificates]]\nchain = \"a.pem\"\nkey = \"/b.pem\"\n");
+    assert_eq!(settings.secret_file(), Path::new("/var/lib/ctedge/cluster.secret"));
+    assert_eq!(settings.log().access, Some(PathBuf::from("/var/lib/ctedge/logs/access.log")));
+    assert_eq!(settings.certificates()[0].chain, Path::new("/var/lib/ctedge/a.pem"));
+    assert_eq!(settings.certificates()[0].key, Path::new("/b.pem"));
+}
+
+#[test]
+fn a_role_gets_what_it_needs_or_says_what_is_missing() {
+    let alone = valid("").balancer(secret(), 2).unwrap_err();
+    assert_eq!(alone.len(), 2, "{alone:?}");
+
+    let text =
+        "[balancer]\nhttps = \"\"\n[[nodes]]\nid = \"a\"\naddress = \"10.0.0.1:3001\"\nlisten = \"0.0.0.0:3001\"\n";
+    let settings = valid(text);
+    let balancer = settings.balancer(secret(), 2).unwrap();
+    assert_eq!((balancer.threads, balancer.https), (2, None));
+    assert_eq!(balancer.timeouts.tunnel_idle, Duration::from_secs(3600));
+    let node = settings.node("a", secret(), 2).unwrap();
+    assert_eq!((node.listen.to_string().as_str(), node.threads), ("0.0.0.0:3001", 1));
+    let unknown = settings.node("b", secret(), 2).unwrap_err();
+    assert_eq!(unknown[0].to_string(), "nodes: no node has the id \"b\"; listed: a");
+}
+
+#[test]
+fn a_size_reaches_the_role_in_bytes() {
+    let settings = valid(
+        "[balancer.limits]\nheader_bytes_max = \"64KiB\"\n[balancer]\nhttps = \"\"\n[[dns]]\nname = \"n\"\nport = 1\n",
+    );
+    assert_eq!(settings.balancer(secret(), 1).unwrap().limits.header_bytes_max, 65_536);
+}
