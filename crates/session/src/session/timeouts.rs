@@ -1,0 +1,58 @@
+//! Time goes by.
+
+use std::time::Instant;
+
+use super::{Session, State};
+use crate::action::{CloseReason, EndReason};
+use crate::peers::PeerSlot;
+
+impl Session {
+    /// When [`Self::handle_timeout`] is to be called next. It may change with every call that changes the session.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let host = match self.state {
+            State::AwaitingHost { until } => Some(until),
+            State::Live | State::Ended => None,
+        };
+        [host, self.next_given_up, self.requests.next_deadline(), self.joins.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due at `now`. Calling it early or twice does no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let State::AwaitingHost { until } = self.state
+            && until <= now
+        {
+            return self.end(EndReason::HostNeverCame, now);
+        }
+        self.fail_expired_requests(now);
+        self.expire_joins(now);
+        if self.next_given_up.is_some_and(|at| at <= now) {
+            self.give_up_the_absent(now);
+        }
+        self.settle(now);
+    }
+
+    /// The host goes first: when it is gone, its guests hear `room/closed` and not of each other.
+    fn give_up_the_absent(&mut self, now: Instant) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let mut due: Vec<(bool, PeerSlot)> = self
+            .peers
+            .iter()
+            .filter(|(_, member)| is_due(member.given_up_at))
+            .map(|(slot, member)| (!member.host, slot))
+            .collect();
+        due.sort_unstable();
+        for (_, slot) in due {
+            if self.peers.present_member(slot).is_some() {
+                self.remove(slot, CloseReason::Gone, now);
+            } else {
+                self.forget(slot);
+            }
+        }
+        self.find_next_given_up();
+        self.finish_if_empty();
+    }
+}
