@@ -1,1 +1,29 @@
-//! Decides which node a request goes to: key sources, node states, pins.
+//! Decides which node a request goes to.
+//!
+//! - [`source`]: finds the key that a request carries, and decides when the cookie is due.
+//! - [`node`]: a node as the balancer knows it: state, weight, load.
+//! - [`health`]: the state machine that turns checks and failed connects into states.
+//! - [`pins`]: the bounded memory of where keys live.
+//! - [`router`]: brings them together: choose, redirect, tunnels, changes of the node list.
+//! - [`explain`]: why a key is where it is.
+//!
+//! This crate is pure: time comes as an argument, and nothing in here knows a socket.
+
+#![forbid(unsafe_code)]
+
+mod carriers;
+pub mod explain;
+pub mod health;
+mod lru;
+pub mod node;
+pub mod pins;
+pub mod router;
+pub mod source;
+mod table;
+
+pub use explain::{Explanation, PinView, RankedNode};
+pub use health::{ConnectFailure, HealthMachine, StateChange, Thresholds};
+pub use node::{Node, NodeId, NodeSpec, NodeState};
+pub use pins::{PinCounts, PinReason};
+pub use router::{Choice, NodeChanges, Placed, Redirected, Router, RouterSettings, TunnelTicket};
+pub use source::{Finding, Found, KeyFinder, KeyNames, KeySource, RequestView, Standing};

@@ -1,0 +1,429 @@
+//! Chooses the node of each request, and keeps the promise that a key with something alive under it stays where it is.
+//!
+//! The rules, in order:
+//!
+//! 1. A key that is pinned goes to its node, whatever has become of the list of nodes, as long as the node is not down.
+//! 2. A key whose node is down goes on to the best node that takes new keys, and stays there when the other returns.
+//! 3. A key that could not be reached on a node that is not down does not move once the node has answered for it: two
+//!    nodes would serve one session. The request is refused, the client comes back.
+//! 4. A key without a pin goes where placement says. New keys go to ready nodes only, and obey the load bound; a key
+//!    that a node issued goes to its best node even if that one is draining or suspended.
+//! 5. A node that says who owns a key is believed, unless a fresher answer is known.
+//!
+//! Choosing reads the pin, ranks, and writes the pin without a lock around all three. The write decides: it finds out
+//! whether another request has placed or moved the key meanwhile, and then follows that.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ctedge_placement::LoadBound;
+use ctedge_wire::{HealthReport, Key, NodeStatus};
+use parking_lot::RwLock;
+
+use crate::health::{ConnectFailure, StateChange, Thresholds};
+use crate::node::{Node, NodeSpec};
+use crate::pins::{Pin, PinCounts, PinReason, Pins};
+use crate::source::Standing;
+use crate::table::NodeTable;
+
+pub use crate::table::NodeChanges;
+
+/// How often a key is minted in search of one whose first rank takes it. With one of three nodes ready, 32 tries miss
+/// once in 400,000 keys; a miss costs nothing but the agreement of the first rank.
+const MINT_TRIES_MAX: usize = 32;
+
+/// What a router needs to know.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RouterSettings {
+    /// Keys the table of pins against strangers who choose keys.
+    pub seed: u64,
+    /// How many pins are kept.
+    pub pins_max: usize,
+    /// How long a key that nobody uses stays pinned.
+    pub pin_idle_max: Duration,
+    /// ε of the load bound.
+    pub load_bound: f64,
+    /// How many checks change a node's state.
+    pub thresholds: Thresholds,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// There.
+    Node(Placed),
+    /// Nowhere for now: its key lives on this node, which did not take the request and is not known to be down.
+    Unreachable(Arc<Node>),
+    /// Nowhere: no node takes it.
+    NoneUp,
+}
+
+/// A key's place.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Why that one.
+    pub reason: PinReason,
+    /// Whether the node has answered for the key before. If not, [`Router::answered`] is due when it does.
+    pub settled: bool,
+}
+
+/// What to do after a redirect.
+#[derive(Debug, Clone)]
+pub enum Redirected {
+    /// Go there: it is the owner.
+    Owner(Placed),
+    /// Go there: the answer was older than what is known.
+    Stale(Placed),
+    /// The owner is no node that this balancer knows.
+    UnknownNode,
+}
+
+/// An open tunnel of a key. It goes back through [`Router::tunnel_closed`].
+#[derive(Debug)]
+#[must_use = "the tunnel counts as open until the ticket is handed back"]
+pub struct TunnelTicket {
+    key: Key,
+    node: Arc<Node>,
+    serial: u64,
+}
+
+impl TunnelTicket {
+    /// The node at the other end.
+    #[must_use]
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The key that the tunnel belongs to.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
+/// The nodes, the pins, and the rules above. All methods may be called from any thread.
+#[derive(Debug)]
+pub struct Router {
+    pub(crate) nodes: NodeTable,
+    pub(crate) pins: Pins,
+    load_bound: RwLock<LoadBound>,
+}
+
+impl Router {
+    /// A router without nodes.
+    #[must_use]
+    pub fn new(settings: &RouterSettings) -> Self {
+        Self {
+            nodes: NodeTable::new(settings.thresholds),
+            pins: Pins::new(settings.seed, settings.pins_max, settings.pin_idle_max),
+            load_bound: RwLock::new(LoadBound::new(settings.load_bound)),
+        }
+    }
+
+    /// Takes other settings, after a reload. The seed stays.
+    pub fn set_settings(&self, settings: &RouterSettings) {
+        self.nodes.set_thresholds(settings.thresholds);
+        self.pins.set_bounds(settings.pins_max, settings.pin_idle_max);
+        *self.load_bound.write() = LoadBound::new(settings.load_bound);
+    }
+
+    /// Takes another list of nodes. No pinned key moves: a node that is not in the list takes no new keys, keeps its
+    /// own until it is down, and is found in [`Self::nodes`] as long as it must be checked.
+    pub fn set_nodes(&self, specs: &[NodeSpec], now: Instant) -> NodeChanges {
+        self.nodes.set(specs, now)
+    }
+
+    /// All nodes: those of the list, and those that still keep keys.
+    #[must_use]
+    pub fn nodes(&self) -> Arc<[Arc<Node>]> {
+        self.nodes.all()
+    }
+
+    /// The node of that name. One of the list comes before one that is not.
+    #[must_use]
+    pub fn node(&self, id: &str) -> Option<Arc<Node>> {
+        self.nodes.by_id(id)
+    }
+
+    /// A check found the node serving; `report` is what it said of itself, if it is one that does.
+    pub fn check_succeeded(&self, node: &Node, report: Option<HealthReport>, now: Instant) -> Option<StateChange> {
+        node.sessions_reported(report.as_ref().map(|report| report.sessions));
+        node.with_health(|health| health.check_succeeded(report, now))
+    }
+
+    /// A check of the node failed.
+    pub fn check_failed(&self, node: &Node, reason: &str, now: Instant) -> Option<StateChange> {
+        node.with_health(|health| health.check_failed(reason, now))
+    }
+
+    /// A request could not connect to the node.
+    pub fn connect_failed(&self, node: &Node, failure: ConnectFailure, now: Instant) -> Option<StateChange> {
+        node.with_health(|health| health.connect_failed(failure, now))
+    }
+
+    /// The operator wants the node to take so much, whatever it says itself: for servers that know no drain.
+    pub fn order(&self, node: &Node, status: NodeStatus, now: Instant) -> Option<StateChange> {
+        node.with_health(|health| health.ordered(status, now))
+    }
+
+    /// Chooses the node of a request.
+    ///
+    /// `ranked` yields the addresses of nodes as placement ranks them; it is only asked when the key has no pin that
+    /// decides. `tried` are the nodes that this request could not reach, or that refused it without having done
+    /// anything.
+    pub fn choose(
+        &self,
+        key: &Key,
+        standing: Standing,
+        ranked: impl IntoIterator<Item = SocketAddr>,
+        tried: &[Arc<Node>],
+        now: Instant,
+    ) -> Choice {
+        let first_try = tried.is_empty();
+        let pinned = self.pins.update(key, now, |pin| {
+            pin.again |= first_try;
+            (Placed::of(pin), pin.holds())
+        });
+        let leaving = match pinned {
+            Some((placed, _)) if placed.is_open_to(tried) => return Choice::Node(placed),
+            Some((placed, true)) if placed.node.state().serves_own() => return Choice::Unreachable(placed.node),
+            pinned => pinned,
+        };
+        self.place(key, standing, leaving, ranked, tried, now)
+    }
+
+    /// Mints a key and chooses its node. Minting goes on until the first rank takes the key, so that every balancer
+    /// finds it by placement alone, without a pin or a redirect; only if that fails, a worse rank is taken.
+    pub fn choose_fresh<I: IntoIterator<Item = SocketAddr>>(
+        &self,
+        mut mint: impl FnMut() -> Key,
+        mut rank: impl FnMut(&Key) -> I,
+        now: Instant,
+    ) -> (Key, Choice) {
+        let eligible = self.eligible();
+        let mut key = mint();
+        for _ in 1..MINT_TRIES_MAX {
+            let first = rank(&key).into_iter().find_map(|address| self.nodes.by_address(address));
+            if first.is_none_or(|node| node.accepts_new() && eligible.admits(&node)) {
+                break;
+            }
+            key = mint();
+        }
+        let choice = self.choose(&key, Standing::Fresh, rank(&key), &[], now);
+        (key, choice)
+    }
+
+    /// The node answered for the key, with anything but "not mine" (421) and "not now" (503): what lives under the key
+    /// lives there from here on. Returns whether the key's place is there; it is not when another node was faster.
+    pub fn answered(&self, key: &Key, node: &Arc<Node>, now: Instant) -> bool {
+        let serial = self.pins.next_serial();
+        let settle = |pin: &mut Pin| {
+            let home = pin.settle_at(node, serial, now);
+            pin.settled |= home;
+            home
+        };
+        self.pins.update(key, now, settle).unwrap_or(true)
+    }
+
+    /// A node answered 421: `owner` owns the key since `epoch`.
+    pub fn redirected(&self, key: &Key, owner: &str, epoch: u64, now: Instant) -> Redirected {
+        let Some(owner) = self.node(owner) else {
+            return Redirected::UnknownNode;
+        };
+        let serial = self.pins.next_serial();
+        let believe = |pin: &mut Pin| {
+            if !pin.believes(&owner, epoch) {
+                return Redirected::Stale(Placed::of(pin));
+            }
+            if !Arc::ptr_eq(&pin.node, &owner) {
+                pin.move_to(&owner, PinReason::Redirect, serial, now);
+            }
+            (pin.reason, pin.epoch, pin.settled) = (PinReason::Redirect, epoch, true);
+            Redirected::Owner(Placed::of(pin))
+        };
+        let outcome = self.pins.update_or_insert(key, now, || (owner.clone(), PinReason::Redirect), believe);
+        if matches!(outcome, Redirected::Stale(_)) {
+            self.pins.count_stale_redirect();
+        }
+        outcome
+    }
+
+    /// A tunnel of the key was opened to the node. `None` says that the key has found another place while the tunnel
+    /// was being opened: it must be given up, so that its client comes back to the right node.
+    pub fn tunnel_opened(&self, key: &Key, node: &Arc<Node>, now: Instant) -> Option<TunnelTicket> {
+        let serial = self.pins.next_serial();
+        let open = |pin: &mut Pin| {
+            if !pin.settle_at(node, serial, now) {
+                return None;
+            }
+            (pin.tunnels, pin.settled) = (pin.tunnels.saturating_add(1), true);
+            Some(pin.serial)
+        };
+        let serial = self.pins.update_or_insert(key, now, || (node.clone(), PinReason::Tunnel), open)?;
+        node.tunnel_added();
+        Some(TunnelTicket { key: key.clone(), node: node.clone(), serial })
+    }
+
+    /// The tunnel is closed. The time that the key may be idle begins.
+    pub fn tunnel_closed(&self, ticket: TunnelTicket, now: Instant) {
+        ticket.node.tunnel_removed();
+        self.pins.update(&ticket.key, now, |pin| {
+            if pin.serial == ticket.serial {
+                pin.tunnels = pin.tunnels.saturating_sub(1);
+            }
+        });
+    }
+
+    /// Forgets keys that nobody uses, and nodes that nothing needs. To be called every few seconds.
+    pub fn expire(&self, now: Instant) {
+        self.pins.expire(now);
+        self.nodes.sweep(now);
+    }
+
+    /// How many pins there are, and what became of others.
+    #[must_use]
+    pub fn pin_counts(&self) -> PinCounts {
+        self.pins.counts()
+    }
+
+    /// Finds a place for a key that has none or must leave it, and pins it there unless another request was faster.
+    fn place(
+        &self,
+        key: &Key,
+        standing: Standing,
+        leaving: Option<(Placed, bool)>,
+        ranked: impl IntoIterator<Item = SocketAddr>,
+        tried: &[Arc<Node>],
+        now: Instant,
+    ) -> Choice {
+        // What lived on a node that is down starts again elsewhere, which must be a node that takes new keys; but it
+        // is no new session, so that the load bound has no say.
+        let fails_over = leaving.as_ref().is_some_and(|(_, held)| *held);
+        let standing = if fails_over { Standing::Named } else { standing };
+        let Some((node, reason)) = self.pick(standing, ranked, tried) else {
+            return Choice::NoneUp;
+        };
+        let reason = if fails_over { PinReason::Failover } else { reason };
+        let serial = self.pins.next_serial();
+        let mut moved = false;
+        let mut inserted = false;
+        let make = || {
+            inserted = true;
+            (node.clone(), reason)
+        };
+        let placed = self.pins.update_or_insert(key, now, make, |pin| {
+            let stands = leaving.as_ref().is_none_or(|(left, _)| !Arc::ptr_eq(&left.node, &pin.node));
+            // The node may have come back, or have answered another request, since this one looked.
+            if !stands && !(pin.holds() && pin.node.state().serves_own()) {
+                pin.move_to(&node, reason, serial, now);
+                moved = true;
+            }
+            Placed::of(pin)
+        });
+        if inserted || moved {
+            node.key_placed();
+        }
+        if moved && fails_over {
+            self.pins.count_failover();
+        }
+        if placed.is_open_to(tried) { Choice::Node(placed) } else { Choice::Unreachable(placed.node) }
+    }
+
+    /// The best node for a key that lives nowhere that is known.
+    pub(crate) fn pick(
+        &self,
+        standing: Standing,
+        ranked: impl IntoIterator<Item = SocketAddr>,
+        tried: &[Arc<Node>],
+    ) -> Option<(Arc<Node>, PinReason)> {
+        let takes = |node: &Arc<Node>| match standing {
+            Standing::Issued => node.is_listed() && node.state().serves_own(),
+            Standing::Fresh | Standing::Named => node.accepts_new(),
+        };
+        let eligible = (standing == Standing::Fresh).then(|| self.eligible());
+        let mut over_bound = None;
+        let mut reason = PinReason::Placed;
+        for address in ranked {
+            let Some(node) = self.nodes.by_address(address) else {
+                continue;
+            };
+            if !takes(&node) || is_among(&node, tried) {
+                reason = reason.max_of(PinReason::NextRank);
+            } else if eligible.as_ref().is_none_or(|eligible| eligible.admits(&node)) {
+                return Some((node, reason));
+            } else {
+                over_bound.get_or_insert((node, reason));
+                reason = PinReason::LoadBound;
+            }
+        }
+        over_bound
+    }
+
+    /// What the nodes that take new keys have to share.
+    pub(crate) fn eligible(&self) -> Eligible {
+        let nodes = self.nodes.all();
+        let mut eligible = Eligible { bound: *self.load_bound.read(), load: 0, weight: 0 };
+        for node in nodes.iter().filter(|node| node.accepts_new()) {
+            eligible.load = eligible.load.saturating_add(node.load());
+            eligible.weight += u64::from(node.weight());
+        }
+        eligible
+    }
+}
+
+/// The load and weight of all nodes that take new keys.
+pub(crate) struct Eligible {
+    bound: LoadBound,
+    load: u64,
+    weight: u64,
+}
+
+impl Eligible {
+    pub(crate) fn admits(&self, node: &Node) -> bool {
+        self.bound.admits(node.load(), self.load, node.weight(), self.weight)
+    }
+}
+
+impl Placed {
+    pub(crate) fn of(pin: &Pin) -> Self {
+        Self { node: pin.node.clone(), reason: pin.reason, settled: pin.settled }
+    }
+
+    fn is_open_to(&self, tried: &[Arc<Node>]) -> bool {
+        self.node.state().serves_own() && !is_among(&self.node, tried)
+    }
+}
+
+impl PinReason {
+    /// The load bound explains a place better than a node that took no new keys.
+    fn max_of(self, other: Self) -> Self {
+        if self == Self::LoadBound { self } else { other }
+    }
+}
+
+impl Pin {
+    /// Whether the key's place is at `node`. A pin that holds nothing yet follows whoever answers first.
+    fn settle_at(&mut self, node: &Arc<Node>, serial: u64, now: Instant) -> bool {
+        let is_there = Arc::ptr_eq(&self.node, node);
+        if !is_there && !self.holds() && node.state().serves_own() {
+            self.move_to(node, PinReason::NextRank, serial, now);
+            return true;
+        }
+        is_there
+    }
+
+    /// Whether a redirect is at least as fresh as what is known. One epoch has one owner, so that a second answer of
+    /// the same epoch is believed only if this pin does not come from the first: after a failover the owner may turn
+    /// out to be alive.
+    fn believes(&self, owner: &Arc<Node>, epoch: u64) -> bool {
+        let same_answer = self.reason != PinReason::Redirect || Arc::ptr_eq(&self.node, owner);
+        epoch > self.epoch || (epoch == self.epoch && same_answer)
+    }
+}
+
+fn is_among(node: &Arc<Node>, tried: &[Arc<Node>]) -> bool {
+    tried.iter().any(|tried| Arc::ptr_eq(tried, node))
+}
