@@ -1,5 +1,8 @@
 //! The walker and the splicer against a full decoder, on generated, changed and arbitrary bytes.
 
+// Tests may unwrap; clippy takes only the test functions themselves for tests, not their helpers.
+#![allow(clippy::unwrap_used)]
+
 use ctedge_protocol::splice::{Replacements, splice};
 use ctedge_protocol::{Content, Head, JoinAnswer, KeyEntry, Kind, Malformed, ServerNotification, Target};
 use proptest::prelude::*;
@@ -130,7 +133,7 @@ fn check_walk(message: &[u8], head: &Head<'_>, keys: &[KeyEntry]) {
     match (head.content, find(&decoded, "content")) {
         (Content::Missing, None) | (Content::Encrypted, Some(Value::Binary(_))) => {}
         (Content::Plain(span), Some(plain)) if !matches!(plain, Value::Binary(_)) => {
-            assert_same(span.of(message), Some(plain))
+            assert_same(span.of(message), Some(plain));
         }
         other => panic!("{other:?}"),
     }

@@ -2,6 +2,9 @@
 //! relay reads of them. The files are in `golden/`; the encrypted ones have real RSA-4096 keys, which is why each entry
 //! of `keys` is as long as it is.
 
+// Tests may unwrap; clippy takes only the test functions themselves for tests, not their helpers.
+#![allow(clippy::unwrap_used)]
+
 use ctedge_protocol::server::EncodedId;
 use ctedge_protocol::{Content, Head, JoinAnswer, Kind, ServerNotification, Target, Workspace};
 

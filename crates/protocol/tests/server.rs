@@ -1,5 +1,8 @@
 //! The messages of the server, as a full decoder reads them.
 
+// Tests may unwrap; clippy takes only the test functions themselves for tests, not their helpers.
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use ctedge_protocol::server::{self, EncodedId};
 use ctedge_protocol::{Handshake, JoinAnswer, Malformed, Peer, PeerId, ServerNotification, User};
