@@ -29,3 +29,5 @@ pub use server_url::ServerUrl;
 pub use settings::{Override, Settings, default_config, parse, parse_with};
 pub use settled::*;
 pub use value::{Item, Value};
+
+pub use ctedge_wire::ClusterSecret;

@@ -16,6 +16,16 @@ impl ServerUrl {
         &self.text
     }
 
+    /// The host, without its port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let authority = self.text[..self.path_at].split_once("://").map_or("", |(_, authority)| authority);
+        match authority.strip_prefix('[') {
+            Some(bracketed) => bracketed.split_once(']').map_or(bracketed, |(host, _)| host),
+            None => authority.split_once(':').map_or(authority, |(host, _)| host),
+        }
+    }
+
     /// The path below which the URL serves: `""` or `/like/this`.
     #[must_use]
     pub fn path_prefix(&self) -> &str {
@@ -41,5 +51,27 @@ impl Written for ServerUrl {
 
     fn write(&self) -> String {
         crate::value::quoted(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Option<(&str, &str)>) {
+        let url = ServerUrl::read(&Value::Text(text.into())).ok();
+        assert_eq!(url.as_ref().map(|url| (url.host(), url.path_prefix())), expected, "{text}");
+    }
+
+    #[test]
+    fn a_url_has_a_host_and_a_path_prefix() {
+        check("https://edge.example", Some(("edge.example", "")));
+        check("https://edge.example:8443/ct/", Some(("edge.example", "/ct")));
+        check("http://[::1]:1080/a/b", Some(("::1", "/a/b")));
+        for wrong in
+            ["", "edge.example", "ftp://edge", "https://", "https:///x", "https://a//b", "https://a/?q", "https://u@a"]
+        {
+            check(wrong, None);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ctedge_wire::ClusterSecret;
 
@@ -218,10 +219,10 @@ impl Settings {
         })
     }
 
-    /// The longest time that an orderly stop of this edge may take: the nodes', then the balancer's.
+    /// The longest that a balancer, and that a node, may take to stop in order.
     #[must_use]
-    pub fn stop_max(&self) -> std::time::Duration {
-        self.file.balancer.timeouts.stop + self.file.node.timeouts.stop
+    pub fn stop_max(&self) -> (Duration, Duration) {
+        (self.file.balancer.timeouts.stop, self.file.node.timeouts.stop)
     }
 }
 

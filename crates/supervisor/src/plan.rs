@@ -1,0 +1,236 @@
+//! Which children a settings file asks for, and the effective file that they read.
+//!
+//! The file that the operator wrote says how many nodes; the children need each node's address. So the supervisor
+//! settles what the operator left open (ports, nodes, certificate) and writes one file that leaves nothing open. All
+//! children read that one, and an operator who wants to know what runs can read it too.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context;
+use ctedge_settings::{Listeners, Override, ServerUrl, Settings, Value};
+
+use crate::data::{self, DataFolder};
+use crate::ports::{self, Ports};
+
+/// How overrides of the supervisor are named, should one have a fault.
+const ORIGIN: &str = "ctedge up";
+
+/// Where the settings come from. Whoever implements it may read files and the environment.
+pub trait Load {
+    /// Reads the settings anew, with `overrides` counting more than anything else. The error lists every fault.
+    fn load(&self, overrides: Vec<Override>) -> anyhow::Result<Settings>;
+
+    /// Whether the file's text is another one than at the last load.
+    fn has_changed(&self) -> bool;
+}
+
+/// What runs, or is about to.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Ids and addresses of the nodes that this supervisor starts.
+    pub(crate) nodes: BTreeMap<String, SocketAddr>,
+    pub(crate) listeners: Listeners,
+    pub(crate) settings: Settings,
+}
+
+impl Plan {
+    /// The longest that the balancer, and that a node, may take to stop in order.
+    pub(crate) fn stop_max(&self) -> (Duration, Duration) {
+        self.settings.stop_max()
+    }
+}
+
+/// Remembers what was settled, so that a reload changes only what the operator changed.
+#[derive(Debug, Default)]
+pub(crate) struct Settler {
+    ports: Ports,
+    /// Addresses by the setting or the node, with what the file asked for.
+    settled: BTreeMap<String, (SocketAddr, SocketAddr)>,
+}
+
+impl Settler {
+    /// Settles what `load` gives. Fails where a port is taken that was not ours before.
+    pub(crate) fn plan(&mut self, load: &dyn Load, data: &DataFolder) -> anyhow::Result<Plan> {
+        let wanted = load.load(vec![])?;
+        let mut overrides = vec![text("data", data.root().to_string_lossy())];
+
+        let listeners = wanted.listeners();
+        let http = self.optional(listeners.http, "balancer.http", "balancer.http, --http")?;
+        let https = self.optional(listeners.https, "balancer.https", "balancer.https, --https")?;
+        let admin = self.settle(listeners.admin, "balancer.admin", "balancer.admin, --admin")?;
+        overrides.push(text("balancer.http", http.map_or(String::new(), |address| address.to_string())));
+        overrides.push(text("balancer.https", https.map_or(String::new(), |address| address.to_string())));
+        overrides.push(text("balancer.admin", admin.to_string()));
+
+        let nodes = self.nodes(&wanted)?;
+        overrides.push(node_rows(&wanted, &nodes));
+        if https.is_some() && wanted.certificates().is_empty() {
+            overrides.push(certificate_rows(data));
+        }
+        let settings = load.load(overrides).context("the settings cannot be completed")?;
+        Ok(Plan { nodes, listeners: Listeners { http, https, admin }, settings })
+    }
+
+    /// The nodes that this supervisor starts, `node-1` and up.
+    fn nodes(&mut self, wanted: &Settings) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
+        let up = wanted.up();
+        let mut nodes = BTreeMap::new();
+        for index in 0..up.nodes {
+            let id = format!("node-{}", index + 1);
+            // The settings make sure that the last port is one.
+            let port = if up.node_base_port == 0 { 0 } else { up.node_base_port + index as u16 };
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let address = self.settle(address, &id, &format!("{id}: up.node_base_port, --node-base-port"))?;
+            nodes.insert(id, address);
+        }
+        // A node that was taken away gives its place back.
+        self.settled.retain(|place, _| !place.starts_with("node-") || nodes.contains_key(place));
+        Ok(nodes)
+    }
+
+    fn optional(&mut self, wanted: Option<SocketAddr>, place: &str, named: &str) -> anyhow::Result<Option<SocketAddr>> {
+        wanted.map(|address| self.settle(address, place, named)).transpose()
+    }
+
+    /// The address for `place`: the one it has, while the file asks for the same.
+    fn settle(&mut self, wanted: SocketAddr, place: &str, named: &str) -> anyhow::Result<SocketAddr> {
+        if let Some((asked, settled)) = self.settled.get(place)
+            && *asked == wanted
+        {
+            return Ok(*settled);
+        }
+        let settled = self.ports.settle(wanted)?;
+        ports::check(settled, named)?;
+        self.settled.insert(place.to_owned(), (wanted, settled));
+        Ok(settled)
+    }
+}
+
+fn text(setting: &str, value: impl Into<String>) -> Override {
+    Override::new(setting, Value::Text(value.into()), ORIGIN)
+}
+
+/// The nodes that the file lists, and those that this supervisor starts.
+fn node_rows(wanted: &Settings, own: &BTreeMap<String, SocketAddr>) -> Override {
+    let listed = wanted.nodes().fixed.iter().map(|node| {
+        vec![
+            ("id", Value::Text(node.id.clone())),
+            ("address", Value::Text(node.address.to_string())),
+            ("listen", Value::Text(node.listen.to_string())),
+            ("weight", Value::Integer(node.weight.into())),
+        ]
+    });
+    let own = own
+        .iter()
+        .map(|(id, address)| vec![("id", Value::Text(id.clone())), ("address", Value::Text(address.to_string()))]);
+    Override::rows("nodes", listed.chain(own), ORIGIN)
+}
+
+fn certificate_rows(data: &DataFolder) -> Override {
+    let files = data.self_signed();
+    let path = |path: &std::path::Path| Value::Text(path.to_string_lossy().into_owned());
+    Override::rows("certificates", [vec![("chain", path(&files.chain)), ("key", path(&files.key))]], ORIGIN)
+}
+
+/// Writes what the children read, and makes what it names where it is missing. Returns what was made, in plain words.
+pub(crate) fn carry_out(plan: &Plan, data: &DataFolder) -> anyhow::Result<Vec<String>> {
+    let mut made = Vec::new();
+    let secret = plan.settings.secret_file();
+    if data::ensure_secret(&secret)? {
+        made.push(format!("Made the cluster secret {}", secret.display()));
+    }
+    let own = data.self_signed();
+    if plan.settings.certificates().contains(&own) {
+        let public_host = plan.settings.server_url().map(ServerUrl::host);
+        if data::ensure_certificate(&own, data::certificate_names(public_host))? {
+            made.push(format!("Made a self-signed certificate {}", own.chain.display()));
+        }
+    }
+    data::write_private(&data.effective_file(), plan.settings.written())?;
+    Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// A file that lives in memory.
+    struct Text(RefCell<String>);
+
+    impl Load for Text {
+        fn load(&self, overrides: Vec<Override>) -> anyhow::Result<Settings> {
+            ctedge_settings::parse_with(&self.0.borrow(), overrides).map_err(|faults| anyhow::anyhow!("{faults:?}"))
+        }
+
+        fn has_changed(&self) -> bool {
+            false
+        }
+    }
+
+    const FREE: &str = "[balancer]\nhttp = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n";
+
+    fn file(up: &str) -> String {
+        format!("{FREE}[up]\nnode_base_port = 0\n{up}")
+    }
+
+    #[test]
+    fn the_effective_file_leaves_nothing_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::take(folder.path()).unwrap();
+        let source = Text(RefCell::new(file("")));
+        let plan = Settler::default().plan(&source, &data).unwrap();
+        let made = carry_out(&plan, &data).unwrap();
+        assert_eq!(made.len(), 2, "{made:?}");
+
+        let effective = std::fs::read_to_string(data.effective_file()).unwrap();
+        let settings = ctedge_settings::parse_with(&effective, []).unwrap();
+        assert_eq!(settings.nodes().fixed.len(), 3);
+        assert!(settings.nodes().fixed.iter().all(|node| node.address.port() != 0));
+        assert_ne!(settings.listeners().admin.port(), 0);
+        let secret = ctedge_settings::ClusterSecret::new(&std::fs::read_to_string(settings.secret_file()).unwrap());
+        let balancer = settings.balancer(secret.unwrap(), 1).unwrap();
+        assert_eq!(balancer.certificates, [data.self_signed()]);
+    }
+
+    #[test]
+    fn a_reload_keeps_every_place_that_the_file_did_not_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::take(folder.path()).unwrap();
+        let source = Text(RefCell::new(file("nodes = 3")));
+        let mut settler = Settler::default();
+        let before = settler.plan(&source, &data).unwrap();
+        source.0.replace(file("nodes = 4"));
+        let after = settler.plan(&source, &data).unwrap();
+        assert_eq!(after.listeners, before.listeners);
+        assert_eq!(after.nodes.len(), 4);
+        for (id, address) in &before.nodes {
+            assert_eq!(after.nodes[id], *address);
+        }
+    }
+
+    #[test]
+    fn nodes_of_the_file_are_balanced_beside_the_supervisors_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::take(folder.path()).unwrap();
+        let source =
+            Text(RefCell::new(file("nodes = 1\n[[nodes]]\nid = \"far\"\naddress = \"10.0.0.1:80\"\nweight = 7\n")));
+        let plan = Settler::default().plan(&source, &data).unwrap();
+        let nodes: Vec<_> = plan.settings.nodes().fixed.iter().map(|node| (node.id.as_str(), node.weight)).collect();
+        assert_eq!(nodes, [("far", 7), ("node-1", 100)]);
+        assert_eq!(plan.nodes.keys().collect::<Vec<_>>(), ["node-1"]);
+    }
+
+    #[test]
+    fn a_taken_port_ends_the_plan_with_the_setting_and_the_port() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::take(folder.path()).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let source = Text(RefCell::new(file("").replacen("127.0.0.1:0", &address.to_string(), 1)));
+        let error = Settler::default().plan(&source, &data).unwrap_err().to_string();
+        assert!(error.contains("balancer.http, --http") && error.contains(&address.to_string()), "{error}");
+    }
+}
