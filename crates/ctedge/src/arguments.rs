@@ -1,0 +1,161 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The CodeTogether edge: one public endpoint that pins every session to one of several nodes.
+///
+/// `ctedge up` runs all of it on one machine. `ctedge balancer` and `ctedge node` run one role each. The other commands
+/// ask or change what runs, or look at a settings file.
+#[derive(Debug, Parser)]
+#[command(name = "ctedge", version, propagate_version = true, subcommand_required = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed (the reason is on stderr), 2 the command line is wrong.")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a balancer and nodes on this machine, and keep them running
+    ///
+    /// Makes what is missing (data folder, cluster secret, self-signed certificate), says where everything is, and
+    /// then `ready`. SIGHUP, or a change of the file, reads the settings again; SIGTERM and Ctrl-C stop everything in
+    /// order, a second one at once.
+    Up(UpOptions),
+    /// Run one balancer
+    ///
+    /// SIGHUP, or a change of the file, reads the settings again without dropping a connection; SIGUSR1 opens the
+    /// access log again after a rotation; SIGTERM stops in order.
+    Balancer(BalancerOptions),
+    /// Run one node
+    ///
+    /// The node is one of those listed below [[nodes]] in the settings file. SIGTERM stops in order.
+    Node(NodeOptions),
+    /// Look for faults in a settings file; all are shown, with their lines
+    CheckConfig {
+        /// The settings file
+        file: PathBuf,
+    },
+    /// Print a settings file with every setting, its meaning and its default
+    DefaultConfig,
+    /// Show the balancer and its nodes
+    Status(AdminOptions),
+    /// Say which node a key goes to, and why
+    Explain {
+        /// The key: what clients send as ctstickiness, and a session's room id
+        key: String,
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
+    /// Let a node take no more sessions, serve those it has, and end when they are gone
+    Drain {
+        /// The node's id, as `ctedge status` shows it
+        node: String,
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
+    /// Let a node take no more sessions until it is resumed
+    Suspend {
+        /// The node's id, as `ctedge status` shows it
+        node: String,
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
+    /// Let a node take sessions again
+    Resume {
+        /// The node's id, as `ctedge status` shows it
+        node: String,
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
+    /// Let the balancer read its settings again
+    Reload(AdminOptions),
+}
+
+/// Each option counts more than the same setting of the file.
+#[derive(Debug, Args)]
+pub(crate) struct UpOptions {
+    /// The settings file; without one everything has its default
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How many nodes to run [default: 3]
+    #[arg(long, value_name = "N")]
+    pub(crate) nodes: Option<u16>,
+    /// The folder of everything that is written [default: ctedge-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where clients reach plain HTTP [default: 0.0.0.0:1080]; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Option<SocketAddr>,
+    /// Where clients reach HTTPS [default: 0.0.0.0:1443]; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) https: Option<SocketAddr>,
+    /// Where the operator's commands reach the balancer [default: 127.0.0.1:1090]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
+    /// The port of the first node, the others follow [default: 3001]; 0 takes free ones
+    #[arg(long, value_name = "PORT")]
+    pub(crate) node_base_port: Option<u16>,
+    /// Tell clients in a header `x-ctedge-node` which node answered
+    #[arg(long)]
+    pub(crate) expose_node: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BalancerOptions {
+    /// The settings file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The process id of the supervisor that started this one
+    #[arg(long, hide = true)]
+    pub(crate) supervisor: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeOptions {
+    /// The settings file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Which of the nodes below [[nodes]] this one is
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: String,
+    /// The process id of the supervisor that started this one
+    #[arg(long, hide = true)]
+    pub(crate) supervisor: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdminOptions {
+    /// The balancer's admin API
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1090")]
+    pub(crate) admin: SocketAddr,
+    /// The admin API's token, where it asks for one
+    #[arg(long, value_name = "TOKEN", env = "CTEDGE_ADMIN_TOKEN", hide_env_values = true)]
+    pub(crate) admin_token: Option<String>,
+    /// Print the balancer's answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn operators_reach_the_default_admin_address_unless_told_otherwise() {
+        let Command::Status(admin) = Arguments::parse_from(["ctedge", "status"]).command else { panic!("not status") };
+        assert_eq!(admin.admin.to_string(), "127.0.0.1:1090");
+        let arguments = Arguments::parse_from(["ctedge", "explain", "room", "--admin", "127.0.0.1:7", "--json"]);
+        let Command::Explain { key, admin } = arguments.command else { panic!("not explain") };
+        assert_eq!((key.as_str(), admin.admin.port(), admin.json), ("room", 7, true));
+    }
+}

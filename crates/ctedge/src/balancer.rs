@@ -1,0 +1,94 @@
+//! `ctedge balancer`: one balancer, its reloads and its signals.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use ctedge_balancer::{Balancer, Handle, SettingsSource};
+use ctedge_settings::BalancerSettings;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::arguments::BalancerOptions;
+use crate::process::{StopSignal, raise_open_files, start_log};
+use crate::settings_file::{SettingsFile, processors, read_secret, warn_of_variables};
+
+/// How often the file is looked at for a change. Reading a few kilobytes each second costs nothing and, unlike a file
+/// watch, also notices a replaced folder, as container platforms do it.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Runs until a signal stops it.
+pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
+    if let Some(supervisor) = options.supervisor {
+        ctedge_supervisor::die_with_parent(supervisor)?;
+    }
+    let source = Arc::new(Source(SettingsFile::new(Some(options.config), vec![])));
+    let settings = source.0.load(vec![])?;
+    start_log(&settings.log())?;
+    warn_of_variables();
+    raise_open_files();
+    let settings = source.settle()?;
+
+    // Requests run on threads of the balancer's own; this runtime carries health checks, reloads and the admin API.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the threads of the balancer")?;
+    runtime.block_on(async {
+        let stop = StopSignal::listen()?;
+        let balancer = Balancer::bind(settings, Arc::clone(&source) as Arc<dyn SettingsSource>)?;
+        let addresses = balancer.addresses();
+        tracing::info!(http = ?addresses.http, https = ?addresses.https, admin = %addresses.admin, "the balancer serves");
+        tokio::spawn(obey_signals(balancer.handle(), source)?);
+        balancer.run(stop.received()).await?;
+        tracing::info!("the balancer has stopped");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+struct Source(SettingsFile);
+
+impl Source {
+    fn settle(&self) -> anyhow::Result<BalancerSettings> {
+        let settings = self.0.load(vec![])?;
+        let secret = read_secret(&settings)?;
+        settings.balancer(secret, processors()).map_err(|faults| anyhow::anyhow!(self.0.describe(&faults)))
+    }
+}
+
+impl SettingsSource for Source {
+    fn load(&self) -> Result<BalancerSettings, String> {
+        self.settle().map_err(|error| format!("{error:#}"))
+    }
+}
+
+/// Reloads at SIGHUP and when the file changes, opens the access log again at SIGUSR1. Listens from the call on.
+fn obey_signals(handle: Handle, source: Arc<Source>) -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut rotated = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+    Ok(async move {
+        let mut watch = interval(WATCH);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = hang_up.recv() => {}
+                _ = rotated.recv() => {
+                    handle.reopen_access_log();
+                    continue;
+                }
+                _ = watch.tick() => if !source.0.has_changed() { continue },
+            }
+            match handle.reload().await {
+                Ok(reloaded) => tracing::info!(
+                    nodes_added = ?reloaded.nodes_added,
+                    nodes_removed = ?reloaded.nodes_removed,
+                    needs_restart = ?reloaded.needs_restart,
+                    "the settings were read again"
+                ),
+                Err(error) => tracing::error!("the changed settings are not taken over, what runs goes on: {error}"),
+            }
+        }
+    })
+}

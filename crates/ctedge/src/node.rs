@@ -1,0 +1,39 @@
+//! `ctedge node`: one node and its signals.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use ctedge_node::Node;
+
+use crate::arguments::NodeOptions;
+use crate::process::{StopSignal, raise_open_files, start_log};
+use crate::settings_file::{SettingsFile, processors, read_secret, warn_of_variables};
+
+/// Runs until a signal stops it.
+pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
+    if let Some(supervisor) = options.supervisor {
+        ctedge_supervisor::die_with_parent(supervisor)?;
+    }
+    let file = SettingsFile::new(Some(options.config), vec![]);
+    let settings = file.load(vec![])?;
+    start_log(&settings.log())?;
+    warn_of_variables();
+    raise_open_files();
+    let secret = read_secret(&settings)?;
+    let settings =
+        settings.node(&options.id, secret, processors()).map_err(|faults| anyhow::anyhow!(file.describe(&faults)))?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.threads)
+        .enable_all()
+        .build()
+        .context("cannot start the threads of the node")?;
+    runtime.block_on(async {
+        let stop = StopSignal::listen()?;
+        let node = Node::bind(settings).await?;
+        tracing::info!(node = options.id, address = %node.address(), "the node serves");
+        node.run(stop.received()).await?;
+        tracing::info!(node = options.id, "the node has stopped");
+        Ok(ExitCode::SUCCESS)
+    })
+}
