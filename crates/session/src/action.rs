@@ -77,6 +77,12 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Whether the client is to be told not to come back. If not, it may try again, or is here already.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Displaced | Self::Gone)
+    }
+
     /// The name of the reason in logs and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -184,6 +184,12 @@ impl Session {
         self.requests.len()
     }
 
+    /// Bytes that the outboxes of all peers hold.
+    #[must_use]
+    pub fn outbox_bytes(&self) -> usize {
+        self.peers.iter().map(|(_, member)| member.outbox.bytes()).sum()
+    }
+
     /// How many join requests wait for the host.
     #[must_use]
     pub fn joins_waiting(&self) -> usize {
@@ -253,7 +259,7 @@ impl Session {
         std::mem::take(&mut self.counters)
     }
 
-    /// Ends the session: guests hear `room/closed`.
+    /// Ends the session: guests hear `room/closed`, and so does a host that has not gone itself.
     pub fn end(&mut self, reason: EndReason, now: Instant) {
         if self.is_ended() {
             return;
@@ -269,7 +275,8 @@ impl Session {
         let closed = server::room_closed();
         let present: Vec<PeerSlot> = self.peers.present_mut().map(|(slot, _)| slot).collect();
         for slot in present {
-            if Some(slot) != self.host {
+            // A host that ended the session by its own going needs no telling.
+            if Some(slot) != self.host || reason == EndReason::Closed {
                 self.send(slot, closed.clone());
             }
             self.start_closing(slot, self.close_reason_at_end(slot, reason), now);
@@ -299,10 +306,7 @@ impl Session {
         }
         if member.attachment.is_some() {
             self.actions.push_back(Action::ClosePeer { peer: slot, reason });
-        } else if !(reason == CloseReason::SessionEnded
-            && member.given_up_at.is_some_and(|at| at > now)
-            && !member.host)
-        {
+        } else if reason != CloseReason::SessionEnded || member.given_up_at.is_none_or(|at| at <= now) {
             self.forget(slot);
         }
         self.find_next_given_up();
