@@ -14,7 +14,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::close::{CloseReason, Fault};
-use crate::connect::{self, ConnectRequest};
+use crate::connect::{self, ConnectRequest, Mark};
 use crate::event::{self, MESSAGE_ARGUMENTS};
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::packet::{self, Kind, Packet};
@@ -64,6 +64,7 @@ pub struct Engine {
     state: State,
     /// `/prefix,` as it stands in packets; empty for the default namespace.
     namespace: Box<str>,
+    mark: Mark,
     attachments: Option<Attachments>,
     heartbeat: Heartbeat,
     upgrade: Option<Upgrade>,
@@ -111,6 +112,7 @@ impl Engine {
             transport,
             state,
             namespace: Box::default(),
+            mark: Mark::default(),
             attachments: None,
             heartbeat,
             upgrade: None,
@@ -179,10 +181,12 @@ impl Engine {
         Ok(is_message.then_some(Event::Message))
     }
 
-    /// Lets the client in. `sid` and `pid` are its ids for this connection and for its return.
+    /// Lets the client in. `sid` names it on this connection. `pid` names the life of the session that the offsets of
+    /// messages count in: a returning client brings it back with the last offset.
     pub fn accept(&mut self, sid: &str, pid: &str) {
         if self.state == State::Asked {
             self.state = State::Connected;
+            self.mark = Mark::of(pid);
             let ids = json!({ "sid": sid, "pid": pid });
             self.owe(format!("40{}{ids}", self.namespace));
         }
@@ -217,8 +221,9 @@ impl Engine {
         debug_assert!(self.is_connected(), "messages follow the CONNECT answer");
         self.write_controls(sink);
         let arguments = MESSAGE_ARGUMENTS.strip_suffix(b"]").unwrap_or(MESSAGE_ARGUMENTS);
-        let offset_text = Decimal::new(offset);
-        sink.text(&[b"451-", self.namespace.as_bytes(), arguments, b",\"", offset_text.as_bytes(), b"\"]"]);
+        let digits = Decimal::new(offset);
+        let mark = self.mark.as_bytes();
+        sink.text(&[b"451-", self.namespace.as_bytes(), arguments, b",\"", digits.as_bytes(), mark, b"\"]"]);
         sink.binary(data);
         self.heartbeat.message_written(offset, data.len());
     }

@@ -231,10 +231,23 @@ fn messages_go_out_after_the_connect_answer_with_their_offset_last() {
         session.message(18_446_744_073_709_551_615, "hi"),
         [
             r#"40/a,{"pid":"p","sid":"s"}"#,
-            r#"451-/a,["message",{"_placeholder":true,"num":0},"18446744073709551615"]"#,
+            r#"451-/a,["message",{"_placeholder":true,"num":0},"18446744073709551615.p"]"#,
             "<hi>"
         ]
     );
+}
+
+#[test]
+fn a_returning_client_brings_back_the_offset_that_it_was_given() {
+    let mut session = Session::connected(Transport::WebSocket, "/");
+    let head = session.message(41, "hi").swap_remove(0);
+    let arguments: serde_json::Value = serde_json::from_str(head.strip_prefix("451-").unwrap()).unwrap();
+    let offset = &arguments[2];
+    let mut session = Session::fresh(Transport::WebSocket);
+    let Ok(Some(Event::Connect(request))) = session.text(&format!(r#"40{{"pid":"p","offset":{offset}}}"#)) else {
+        panic!("no CONNECT")
+    };
+    assert_eq!(request.recovery.unwrap().offset, Some(41));
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! The transports between clients and the hub: Engine.IO over polling and WebSocket.
+//!
+//! - [`link`]: what a session is whichever transport carries it: its engine, its attachment to the hub, its cursor.
+//! - [`handshake`]: what the first request of a session says: who comes, with which token.
+//! - [`polling`]: sessions whose client polls, by GET and POST.
+//! - [`table`]: the polling sessions of a node, by `sid`.
+//! - [`upgrade`]: HTTP to WebSocket, and the raw socket out of the HTTP server's hands.
+//! - [`socket`]: one WebSocket connection as one future.
+//! - [`frames`], [`outgoing`]: RFC 6455 frames in and out.
+//! - [`stopping`]: wakes every connection when the node stops.
+//! - [`answer`]: HTTP answers in the words of Engine.IO.
+
+mod answer;
+mod frames;
+mod handshake;
+mod link;
+mod outgoing;
+mod polling;
+mod socket;
+mod stopping;
+mod table;
+mod upgrade;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::Request;
+use axum::http::Method;
+use axum::response::Response;
+use ctedge_socketio::{Engine, EngineSettings, PayloadSink, Transport};
+
+use crate::hub::Hub;
+use answer::EngineError;
+use handshake::{ClientHello, Query};
+use link::Link;
+use polling::PollingSession;
+use stopping::Stopping;
+use table::Table;
+
+/// How long a client may take from the handshake to its CONNECT. The stock client sends it at once.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How many bytes of messages may be unproven before a ping goes out early: few enough that an outbox stays far from
+/// its bound while its peer keeps up, enough that a ping is rare beside its messages.
+const UNPROVEN_BYTES_MAX: usize = 64 * 1024;
+
+/// What a polling body has besides its messages' Base64: packet heads, and a CONNECT with its tokens.
+const PAYLOAD_OVERHEAD_BYTES: usize = 72 * 1024;
+
+/// All transports of a node.
+pub(crate) struct Transports {
+    hub: Arc<Hub>,
+    engine: Arc<EngineSettings>,
+    table: Table,
+    stopping: Arc<Stopping>,
+}
+
+impl Transports {
+    /// The transports to `hub`. Call it within a Tokio runtime.
+    #[must_use]
+    pub(crate) fn new(hub: Arc<Hub>) -> Arc<Self> {
+        let settings = hub.settings();
+        let engine = Arc::new(EngineSettings {
+            ping_interval: settings.timeouts.ping_interval,
+            ping_timeout: settings.timeouts.ping_timeout,
+            connect_timeout: CONNECT_TIMEOUT,
+            payload_bytes_max: settings.limits.message_bytes_max.div_ceil(3) * 4 + PAYLOAD_OVERHEAD_BYTES,
+            unproven_bytes_max: UNPROVEN_BYTES_MAX.min(settings.limits.outbox_bytes_max / 4),
+        });
+        let stopping = Stopping::watch(hub.connections().stop_signal());
+        Arc::new(Self { hub, engine, table: Table::default(), stopping })
+    }
+
+    /// Answers a request whose path ends in `/socket.io/`.
+    pub(crate) async fn serve(self: Arc<Self>, request: Request) -> Response {
+        let query = Query::of(request.uri());
+        if request.method() == Method::OPTIONS {
+            return answer::options();
+        }
+        if query.engine_version() != Some("4") {
+            return EngineError::UnsupportedVersion.into();
+        }
+        match (query.transport(), query.sid()) {
+            (Some("polling"), None) => self.open_polling(&request, &query),
+            (Some("polling"), Some(sid)) => match self.table.find(sid) {
+                Some(session) => polling::serve(session, request, self.engine.payload_bytes_max).await,
+                None => answer::unknown_sid(sid, request.headers()),
+            },
+            (Some("websocket"), sid) => self.open_socket(request, &query, sid),
+            _ => EngineError::UnknownTransport.into(),
+        }
+    }
+
+    fn open_polling(self: &Arc<Self>, request: &Request, query: &Query) -> Response {
+        if request.method() != Method::GET {
+            return EngineError::BadHandshakeMethod.into();
+        }
+        let hello = ClientHello::of(request.headers(), query);
+        let sid = hello.mint_sid(&self.hub);
+        let link = match self.link(hello, Transport::Polling) {
+            Ok(link) => link,
+            Err(response) => return response,
+        };
+        let mut body = PayloadSink::new();
+        link.open(sid.as_str(), &mut body);
+        let session = PollingSession::new(sid, link);
+        self.table.insert(&session);
+        polling::keep(session, Arc::clone(self));
+        answer::payload(body)
+    }
+
+    fn open_socket(self: &Arc<Self>, mut request: Request, query: &Query, sid: Option<&str>) -> Response {
+        let Some(upgrade) = upgrade::Upgrade::of(&mut request) else {
+            return EngineError::BadRequest.into();
+        };
+        let connection = match sid {
+            None => {
+                let hello = ClientHello::of(request.headers(), query);
+                let sid = hello.mint_sid(&self.hub);
+                match self.link(hello, Transport::WebSocket) {
+                    Ok(link) => socket::Carried::own(link, sid.as_str()),
+                    Err(response) => return response,
+                }
+            }
+            Some(sid) => match self.table.find(sid) {
+                None => return answer::unknown_sid(sid, request.headers()),
+                Some(session) => match session.begin_upgrade() {
+                    Ok(()) => socket::Carried::probing(session),
+                    Err(_) => return EngineError::BadRequest.into(),
+                },
+            },
+        };
+        let limits = &self.hub.settings().limits;
+        upgrade.accept(connection, limits.message_bytes_max, Arc::clone(&self.stopping))
+    }
+
+    /// Takes a connection's slot and, if the client showed its token, attaches it.
+    fn link(&self, hello: ClientHello, transport: Transport) -> Result<Link, Response> {
+        let slot = self.hub.connections().open().ok_or_else(answer::unavailable)?;
+        let engine = Engine::new(Arc::clone(&self.engine), transport, Instant::now());
+        Link::new(Arc::clone(&self.hub), slot, engine, hello).map_err(|refusal| answer::refusal(&refusal))
+    }
+}

@@ -1,0 +1,134 @@
+//! HTTP answers in the words of Engine.IO.
+
+use axum::Json;
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use ctedge_socketio::PayloadSink;
+use ctedge_wire::{Key, KeyedToken, Redirect, headers};
+use serde::Serialize;
+
+use crate::hub::AttachRefusal;
+
+/// When a client may come again that found the node full, stopping, or without its session.
+const RETRY_AFTER_SECONDS: u64 = 2;
+
+/// A request that Engine.IO has a number for; its clients know them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EngineError {
+    UnknownTransport = 0,
+    UnknownSid = 1,
+    BadHandshakeMethod = 2,
+    BadRequest = 3,
+    UnsupportedVersion = 5,
+}
+
+#[derive(Serialize)]
+struct ErrorBody {
+    code: u8,
+    message: &'static str,
+}
+
+impl From<EngineError> for Response {
+    fn from(error: EngineError) -> Self {
+        let message = match error {
+            EngineError::UnknownTransport => "Transport unknown",
+            EngineError::UnknownSid => "Session ID unknown",
+            EngineError::BadHandshakeMethod => "Bad handshake method",
+            EngineError::BadRequest => "Bad request",
+            EngineError::UnsupportedVersion => "Unsupported protocol version",
+        };
+        no_store((StatusCode::BAD_REQUEST, Json(ErrorBody { code: error as u8, message })).into_response())
+    }
+}
+
+/// A `sid` that this node does not know. One that names another key than the balancer placed the request by lives
+/// elsewhere; nothing has happened to it here.
+pub(super) fn unknown_sid(sid: &str, request: &HeaderMap) -> Response {
+    match (routed_key(request), KeyedToken::parse(sid).map(|sid| sid.key())) {
+        (Some(routed), Some(named)) if routed != named => misdirected(&named),
+        _ => EngineError::UnknownSid.into(),
+    }
+}
+
+/// A client that the hub refused before there was a session to tell it in.
+pub(super) fn refusal(refusal: &AttachRefusal) -> Response {
+    match refusal {
+        AttachRefusal::Misdirected(key) => misdirected(key),
+        _ => unavailable(),
+    }
+}
+
+/// The node is full or stopping.
+pub(super) fn unavailable() -> Response {
+    let body = Json(ErrorBody { code: 3, message: "This server takes no connections at the moment" });
+    let mut response = (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    no_store(response)
+}
+
+/// The packets that a poll waited for.
+pub(super) fn payload(body: PayloadSink) -> Response {
+    let plain = HeaderValue::from_static("text/plain; charset=UTF-8");
+    no_store(([(CONTENT_TYPE, plain)], body.into_body()).into_response())
+}
+
+/// A POST was taken.
+pub(super) fn taken() -> Response {
+    // What the stock server says; `text/plain` makes some user agents offer a download.
+    no_store(([(CONTENT_TYPE, HeaderValue::from_static("text/html"))], "ok").into_response())
+}
+
+/// A body over the bound.
+pub(super) fn too_large() -> Response {
+    no_store(StatusCode::PAYLOAD_TOO_LARGE.into_response())
+}
+
+/// What may be asked here. Whether a page of another origin may ask is judged before.
+pub(super) fn options() -> Response {
+    (StatusCode::NO_CONTENT, [(ALLOW, HeaderValue::from_static("GET, POST, OPTIONS"))]).into_response()
+}
+
+/// The key that the balancer placed the request by.
+pub(super) fn routed_key(request: &HeaderMap) -> Option<Key> {
+    request.get(headers::KEY)?.to_str().ok().and_then(|key| Key::parse(key).ok())
+}
+
+fn misdirected(key: &Key) -> Response {
+    let mut response = StatusCode::MISDIRECTED_REQUEST.into_response();
+    for (name, value) in Redirect::Key(key.clone()).headers() {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    no_store(response)
+}
+
+fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(sid: &str, routed: Option<&'static str>, expected: (u16, Option<&str>)) {
+        let mut request = HeaderMap::new();
+        if let Some(key) = routed {
+            request.insert(headers::KEY, HeaderValue::from_static(key));
+        }
+        let response = unknown_sid(sid, &request);
+        let redirect = response.headers().get(headers::REDIRECT_KEY).map(|key| key.to_str().unwrap());
+        assert_eq!((response.status().as_u16(), redirect), expected, "{sid} routed by {routed:?}");
+    }
+
+    #[test]
+    fn an_unknown_sid_of_another_key_is_sent_there() {
+        let sid = format!("room.{}", "r".repeat(24));
+        check(&sid, Some("other"), (421, Some("room")));
+        check(&sid, Some("room"), (400, None));
+        check(&sid, None, (400, None));
+        check("noise", Some("other"), (400, None));
+    }
+}

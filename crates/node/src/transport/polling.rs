@@ -1,0 +1,361 @@
+//! Sessions whose client polls: one GET waits for packets, POSTs bring them.
+
+use std::future::poll_fn;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ctedge_socketio::payload::{self, PayloadPacket};
+use ctedge_socketio::{CloseReason, PayloadSink, ProbeStep, Sink};
+use ctedge_wire::KeyedToken;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::answer::{self, EngineError};
+use super::link::{Link, Owed};
+use super::{Transports, socket};
+
+/// How many bytes of messages one GET is answered with at most, unless a single message is larger: enough to catch up
+/// quickly, little enough to build in memory.
+const POLL_BYTES: usize = 256 * 1024;
+
+/// How long a session that is over still knows its client: it may have to fetch the close packet, and a POST of it may
+/// be on its way.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The least time between two looks at a session's deadlines. A deadline that a waiting poll must act on is in the past
+/// until that poll has run.
+const TEND_PAUSE: Duration = Duration::from_millis(10);
+
+/// A session whose client polls.
+pub(super) struct PollingSession {
+    sid: KeyedToken,
+    state: Mutex<State>,
+    /// A deadline came closer, or the session is over.
+    changed: Notify,
+}
+
+struct State {
+    phase: Phase,
+    /// The GET that waits.
+    poll: Option<Waker>,
+    is_posting: bool,
+    /// The node stops: what is owed is written, then the client is sent away.
+    stop_by: Option<Instant>,
+}
+
+enum Phase {
+    Open(Link),
+    /// The client is told that it is over. What it had sent before is read, if it still counts.
+    Closing {
+        link: Link,
+        heeds: bool,
+        until: Instant,
+    },
+    /// A WebSocket has the link.
+    Upgraded,
+    Over,
+}
+
+/// What a packet on the probing WebSocket leads to.
+pub(super) enum Probe {
+    /// Send this text packet.
+    Answer(&'static str),
+    /// The session is the WebSocket's.
+    Upgraded(Box<Link>),
+}
+
+/// Keeps the session's time in a task of its own, until it is over or upgraded.
+pub(super) fn keep(session: Arc<PollingSession>, transports: Arc<Transports>) {
+    tokio::spawn(async move {
+        let mut stop = transports.hub.connections().stop_signal();
+        while let Some(deadline) = session.tend(Instant::now(), stop.is_stopping()) {
+            let is_stopping = stop.is_stopping();
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline.into()) => {}
+                () = session.changed.notified() => {}
+                () = stop.stopped(), if !is_stopping => {}
+            }
+        }
+        transports.table.remove(&session.sid);
+    });
+}
+
+/// Answers a request of the session's client.
+pub(super) async fn serve(session: Arc<PollingSession>, request: Request, body_bytes_max: usize) -> Response {
+    match *request.method() {
+        Method::GET => get(session).await,
+        Method::POST => post(session, request, body_bytes_max).await,
+        _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+    }
+}
+
+async fn get(session: Arc<PollingSession>) -> Response {
+    let Some(mut turn) = Turn::poll(&session) else { return EngineError::BadRequest.into() };
+    let body = poll_fn(|cx| session.poll_payload(cx)).await;
+    turn.is_done = true;
+    answer::payload(body)
+}
+
+async fn post(session: Arc<PollingSession>, request: Request, body_bytes_max: usize) -> Response {
+    let Some(mut turn) = Turn::post(&session) else { return EngineError::BadRequest.into() };
+    if announced_length(request.headers()).is_some_and(|length| length > body_bytes_max as u64) {
+        return answer::too_large();
+    }
+    // The only other error is a client that went away, which no answer reaches.
+    let Ok(body) = axum::body::to_bytes(request.into_body(), body_bytes_max).await else { return answer::too_large() };
+    turn.is_done = true;
+    match session.receive(&body, Instant::now()) {
+        Ok(()) => answer::taken(),
+        Err(_) => EngineError::BadRequest.into(),
+    }
+}
+
+fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// One request's turn. A request that is given up before its end may have cost packets: it ends the session, so that
+/// the client comes back and recovers.
+struct Turn<'a> {
+    session: &'a PollingSession,
+    is_poll: bool,
+    is_done: bool,
+}
+
+impl<'a> Turn<'a> {
+    fn poll(session: &'a PollingSession) -> Option<Self> {
+        let mut state = session.state.lock();
+        if let Some(link) = state.link()
+            && let Err(reason) = link.engine.begin_poll()
+        {
+            state.end(reason, Instant::now());
+            session.changed.notify_one();
+            return None;
+        }
+        Some(Self { session, is_poll: true, is_done: false })
+    }
+
+    fn post(session: &'a PollingSession) -> Option<Self> {
+        let mut state = session.state.lock();
+        if mem::replace(&mut state.is_posting, true) {
+            state.end(CloseReason::Overlap, Instant::now());
+            session.changed.notify_one();
+            return None;
+        }
+        Some(Self { session, is_poll: false, is_done: false })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.session.state.lock();
+        let now = Instant::now();
+        if self.is_poll {
+            state.poll = None;
+            if let Some(link) = state.link() {
+                link.engine.end_poll(now);
+            }
+        } else {
+            state.is_posting = false;
+        }
+        if !self.is_done {
+            state.end(CloseReason::ClosedByPeer, now);
+            self.session.changed.notify_one();
+        }
+    }
+}
+
+impl PollingSession {
+    pub(super) fn new(sid: KeyedToken, link: Link) -> Arc<Self> {
+        let state = State { phase: Phase::Open(link), poll: None, is_posting: false, stop_by: None };
+        Arc::new(Self { sid, state: Mutex::new(state), changed: Notify::new() })
+    }
+
+    pub(super) fn sid(&self) -> &KeyedToken {
+        &self.sid
+    }
+
+    /// A WebSocket of the client wants to take over.
+    pub(super) fn begin_upgrade(&self) -> Result<(), socket::Refused> {
+        let mut state = self.state.lock();
+        let Phase::Open(link) = &mut state.phase else { return Err(socket::Refused) };
+        link.engine.begin_upgrade(Instant::now()).map_err(|_| socket::Refused)?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// A text packet on the probing WebSocket.
+    pub(super) fn receive_probe(&self, packet: &[u8], now: Instant) -> Result<Probe, CloseReason> {
+        let mut state = self.state.lock();
+        let Phase::Open(link) = &mut state.phase else { return Err(CloseReason::ClosedByPeer) };
+        let step = link.engine.receive_probe(packet, now)?;
+        self.changed.notify_one();
+        if let ProbeStep::Answer(answer) = step {
+            return Ok(Probe::Answer(answer));
+        }
+        let upgraded = mem::replace(&mut state.phase, Phase::Upgraded);
+        state.wake_poll();
+        match upgraded {
+            Phase::Open(link) => Ok(Probe::Upgraded(Box::new(link))),
+            _ => Err(CloseReason::ClosedByPeer),
+        }
+    }
+
+    /// The probing WebSocket is gone.
+    pub(super) fn abandon_upgrade(&self) {
+        if let Phase::Open(link) = &mut self.state.lock().phase {
+            link.engine.abandon_upgrade();
+        }
+    }
+
+    /// What a GET waits for.
+    fn poll_payload(&self, cx: &mut Context<'_>) -> Poll<PayloadSink> {
+        let mut body = PayloadSink::new();
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        let is_stopping = state.stop_by.is_some();
+        let close = match &mut state.phase {
+            Phase::Open(link) => {
+                let owed = link.write_owed(cx, POLL_BYTES, now, &mut body);
+                if body.is_empty() {
+                    link.engine.noop(&mut body, now);
+                }
+                match owed {
+                    Owed::Close(reason) if reason.is_final() => {
+                        link.engine.disconnect();
+                        true
+                    }
+                    Owed::Close(_) => true,
+                    Owed::Nothing => is_stopping,
+                    Owed::More => false,
+                }
+            }
+            Phase::Closing { link, .. } => {
+                link.engine.flush(&mut body, now);
+                if body.is_empty() {
+                    body.text(&[b"1"]);
+                }
+                false
+            }
+            Phase::Upgraded => {
+                body.text(&[b"6"]);
+                false
+            }
+            Phase::Over => {
+                body.text(&[b"1"]);
+                false
+            }
+        };
+        if close {
+            state.close(true, now);
+            self.changed.notify_one();
+            if let Some(link) = state.link() {
+                link.engine.flush(&mut body, now);
+            }
+        }
+        if body.is_empty() {
+            state.poll = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(body)
+    }
+
+    /// The body of a POST.
+    fn receive(&self, body: &[u8], now: Instant) -> Result<(), CloseReason> {
+        let mut state = self.state.lock();
+        let received = match &mut state.phase {
+            Phase::Open(link) | Phase::Closing { link, heeds: true, .. } => receive(link, body, now),
+            _ => Ok(()),
+        };
+        if let Err(reason) = received {
+            state.end(reason, now);
+        }
+        state.wake_poll();
+        self.changed.notify_one();
+        match received {
+            // The client said its goodbye; nothing is wrong with that.
+            Err(CloseReason::ClosedByPeer | CloseReason::Disconnected | CloseReason::Refused) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Acts on the time. Gives the next deadline; `None` when nothing is left to be kept.
+    fn tend(&self, now: Instant, is_stopping: bool) -> Option<Instant> {
+        let mut state = self.state.lock();
+        if is_stopping && state.stop_by.is_none() {
+            state.stop_by = Some(now + LINGER);
+        }
+        if state.stop_by.is_some_and(|by| now >= by) {
+            state.phase = Phase::Over;
+        }
+        if let Phase::Open(link) = &mut state.phase
+            && let Err(reason) = link.engine.handle_timeout(now)
+        {
+            state.end(reason, now);
+        }
+        if matches!(state.phase, Phase::Closing { until, .. } if now >= until) {
+            state.phase = Phase::Over;
+        }
+        state.wake_poll();
+        let deadline = match &state.phase {
+            Phase::Open(link) => link.engine.poll_timeout().max(now + TEND_PAUSE),
+            Phase::Closing { until, .. } => *until,
+            Phase::Upgraded | Phase::Over => return None,
+        };
+        Some(state.stop_by.map_or(deadline, |by| deadline.min(by)))
+    }
+}
+
+impl State {
+    fn link(&mut self) -> Option<&mut Link> {
+        match &mut self.phase {
+            Phase::Open(link) | Phase::Closing { link, .. } => Some(link),
+            Phase::Upgraded | Phase::Over => None,
+        }
+    }
+
+    /// Ends the session for a reason that came from the client.
+    fn end(&mut self, reason: CloseReason, now: Instant) {
+        if reason == CloseReason::ClosedByPeer {
+            if !matches!(self.phase, Phase::Upgraded) {
+                self.phase = Phase::Over;
+            }
+        } else {
+            self.close(false, now);
+        }
+        self.wake_poll();
+    }
+
+    /// Tells the client that the session is over, and lingers.
+    fn close(&mut self, heeds: bool, now: Instant) {
+        match mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Open(mut link) => {
+                link.engine.close();
+                self.phase = Phase::Closing { link, heeds, until: now + LINGER };
+            }
+            Phase::Closing { link, until, .. } => self.phase = Phase::Closing { link, heeds: false, until },
+            other => self.phase = other,
+        }
+    }
+
+    fn wake_poll(&mut self) {
+        if let Some(waker) = self.poll.take() {
+            waker.wake();
+        }
+    }
+}
+
+fn receive(link: &mut Link, body: &[u8], now: Instant) -> Result<(), CloseReason> {
+    for packet in payload::packets(body) {
+        match packet? {
+            PayloadPacket::Text(text) => link.receive_text(text, now)?,
+            PayloadPacket::Binary(data) => link.receive_binary(|| data, now)?,
+        }
+    }
+    Ok(())
+}
