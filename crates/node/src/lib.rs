@@ -2,12 +2,25 @@
 //!
 //! - [`node`]: binding, running and stopping a node.
 //! - [`hub`]: the sessions, and the attachments between them and the transports.
-//! - [`stop`]: a switch that is thrown once.
+//! - `transport`: how messages reach peers: Engine.IO over polling and WebSockets.
+//! - `http`: the HTTP interface and its pages; `serve` is the server under it, `app` what its handlers share.
 //! - [`connections`]: the count of open transport connections, and the signal to close them.
+//! - `pending`: the bounded table of what waits for a decision.
+//! - [`status`], [`metrics`], `lag`: what a node says of itself.
+//! - [`stop`], `clock`: a switch that is thrown once; time and random bytes for the pure crates.
 
+mod app;
+mod clock;
 pub mod connections;
+mod http;
 pub mod hub;
+mod lag;
+pub mod metrics;
 pub mod node;
+mod pending;
+mod serve;
+pub mod status;
 pub mod stop;
+mod transport;
 
 pub use node::Node;

@@ -1,13 +1,23 @@
 //! A transport's end of a session.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use ctedge_protocol::PeerId;
+use ctedge_session::{Attached, AttachmentId, CloseReason, PeerSlot};
+
+use super::Hub;
+use super::cell::SessionCell;
 
 /// A transport's end of a session. Dropping it detaches the transport: the peer's grace period starts, unless a newer
 /// transport of the same peer has taken over.
 pub struct Attachment {
-    peer_id: String,
+    hub: Arc<Hub>,
+    cell: Arc<SessionCell>,
+    peer: PeerSlot,
+    attachment: AttachmentId,
+    peer_id: PeerId,
 }
 
 /// What [`Attachment::poll_pending`] found.
@@ -17,38 +27,31 @@ pub enum Pending {
     Messages,
     /// Everything that is owed has been handed out, and the transport is to be closed.
     Close {
-        /// Why.
+        /// Why. If it [is final](CloseReason::is_final), a Socket.IO DISCONNECT comes before the close; if not, the
+        /// close is at the Engine.IO level alone.
         reason: CloseReason,
     },
 }
 
-/// Why an attachment is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseReason {
-    /// A newer transport of the same peer took over. Close at the Engine.IO level.
-    Displaced,
-    /// The peer left, or its session ended. Say so with a Socket.IO DISCONNECT, then close.
-    Ended,
-    /// The peer did not read what it was sent: its outbox is over its bound. As for [`Self::Ended`].
-    OutboxFull,
-}
-
-impl CloseReason {
-    /// Whether the client is to be told not to come back (a Socket.IO DISCONNECT before the close).
-    #[must_use]
-    pub fn is_final(self) -> bool {
-        !matches!(self, Self::Displaced)
-    }
-}
-
 impl Attachment {
+    pub(super) fn new(hub: &Arc<Hub>, cell: &Arc<SessionCell>, attached: Attached, peer_id: PeerId) -> Self {
+        Self {
+            hub: Arc::clone(hub),
+            cell: Arc::clone(cell),
+            peer: attached.peer,
+            attachment: attached.attachment,
+            peer_id,
+        }
+    }
+
     /// A MessagePack map from this peer into the session.
     pub fn receive(&self, message: Bytes) {
-        drop(message);
+        self.cell.receive(&self.hub, self.peer, &message);
     }
 
     /// Hands what follows `cursor` to `sink`, each message with its offset, until `budget_bytes` are reached (at least
-    /// one message). Registers the waker when there is nothing. Offsets rise but may have gaps.
+    /// one message). Registers the waker when there is nothing. The sink is called under the session's lock: it copies
+    /// or clones, and calls nothing of the hub. The next cursor is the offset of the last message.
     pub fn poll_pending(
         &self,
         cx: &mut Context<'_>,
@@ -56,25 +59,37 @@ impl Attachment {
         budget_bytes: usize,
         sink: &mut dyn FnMut(u64, &Bytes),
     ) -> Poll<Pending> {
-        let _ = (cx, cursor, budget_bytes, sink);
-        Poll::Ready(Pending::Close { reason: CloseReason::Ended })
+        self.cell.poll_pending(cx, (self.peer, self.attachment), cursor, budget_bytes, sink)
     }
 
     /// Receipt of everything up to `offset` is proven: it need not be kept.
     pub fn acknowledge(&self, offset: u64) {
-        let _ = offset;
+        self.cell.acknowledge(self.peer, offset);
     }
 
     /// The cursor at which a transport starts: after the offset that a returning client names, else before everything
-    /// that the peer may not have received.
+    /// that the peer may not have received. Give an offset only if the client came with this session's
+    /// [`Self::recovery_id`].
     #[must_use]
     pub fn cursor_after(&self, recovered_offset: Option<u64>) -> u64 {
-        recovered_offset.unwrap_or(0)
+        self.cell.cursor_after(self.peer, recovered_offset)
+    }
+
+    /// Names this life of the session, for the `pid` of Socket.IO's connection state recovery. No secret.
+    #[must_use]
+    pub fn recovery_id(&self) -> &str {
+        self.cell.recovery_id()
     }
 
     /// The peer's id.
     #[must_use]
     pub fn peer_id(&self) -> &str {
-        &self.peer_id
+        self.peer_id.as_str()
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.cell.detach(&self.hub, self.peer, self.attachment);
     }
 }

@@ -1,5 +1,6 @@
-//! Why a transport is not let into a session.
+//! Why the hub refuses.
 
+use ctedge_session::Refusal;
 use ctedge_wire::Key;
 
 /// Why a transport is not let into a session, and with it how the transport answers.
@@ -23,4 +24,54 @@ pub enum AttachRefusal {
     /// Engine.IO level.
     #[error("the node takes no new sessions at the moment")]
     Unavailable,
+}
+
+impl AttachRefusal {
+    /// The word of the metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Unauthorized => "room_token",
+            Self::Misdirected(_) => "misdirected",
+            Self::SessionMissing => "session_missing",
+            Self::Refused(_) => "attach_refused",
+            Self::Unavailable => "draining",
+        }
+    }
+}
+
+impl From<Refusal> for AttachRefusal {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::HostAbsent => Self::SessionMissing,
+            refused => Self::Refused(refused.to_string()),
+        }
+    }
+}
+
+/// Why a session is not created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CreateRefusal {
+    /// There is a session under this key.
+    #[error("the key is in use")]
+    InUse,
+    /// The node has as many sessions as it may have.
+    #[error("the node is full")]
+    Full,
+    /// The node takes no new sessions.
+    #[error("the node takes no new sessions")]
+    NotAccepting,
+}
+
+/// Why nobody is asked whether somebody may join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JoinRefusal {
+    /// This node has no such session, or its host is not there yet.
+    #[error("there is no such session")]
+    NotFound,
+    /// The session has as many peers and join requests as it may have.
+    #[error("the session is full")]
+    SessionFull,
+    /// The node has as many join requests as it may have.
+    #[error("too many join requests wait at this node")]
+    ServerFull,
 }

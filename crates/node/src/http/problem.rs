@@ -1,0 +1,99 @@
+//! What goes wrong over HTTP: `Info` JSON for clients, a small page for browsers, 421 for the balancer.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use ctedge_protocol::{Info, InfoCode};
+use ctedge_wire::{Key, Redirect};
+
+/// When a client that was refused for want of room may try again. Long enough to matter, short enough to wait for.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// An answer that is not what the client asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// The request belongs to another key; nothing has happened.
+    Misdirected(Key),
+    /// Everything else.
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// What to tell the user.
+        info: Info,
+    },
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, info: impl Into<Info>) -> Self {
+        Self::Refused { status, info: info.into() }
+    }
+
+    /// 400 with a text of its own.
+    pub(crate) fn bad_request(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Info::new(InfoCode::BadRequest, message))
+    }
+
+    /// 403: there is no valid login.
+    pub(crate) fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, InfoCode::Forbidden)
+    }
+
+    /// 404: nothing is served at this path.
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, Info::new(InfoCode::BadRequest, "There is nothing at this address"))
+    }
+
+    /// 503 for want of room or because the node stops.
+    pub(crate) fn unavailable(code: InfoCode) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code)
+    }
+
+    /// The word of the metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Misdirected(_) => "misdirected",
+            Self::Refused { info, .. } => match info.code {
+                InfoCode::AuthTimeout => "auth_timeout",
+                InfoCode::RoomNotFound => "room_not_found",
+                InfoCode::JoinRequestNotFound => "join_request_not_found",
+                InfoCode::Forbidden => "forbidden",
+                InfoCode::BadRequest => "bad_request",
+                InfoCode::SessionFull => "session_full",
+                InfoCode::ServerFull => "server_full",
+                InfoCode::ServerDraining => "draining",
+                _ => "other",
+            },
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Leaves the problem in the response's extensions, where [`super::layer`] finds it to count it and to show it to
+    /// browsers.
+    fn into_response(self) -> Response {
+        let mut response = match &self {
+            Self::Misdirected(key) => misdirected(key),
+            Self::Refused { status, info } => (*status, Json(info)).into_response(),
+        };
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if matches!(self, Self::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. }) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+fn misdirected(key: &Key) -> Response {
+    let mut response = (StatusCode::MISDIRECTED_REQUEST, "This request belongs to another session.\n").into_response();
+    for (name, value) in Redirect::Key(key.clone()).headers() {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}

@@ -1,0 +1,268 @@
+//! One session behind its lock, with the wakers of its transports.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use ctedge_protocol::{Handshake, PeerId, RoomClaim, User};
+use ctedge_session::{Action, Attached, AttachmentId, CloseReason, JoinId, PeerSlot, Refusal, Session};
+use ctedge_wire::{Key, KeyedToken};
+use parking_lot::Mutex;
+
+use super::Hub;
+use super::attachment::Pending;
+use super::effects::{Effects, Rare, Share, warning_text};
+use super::timers::Deadline;
+use crate::metrics::Metrics;
+
+/// One session. Every call locks it, lets the session decide, and carries out what it asks for after unlocking.
+pub(super) struct SessionCell {
+    key: Key,
+    recovery_id: Box<str>,
+    state: Mutex<State>,
+}
+
+struct State {
+    session: Session,
+    transports: Transports,
+    /// The poll tokens of the join requests that wait.
+    joins: HashMap<JoinId, KeyedToken>,
+    /// The entry among the node's timers.
+    scheduled: Option<Deadline>,
+    share: Share,
+    received_bytes: u64,
+}
+
+/// The transports of a session in the order of their peers, so that one is found by binary search.
+#[derive(Default)]
+struct Transports(Vec<Transport>);
+
+struct Transport {
+    peer: PeerSlot,
+    attachment: AttachmentId,
+    waker: Option<Waker>,
+}
+
+impl SessionCell {
+    pub(super) fn new(session: Session) -> Arc<Self> {
+        Arc::new(Self {
+            key: session.key().clone(),
+            recovery_id: session.recovery_id().into(),
+            state: Mutex::new(State {
+                session,
+                transports: Transports::default(),
+                joins: HashMap::new(),
+                scheduled: None,
+                share: Share::default(),
+                received_bytes: 0,
+            }),
+        })
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(super) fn recovery_id(&self) -> &str {
+        &self.recovery_id
+    }
+
+    pub(super) fn host_claim(&self, user: User) -> RoomClaim {
+        self.state.lock().session.host_claim(user)
+    }
+
+    /// Starts the clock of a session that has been put into the table.
+    pub(super) fn begun(self: &Arc<Self>, hub: &Hub) {
+        self.change(hub, |_| ());
+    }
+
+    pub(super) fn attach(
+        self: &Arc<Self>,
+        hub: &Hub,
+        claim: &RoomClaim,
+        id: PeerId,
+        handshake: Handshake,
+    ) -> Result<Attached, Refusal> {
+        self.change(hub, |state| {
+            let attached = state.session.attach(claim, id, handshake, Instant::now())?;
+            state.transports.add(attached.peer, attached.attachment);
+            Ok(attached)
+        })
+    }
+
+    pub(super) fn detach(self: &Arc<Self>, hub: &Hub, peer: PeerSlot, attachment: AttachmentId) {
+        self.change(hub, |state| {
+            state.transports.remove(peer, attachment);
+            state.session.detach(peer, attachment, Instant::now());
+        });
+    }
+
+    pub(super) fn receive(self: &Arc<Self>, hub: &Hub, peer: PeerSlot, message: &Bytes) {
+        self.change(hub, |state| {
+            state.received_bytes += message.len() as u64;
+            state.session.receive(peer, message, Instant::now());
+        });
+    }
+
+    pub(super) fn request_join(self: &Arc<Self>, hub: &Hub, user: &User, token: KeyedToken) -> Result<(), Refusal> {
+        self.change(hub, |state| {
+            let join = state.session.request_join(user, Instant::now())?;
+            state.joins.insert(join, token);
+            Ok(())
+        })
+    }
+
+    pub(super) fn timer_fired(self: &Arc<Self>, hub: &Hub, deadline: Deadline) {
+        self.change(hub, |state| {
+            // An entry that was moved in the meantime is still among the timers.
+            if state.scheduled == Some(deadline) {
+                state.scheduled = None;
+            }
+            state.session.handle_timeout(Instant::now());
+        });
+    }
+
+    pub(super) fn acknowledge(&self, peer: PeerSlot, offset: u64) {
+        self.state.lock().session.acknowledge(peer, offset);
+    }
+
+    pub(super) fn cursor_after(&self, peer: PeerSlot, recovered: Option<u64>) -> u64 {
+        self.state.lock().session.cursor_after(peer, recovered)
+    }
+
+    /// See [`super::Attachment::poll_pending`].
+    pub(super) fn poll_pending(
+        &self,
+        cx: &mut Context<'_>,
+        (peer, attachment): (PeerSlot, AttachmentId),
+        cursor: u64,
+        budget_bytes: usize,
+        sink: &mut dyn FnMut(u64, &Bytes),
+    ) -> Poll<Pending> {
+        let state = &mut *self.state.lock();
+        let closing = state.session.closing(peer, attachment);
+        if let Some(reason @ (CloseReason::Displaced | CloseReason::Gone)) = closing {
+            return Poll::Ready(Pending::Close { reason });
+        }
+        let mut handed_out = 0;
+        for (offset, message) in state.session.outbox(peer).into_iter().flat_map(|outbox| outbox.after(cursor)) {
+            sink(offset, message);
+            handed_out += message.len().max(1);
+            if handed_out >= budget_bytes {
+                break;
+            }
+        }
+        match closing {
+            _ if handed_out > 0 => Poll::Ready(Pending::Messages),
+            Some(reason) => Poll::Ready(Pending::Close { reason }),
+            None => {
+                state.transports.register(peer, attachment, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Moves what the session counted into the metrics, and gives the bytes that its outboxes hold.
+    pub(super) fn collect(&self, metrics: &Metrics) -> usize {
+        let mut state = self.state.lock();
+        let counters = state.session.take_counters();
+        let received_bytes = std::mem::take(&mut state.received_bytes);
+        let outbox_bytes = state.session.outbox_bytes();
+        drop(state);
+        metrics.add(&counters, received_bytes);
+        outbox_bytes
+    }
+
+    /// Tells the session audit that the session ends with the process.
+    pub(super) fn audit_stop(&self) {
+        if self.state.lock().session.is_live() {
+            tracing::info!(target: "sessions", event = "ended", reason = "node-stopped", session = %self.key);
+        }
+    }
+
+    /// Lets the session change, settles what follows from it, and carries it out.
+    fn change<T>(self: &Arc<Self>, hub: &Hub, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        let effects = state.take_effects();
+        self.schedule(hub, &mut state);
+        let share = state.share();
+        if share != state.share {
+            hub.totals.update(state.share, share);
+            state.share = share;
+        }
+        drop(state);
+        effects.carry_out(hub, self);
+        result
+    }
+
+    /// Sees to it that the session's next deadline is not missed.
+    fn schedule(self: &Arc<Self>, hub: &Hub, state: &mut State) {
+        if let Some(at) = state.session.poll_timeout()
+            && state.scheduled.is_none_or(|(scheduled, _)| at < scheduled)
+        {
+            state.scheduled = Some(hub.timers.schedule(state.scheduled, at, self));
+        }
+    }
+}
+
+impl State {
+    fn take_effects(&mut self) -> Effects {
+        let mut effects = Effects::default();
+        while let Some(action) = self.session.next_action() {
+            match action {
+                Action::Wake(peer) | Action::ClosePeer { peer, .. } => self.transports.wake(peer, &mut effects),
+                Action::Displaced { peer, .. } => self.transports.wake(peer, &mut effects),
+                Action::JoinDecided { join, decision } => {
+                    let token = self.joins.remove(&join);
+                    effects.rare.extend(token.map(|token| Rare::JoinDecided(token, decision)));
+                }
+                Action::Audit(event) => effects.rare.push(Rare::Audit(event)),
+                Action::Warning { peer, warning } => effects.rare.push(Rare::Warning(warning_text(&peer, warning))),
+                Action::Ended { .. } => {}
+                Action::Finished => effects.rare.push(Rare::Finished),
+            }
+        }
+        effects
+    }
+
+    fn share(&self) -> Share {
+        if self.session.is_ended() {
+            return Share::default();
+        }
+        Share { sessions: 1, peers: self.session.peer_count() }
+    }
+}
+
+impl Transports {
+    fn find(&self, peer: PeerSlot, attachment: AttachmentId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&(peer, attachment), |transport| (transport.peer, transport.attachment))
+    }
+
+    fn add(&mut self, peer: PeerSlot, attachment: AttachmentId) {
+        if let Err(place) = self.find(peer, attachment) {
+            self.0.insert(place, Transport { peer, attachment, waker: None });
+        }
+    }
+
+    fn remove(&mut self, peer: PeerSlot, attachment: AttachmentId) {
+        if let Ok(place) = self.find(peer, attachment) {
+            self.0.remove(place);
+        }
+    }
+
+    fn register(&mut self, peer: PeerSlot, attachment: AttachmentId, waker: &Waker) {
+        if let Ok(place) = self.find(peer, attachment) {
+            self.0[place].waker = Some(waker.clone());
+        }
+    }
+
+    /// Takes the wakers of all transports of a peer: a displaced one may still be on its way out.
+    fn wake(&mut self, peer: PeerSlot, effects: &mut Effects) {
+        let first = self.0.partition_point(|transport| transport.peer < peer);
+        let of_peer = self.0[first..].iter_mut().take_while(|transport| transport.peer == peer);
+        effects.wakers.extend(of_peer.filter_map(|transport| transport.waker.take()));
+    }
+}

@@ -1,0 +1,98 @@
+//! The HTTP/1.1 server of a node: accepting, bounding and ending its TCP connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::stop::{StopSignal, StopSwitch};
+
+/// How long a connection may wait for the next request, and how long the head of a request may take. Longer than the
+/// balancer keeps an idle connection (55 s), so that it is never the node that closes one as a request is on its way.
+const KEEP_ALIVE: Duration = Duration::from_secs(90);
+
+/// The head of a request: tokens and public keys stand in it, a flood does not.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How long to wait after a failed accept. It fails for want of file descriptors, which come back as connections close.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a connection beyond the maximum is told.
+const REFUSAL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// The connections of a node's HTTP server.
+pub(crate) struct Server {
+    router: Router,
+    permits: Arc<Semaphore>,
+    permits_max: usize,
+    /// Ends the connections: idle ones at once, others after their request.
+    closing: StopSwitch,
+}
+
+impl Server {
+    pub(crate) fn new(router: Router, permits: Arc<Semaphore>, permits_max: usize) -> Arc<Self> {
+        Arc::new(Self { router, permits, permits_max, closing: StopSwitch::new() })
+    }
+
+    /// Accepts connections until it is dropped.
+    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Answers are written in one piece; waiting for more to send with them only adds latency.
+            let _ = stream.set_nodelay(true);
+            match Arc::clone(&self.permits).try_acquire_owned() {
+                Ok(permit) => drop(tokio::spawn(Arc::clone(&self).serve(stream, permit))),
+                Err(_) => drop(tokio::spawn(refuse(stream))),
+            }
+        }
+    }
+
+    /// Ends the connections, and waits until they have ended.
+    pub(crate) async fn close(&self) {
+        self.closing.stop();
+        let all = u32::try_from(self.permits_max).unwrap_or(u32::MAX);
+        // Fails only for a closed semaphore; this one never is.
+        let _ = self.permits.acquire_many(all).await;
+    }
+
+    /// An upgraded connection takes its stream along: what it is from then on counts among the transports.
+    async fn serve(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(KEEP_ALIVE)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let mut closing: StopSignal = self.closing.signal();
+        // A broken connection is its peer's business; requests that failed are counted where they are answered.
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = closing.stopped() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
+        drop(permit);
+    }
+}
+
+async fn refuse(mut stream: TcpStream) {
+    let _ = stream.write_all(REFUSAL).await;
+    let _ = stream.shutdown().await;
+}
