@@ -39,6 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a reload waits for a child that was started, or for the balancer to let go of a node.
 const RELOAD_MAX: Duration = Duration::from_secs(10);
 
+/// Some tools signal a process and then its whole group: what comes this soon after the first signal is the same order.
+const ECHO: Duration = Duration::from_millis(500);
+
 /// What a child gets beyond its own bound before it is killed, so that it is its own bound that counts.
 const SPARE: Duration = Duration::from_secs(2);
 
@@ -351,19 +354,28 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 struct StopSignals {
     terminate: Signals,
     interrupt: Signals,
+    last: Option<Instant>,
 }
 
 impl StopSignals {
     fn listen() -> anyhow::Result<Self> {
         let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        Ok(Self { terminate, interrupt })
+        Ok(Self { terminate, interrupt, last: None })
     }
 
+    /// Completes at the next signal that is not an echo of the last one.
     async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            let is_echo = self.last.is_some_and(|last| last.elapsed() < ECHO);
+            self.last.get_or_insert_with(Instant::now);
+            if !is_echo {
+                return;
+            }
         }
     }
 }
