@@ -301,23 +301,16 @@ impl Session {
     fn start_closing(&mut self, slot: PeerSlot, reason: CloseReason, now: Instant) {
         self.peers.start_closing(slot, reason);
         let Some(member) = self.peers.member_mut(slot) else { return };
+        self.offset_floor = self.offset_floor.max(member.outbox.end());
         if reason == CloseReason::OutboxFull {
             member.outbox.clear();
         }
         if member.attachment.is_some() {
             self.actions.push_back(Action::ClosePeer { peer: slot, reason });
         } else if reason != CloseReason::SessionEnded || member.given_up_at.is_none_or(|at| at <= now) {
-            self.forget(slot);
+            self.peers.remove(slot);
         }
         self.find_next_given_up();
-    }
-
-    /// Frees the place of a member.
-    fn forget(&mut self, slot: PeerSlot) {
-        if let Some(member) = self.peers.member(slot) {
-            self.offset_floor = self.offset_floor.max(member.outbox.end());
-        }
-        self.peers.remove(slot);
     }
 
     fn finish_if_empty(&mut self) {

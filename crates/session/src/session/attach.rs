@@ -61,7 +61,7 @@ impl Session {
         member.attachment = None;
         member.given_up_at = Some(given_up_at);
         if member.closing.is_some() && (member.outbox.is_empty() || !member.may_return()) {
-            self.forget(peer);
+            self.peers.remove(peer);
         }
         self.find_next_given_up();
         self.finish_if_empty();

@@ -49,7 +49,7 @@ impl Session {
             if self.peers.present_member(slot).is_some() {
                 self.remove(slot, CloseReason::Gone, now);
             } else {
-                self.forget(slot);
+                self.peers.remove(slot);
             }
         }
         self.find_next_given_up();
