@@ -30,10 +30,7 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
         .context("cannot start the threads of the node")?;
     runtime.block_on(async {
         let stop = StopSignal::listen()?;
-        let node = Node::bind(settings).await?;
-        tracing::info!(node = options.id, address = %node.address(), "the node serves");
-        node.run(stop.received()).await?;
-        tracing::info!(node = options.id, "the node has stopped");
+        Node::bind(settings).await?.run(stop.received()).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

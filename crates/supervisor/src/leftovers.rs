@@ -90,11 +90,11 @@ pub(crate) fn clean_up(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(stopped)
 }
 
-/// Stops the process if it is still that one. Says whether it was.
+/// Stops the process if it still runs and is that one. Says whether it was.
 fn stop(identity: &Identity) -> bool {
     let Some(pid) = Pid::from_raw(identity.pid) else { return false };
     let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { return false };
-    if Identity::of(identity.pid).as_ref() != Some(identity) {
+    if is_gone(identity) {
         return false;
     }
     for signal in [Signal::TERM, Signal::KILL] {

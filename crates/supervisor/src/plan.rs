@@ -94,11 +94,12 @@ impl Settler {
         wanted.map(|address| self.settle(address, place, named)).transpose()
     }
 
-    /// The address for `place`: the one it has, while the file asks for the same.
+    /// The address for `place`, once and for all: a listener that moves would cut what it carries.
     fn settle(&mut self, wanted: SocketAddr, place: &str, named: &str) -> anyhow::Result<SocketAddr> {
-        if let Some((asked, settled)) = self.settled.get(place)
-            && *asked == wanted
-        {
+        if let Some((asked, settled)) = self.settled.get(place) {
+            if *asked != wanted {
+                tracing::warn!("{named} changed, which takes a restart of `ctedge up`; {settled} stays");
+            }
             return Ok(*settled);
         }
         let settled = self.ports.settle(wanted)?;
@@ -196,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_keeps_every_place_that_the_file_did_not_change() {
+    fn a_reload_moves_nothing_that_listens() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataFolder::take(folder.path()).unwrap();
         let source = Text(RefCell::new(file("nodes = 3")));
         let mut settler = Settler::default();
         let before = settler.plan(&source, &data).unwrap();
-        source.0.replace(file("nodes = 4"));
+        source.0.replace(file("nodes = 4").replacen("127.0.0.1:0", "127.0.0.1:1080", 1));
         let after = settler.plan(&source, &data).unwrap();
         assert_eq!(after.listeners, before.listeners);
         assert_eq!(after.nodes.len(), 4);

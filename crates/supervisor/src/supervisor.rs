@@ -235,16 +235,9 @@ impl Supervisor {
             }
         };
         let added: Vec<_> = plan.nodes.keys().filter(|id| !self.plan.nodes.contains_key(*id)).cloned().collect();
-        let moved = plan.nodes.iter().filter(|(id, at)| self.plan.nodes.get(*id).is_some_and(|before| before != *at));
-        let moved: Vec<_> = moved.map(|(id, _)| id.clone()).collect();
         let removed: Vec<_> = self.plan.nodes.keys().filter(|id| !plan.nodes.contains_key(*id)).cloned().collect();
-        self.plan = Plan { listeners: self.plan.listeners, ..plan };
+        self.plan = plan;
 
-        for id in moved {
-            // The balancer takes a node of another address for another node; the old one ends with its sessions.
-            self.stop_node(&id).await;
-            self.start(&id);
-        }
         for id in &added {
             self.start(id);
             let address = self.plan.nodes[id];
