@@ -1,0 +1,352 @@
+//! A whole edge as an operator starts it: `ctedge up` on free ports with a data directory of its own.
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { eventually, within } from './deadline.mjs';
+import { BINARY, Child, ctedge } from './process.mjs';
+
+/** How long a start may take: a debug build on a machine that compiles beside it. */
+const START_MS = 60_000;
+
+/** @param {string} name */
+export function temporaryDirectory(name) {
+    return mkdtempSync(path.join(os.tmpdir(), `ctedge-test-${name}-`));
+}
+
+/**
+ * Every file below a directory.
+ *
+ * @param {string} directory
+ * @returns {string[]}
+ */
+export function filesBelow(directory) {
+    return readdirSync(directory).flatMap(name => {
+        const file = path.join(directory, name);
+        const stat = statSync(file);
+        if (stat.isDirectory()) return filesBelow(file);
+        return stat.isFile() ? [file] : [];
+    });
+}
+
+/** The admin API of a balancer. */
+export class Admin {
+    /** @param {string} url */
+    constructor(url) {
+        this.url = url;
+        /** What `--admin` takes. */
+        this.address = new URL(url).host;
+    }
+
+    /**
+     * @param {string} route
+     * @param {string} [method]
+     */
+    async call(route, method = 'GET') {
+        const response = await fetch(this.url + route, { method, signal: AbortSignal.timeout(10_000) });
+        const text = await response.text();
+        return { status: response.status, text, body: text.startsWith('{') ? JSON.parse(text) : undefined };
+    }
+
+    async status() {
+        return (await this.call('/status')).body;
+    }
+
+    /**
+     * One node as `/status` has it.
+     *
+     * @param {string} id
+     * @returns {Promise<any>}
+     */
+    async node(id) {
+        return (await this.status()).nodes.find((/** @type {any} */ node) => node.id === id);
+    }
+
+    /**
+     * Waits until the balancer sees a node in a state.
+     *
+     * @param {string} id
+     * @param {string} state
+     * @param {number} [ms]
+     */
+    async nodeIs(id, state, ms = 30_000) {
+        return eventually(`${state} ${id}`, async () => {
+            const node = await this.node(id);
+            return node?.state === state ? node : undefined;
+        }, ms);
+    }
+
+    /**
+     * Waits until so many nodes are ready.
+     *
+     * @param {number} count
+     */
+    async nodesReady(count) {
+        return eventually(`${count} ready nodes`, async () => {
+            const { nodes } = await this.status();
+            return nodes.filter((/** @type {any} */ node) => node.state === 'ready').length === count;
+        }, START_MS);
+    }
+
+    /** @param {string} key */
+    async explain(key) {
+        return (await this.call(`/explain?key=${encodeURIComponent(key)}`)).body;
+    }
+}
+
+/** A running `ctedge up`. */
+export class Edge {
+    /**
+     * @typedef {object} EdgeOptions
+     * @property {string} [data] a data directory to use again; it is then left in place
+     * @property {number} [nodes]
+     * @property {string} [config] the text of a settings file
+     * @property {string[]} [args]
+     *
+     * @param {EdgeOptions} [options]
+     */
+    static async start(options = {}) {
+        const edge = new Edge(options);
+        try {
+            await edge.ready();
+        } catch (error) {
+            await edge.destroy();
+            throw error;
+        }
+        return edge;
+    }
+
+    /** @param {EdgeOptions} options */
+    constructor(options) {
+        this.data = options.data ?? temporaryDirectory('edge');
+        this.keepsData = options.data !== undefined;
+        const args = ['up', '--data', this.data, '--http', '127.0.0.1:0', '--https', '127.0.0.1:0'];
+        args.push('--admin', '127.0.0.1:0', '--node-base-port', '0', '--nodes', String(options.nodes ?? 3));
+        if (options.config !== undefined) {
+            const file = path.join(this.data, 'test.toml');
+            writeFileSync(file, options.config);
+            args.push('--config', file);
+        }
+        this.child = new Child('ctedge up', BINARY, [...args, ...(options.args ?? [])]);
+        this.http = this.https = '';
+        this.admin = new Admin('http://127.0.0.1:0');
+    }
+
+    async ready() {
+        await this.child.line(/^ready$/, START_MS);
+        this.http = this.address('http');
+        this.https = this.address('https');
+        this.admin = new Admin(this.address('admin'));
+        const { nodes } = await this.admin.status();
+        await this.admin.nodesReady(nodes.length);
+    }
+
+    /**
+     * The address that `up` printed behind a word.
+     *
+     * @param {string} word
+     */
+    address(word) {
+        const line = this.child.lines.all.find(text => new RegExp(`^\\s+${word}\\s+https?://`).test(text));
+        assert.ok(line, `no line "${word}" in:\n${this.child.output}`);
+        return line.trim().split(/\s+/)[1].replace(/\/$/, '').replace('0.0.0.0', '127.0.0.1');
+    }
+
+    /** The certificate that `up` made, in PEM. */
+    certificateFile() {
+        const file = filesBelow(this.data).find(name => {
+            return /\.(pem|crt)$/.test(name) && readFileSync(name, 'utf8').includes('BEGIN CERTIFICATE');
+        });
+        assert.ok(file, `no certificate below ${this.data}`);
+        return file;
+    }
+
+    /** The cluster secret that `up` made. */
+    secret() {
+        const file = filesBelow(this.data).find(name => path.basename(name).includes('secret'));
+        assert.ok(file, `no cluster secret below ${this.data}`);
+        return readFileSync(file, 'utf8').trim();
+    }
+
+    /**
+     * The text of every log below the data directory, with what `up` itself said, by name.
+     *
+     * @returns {Map<string, string>}
+     */
+    logs() {
+        const logs = new Map([['output of ctedge up', this.child.output]]);
+        for (const file of filesBelow(this.data)) {
+            if (file.endsWith('.log')) logs.set(file, readFileSync(file, 'utf8'));
+        }
+        return logs;
+    }
+
+    /**
+     * Kills a node's process without warning and gives its pid.
+     *
+     * @param {string} id
+     * @returns {Promise<number>}
+     */
+    async killNode(id) {
+        const { pid } = await this.admin.node(id);
+        assert.ok(pid > 1, `node ${id} has no pid`);
+        process.kill(pid, 'SIGKILL');
+        return pid;
+    }
+
+    /** Stops everything; the supervisor must end with 0. */
+    async stop() {
+        const code = await this.child.stop();
+        assert.equal(code, 0, `ctedge up ended with ${code}:\n${this.child.output}`);
+        this.forget();
+    }
+
+    /** The end of a test: stops the edge, and shows its logs if the test has failed. */
+    async destroy(failed = true) {
+        try {
+            if (!this.child.ended) await this.child.stop('SIGTERM', 20_000);
+        } catch (error) {
+            console.error(String(error));
+        } finally {
+            this.child.killGroup('SIGKILL');
+        }
+        if (failed) for (const [name, text] of this.logs()) console.error(`--- ${name}\n${text.slice(-6_000)}`);
+        this.forget();
+    }
+
+    forget() {
+        if (!this.keepsData) rmSync(this.data, { recursive: true, force: true });
+    }
+}
+
+/**
+ * Runs `use` against an edge, and stops it whatever happens. The edge must stop with 0; the logs of a failed test are
+ * shown.
+ *
+ * @param {EdgeOptions} options
+ * @param {(edge: Edge) => Promise<void>} use
+ */
+export async function withEdge(options, use) {
+    const edge = await Edge.start(options);
+    try {
+        await use(edge);
+    } catch (error) {
+        await edge.destroy(true);
+        throw error;
+    }
+    await edge.stop();
+}
+
+/**
+ * A TCP port that is free, below the range of outgoing connections so that none of those takes it meanwhile.
+ *
+ * @returns {Promise<number>}
+ */
+export async function freePort() {
+    const { createServer } = await import('node:net');
+    for (let attempt = 0; attempt < 50; attempt += 1) {
+        const port = 12_000 + Math.floor(Math.random() * 7_000);
+        const server = createServer();
+        const free = await within('answer to a bind', new Promise(resolve => {
+            server.once('error', () => resolve(false));
+            server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+        }));
+        if (free) return port;
+    }
+    throw new Error('no free port in 50 attempts');
+}
+
+/** A lone `ctedge balancer` in front of whatever its settings file names. */
+export class Balancer {
+    /**
+     * @param {{ nodes: { id: string, address: string }[], settings?: string }} options `settings` is TOML that is put
+     *     before the tables, `%HTTP%` and so on need no mention
+     */
+    static async start({ nodes, settings = '' }) {
+        const balancer = new Balancer(await freePort(), await freePort(), settings);
+        balancer.write(nodes);
+        balancer.launch();
+        try {
+            await eventually('admin API of the balancer', () => balancer.admin.status(), START_MS);
+            if (nodes.length > 0) await balancer.admin.nodesReady(nodes.length);
+        } catch (error) {
+            await balancer.destroy(true);
+            throw error;
+        }
+        return balancer;
+    }
+
+    /**
+     * @param {number} httpPort
+     * @param {number} adminPort
+     * @param {string} settings
+     */
+    constructor(httpPort, adminPort, settings) {
+        this.data = temporaryDirectory('balancer');
+        this.file = path.join(this.data, 'balancer.toml');
+        this.http = `http://127.0.0.1:${httpPort}`;
+        this.admin = new Admin(`http://127.0.0.1:${adminPort}`);
+        this.settings = settings;
+    }
+
+    /** @param {{ id: string, address: string }[]} nodes */
+    write(nodes) {
+        writeFileSync(this.file, balancerSettings(this, nodes));
+    }
+
+    launch() {
+        this.child = new Child('ctedge balancer', BINARY, ['balancer', '--config', this.file]);
+    }
+
+    /** Makes the balancer read its file again, as an operator does. */
+    reload() {
+        this.child?.kill('SIGHUP');
+    }
+
+    async destroy(failed = false) {
+        const child = this.child;
+        if (child) {
+            try {
+                if (!child.ended) assert.equal(await child.stop('SIGTERM', 20_000), 0);
+            } finally {
+                child.killGroup('SIGKILL');
+                if (failed) console.error(child.output.slice(-6_000));
+            }
+        }
+        rmSync(this.data, { recursive: true, force: true });
+    }
+}
+
+/**
+ * @param {Balancer} balancer
+ * @param {{ id: string, address: string }[]} nodes
+ */
+function balancerSettings(balancer, nodes) {
+    const host = (/** @type {string} */ url) => new URL(url).host;
+    return `${balancer.settings}
+data = "${balancer.data}"
+
+[balancer]
+http = "${host(balancer.http)}"
+https = ""
+admin = "${host(balancer.admin.url)}"
+expose_node = true
+${nodes.map(node => `\n[[nodes]]\nid = "${node.id}"\naddress = "${node.address}"\n`).join('')}`;
+}
+
+/**
+ * @param {Balancer} balancer
+ * @param {(balancer: Balancer) => Promise<void>} use
+ */
+export async function withBalancer(balancer, use) {
+    try {
+        await use(balancer);
+    } catch (error) {
+        await balancer.destroy(true).catch(() => {});
+        throw error;
+    }
+    await balancer.destroy();
+}
+
+export { ctedge };

@@ -1,0 +1,61 @@
+//! A wire that a test can cut: a TCP proxy between a client and the balancer.
+
+import { createServer, connect } from 'node:net';
+import { once } from 'node:events';
+
+export class Wire {
+    /**
+     * @param {string} url where the wire leads
+     * @returns {Promise<Wire>}
+     */
+    static async to(url) {
+        const wire = new Wire(new URL(url));
+        wire.server.listen(0, '127.0.0.1');
+        await once(wire.server, 'listening');
+        const { port } = /** @type {import('node:net').AddressInfo} */ (wire.server.address());
+        wire.url = `${new URL(url).protocol}//127.0.0.1:${port}`;
+        return wire;
+    }
+
+    /** @param {URL} target */
+    constructor(target) {
+        this.url = '';
+        this.isCut = false;
+        /** How many connections were ever made through the wire. */
+        this.connections = 0;
+        /** @type {Set<import('node:net').Socket>} */
+        this.sockets = new Set();
+        this.server = createServer(near => {
+            if (this.isCut) {
+                near.destroy();
+                return;
+            }
+            this.connections += 1;
+            const far = connect(Number(target.port), target.hostname);
+            for (const [socket, other] of [[near, far], [far, near]]) {
+                this.sockets.add(socket);
+                socket.on('error', () => {});
+                socket.on('close', () => {
+                    this.sockets.delete(socket);
+                    other.destroy();
+                });
+            }
+            near.pipe(far).pipe(near);
+        });
+    }
+
+    /** Cuts what is open, without a goodbye to either side, and refuses what comes. */
+    cut() {
+        this.isCut = true;
+        for (const socket of this.sockets) socket.resetAndDestroy();
+    }
+
+    mend() {
+        this.isCut = false;
+    }
+
+    close() {
+        this.server.close();
+        for (const socket of this.sockets) socket.destroy();
+    }
+}
