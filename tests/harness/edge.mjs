@@ -1,6 +1,7 @@
 //! A whole edge as an operator starts it: `ctedge up` on free ports with a data directory of its own.
 
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -122,7 +123,9 @@ export class Edge {
         this.data = options.data ?? temporaryDirectory('edge');
         this.keepsData = options.data !== undefined;
         const args = ['up', '--data', this.data, '--http', '127.0.0.1:0', '--https', '127.0.0.1:0'];
-        args.push('--admin', '127.0.0.1:0', '--node-base-port', '0', '--nodes', String(options.nodes ?? 3));
+        args.push('--admin', '127.0.0.1:0', '--node-base-port', '0');
+        // An option counts more than the file, and so would hide a count that a test changes in the file.
+        if (!options.config?.includes('[up]')) args.push('--nodes', String(options.nodes ?? 3));
         if (options.config !== undefined) {
             const file = path.join(this.data, 'test.toml');
             writeFileSync(file, options.config);
@@ -195,9 +198,19 @@ export class Edge {
         return pid;
     }
 
+    /**
+     * Raises the number of nodes, by the settings file that the edge was started with.
+     *
+     * @param {number} count
+     */
+    addNodes(count) {
+        writeFileSync(path.join(this.data, 'test.toml'), `[up]\nnodes = ${count}\n`);
+        this.child.kill('SIGHUP');
+    }
+
     /** Stops everything; the supervisor must end with 0. */
     async stop() {
-        const code = await this.child.stop();
+        const code = this.child.ended ? this.child.ended.code : await this.child.stop();
         assert.equal(code, 0, `ctedge up ended with ${code}:\n${this.child.output}`);
         this.forget();
     }
@@ -260,11 +273,12 @@ export async function freePort() {
 /** A lone `ctedge balancer` in front of whatever its settings file names. */
 export class Balancer {
     /**
-     * @param {{ nodes: { id: string, address: string }[], settings?: string }} options `settings` is TOML that is put
-     *     before the tables, `%HTTP%` and so on need no mention
+     * @param {{ nodes: { id: string, address: string, weight?: number }[], settings?: string }} options `settings` is
+     *     TOML: sections of their own, other than `[balancer]` itself
      */
     static async start({ nodes, settings = '' }) {
         const balancer = new Balancer(await freePort(), await freePort(), settings);
+        writeFileSync(path.join(balancer.data, 'cluster.secret'), randomBytes(32).toString('hex'), { mode: 0o600 });
         balancer.write(nodes);
         balancer.launch();
         try {
@@ -324,15 +338,16 @@ export class Balancer {
  */
 function balancerSettings(balancer, nodes) {
     const host = (/** @type {string} */ url) => new URL(url).host;
-    return `${balancer.settings}
-data = "${balancer.data}"
+    return `data = "${balancer.data}"
 
 [balancer]
 http = "${host(balancer.http)}"
 https = ""
 admin = "${host(balancer.admin.url)}"
 expose_node = true
-${nodes.map(node => `\n[[nodes]]\nid = "${node.id}"\naddress = "${node.address}"\n`).join('')}`;
+
+${balancer.settings}
+${nodes.map(({ id, address }) => `\n[[nodes]]\nid = "${id}"\naddress = "${address}"\n`).join('')}`;
 }
 
 /**

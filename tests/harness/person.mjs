@@ -39,9 +39,8 @@ export class Person {
     /**
      * @param {string} name
      * @param {string} url
-     * @param {{ fetch?: typeof fetch }} [options]
      */
-    constructor(name, url, options = {}) {
+    constructor(name, url) {
         this.name = name;
         this.url = url;
         this.keys = keyPair(persons++);
@@ -49,15 +48,16 @@ export class Person {
         this.roomId = this.roomToken = this.loginToken = '';
         /** The node of each answer to this person, where the edge says so. @type {Set<string>} */
         this.nodes = new Set();
-        const ask = options.fetch ?? fetch;
+        /** @type {(url: string, init?: any) => Promise<Response>} */
+        this.fetch = fetch;
         this.provider = new ConnectionProvider({
             url,
             client: 'ctedge system test',
-            fetch: async (/** @type {string} */ target, /** @type {any} */ init) => this.noted(target, await ask(target, init)),
+            fetch: async (/** @type {string} */ target, /** @type {any} */ init) => this.noted(target, await this.fetch(target, init)),
             authenticationHandler: async (token, metadata) => {
                 const form = metadata.providers.find(provider => provider.type === 'form');
                 if (!form) throw new Error('the server offers no form to log in with');
-                const response = await ask(url + /** @type {any} */ (form).endpoint, {
+                const response = await this.fetch(url + /** @type {any} */ (form).endpoint, {
                     method: 'POST',
                     headers: { 'content-type': 'application/json' },
                     body: JSON.stringify({ token, user: name, email: `${name}@example.org` }),
@@ -78,6 +78,16 @@ export class Person {
         const node = response.headers.get('x-ctedge-node');
         if (node && target.includes('/api/session/') && !target.endsWith('/create')) this.nodes.add(node);
         return response;
+    }
+
+    /**
+     * Lets all requests go through `observe`, which makes them.
+     *
+     * @param {(url: string, init?: any) => Promise<Response>} observe
+     */
+    observed(observe) {
+        this.fetch = observe;
+        return this;
     }
 
     async login() {

@@ -130,7 +130,7 @@ test('a host that stays away longer than the grace period ends the session', asy
                 const guest = await meet('guest', short.http).join(host.roomId);
                 wire.cut();
                 await guest.told('room/closed');
-                await assert.rejects(meet('late', short.http).ask(host.roomId), { name: 'RoomNotFound' });
+                await assert.rejects(meet('late', short.http).ask(host.roomId), { code: 'RoomNotFound' });
             });
         } finally {
             wire.close();

@@ -38,7 +38,7 @@ test('people work together over HTTPS, trusting the certificate that the edge ma
 test('a host may refuse a guest, who is told so', async () => {
     await meeting(async meet => {
         const host = await meet('host', edge.http).host({ consent: user => user.name !== 'stranger' });
-        await assert.rejects(meet('stranger', edge.http).ask(host.roomId), { name: 'JoinRejected' });
+        await assert.rejects(meet('stranger', edge.http).ask(host.roomId), { code: 'JoinRejected' });
         const friend = await meet('friend', edge.http).join(host.roomId);
         await host.say('welcome');
         await friend.hears('welcome');
@@ -48,7 +48,7 @@ test('a host may refuse a guest, who is told so', async () => {
 test('a room that nobody hosts is not found', async () => {
     await meeting(async meet => {
         const guest = meet('guest', edge.http);
-        await assert.rejects(guest.ask('NoSuchRoomNoSuchRoomNoSu'), { name: 'RoomNotFound' });
+        await assert.rejects(guest.ask('NoSuchRoomNoSuchRoomNoSu'), { code: 'RoomNotFound' });
     });
 });
 
@@ -58,7 +58,7 @@ test('a room is not found any more once its host has left', async () => {
         const guest = await meet('guest', edge.http).join(host.roomId);
         await host.leave();
         await guest.told('room/closed');
-        await assert.rejects(meet('late', edge.http).ask(host.roomId), { name: 'RoomNotFound' });
+        await assert.rejects(meet('late', edge.http).ask(host.roomId), { code: 'RoomNotFound' });
     });
 });
 
