@@ -1,6 +1,11 @@
 //! What the binary may do to a balancer that runs: reload it, and reopen its access log.
 
+use std::sync::Arc;
+
 use ctedge_settings::BalancerSettings;
+
+use crate::reload::Reloader;
+use crate::shared::Shared;
 
 /// Where a reload takes its settings from. The binary implements it: only the binary reads files and the environment.
 pub trait SettingsSource: Send + Sync {
@@ -32,14 +37,19 @@ pub enum ReloadError {
 
 /// Acts on a running balancer. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle;
+pub struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) reloader: Arc<Reloader>,
+}
 
 impl Handle {
     /// Reads the settings again. Wrong ones change nothing; right ones drop no connection and move no pinned key.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
-        Err(ReloadError::Stopping)
+        self.reloader.reload().await
     }
 
-    /// Opens the access log's file anew, after it was rotated.
-    pub fn reopen_access_log(&self) {}
+    /// Opens the access log's file anew, after it was rotated. On an error the log goes on with the file it has.
+    pub fn reopen_access_log(&self) -> std::io::Result<()> {
+        self.shared.access_log.as_ref().map_or(Ok(()), ctedge_logs::AccessLog::reopen)
+    }
 }

@@ -3,9 +3,39 @@
 //! [`Balancer::bind`] takes the ports, [`Balancer::run`] serves until it is told to stop, and a [`Handle`] reloads the
 //! settings meanwhile. The balancer holds no truth: kill it and start another, and nothing but its sockets is lost.
 //! It is the only crate that imports Pingora.
+//!
+//! A client's way through: [`listeners`] accept it, [`stream`] and [`limits`] bound it, [`prepare`] looks at its
+//! request and [`route`] finds the node, [`proxy`] or [`tunnel`] carry it there, [`answer`] says no where that is the
+//! answer. Beside them [`membership`] and [`health`] keep the nodes, [`reload`] the settings, and [`admin`] serves the
+//! operator.
 
+#![forbid(unsafe_code)]
+
+mod admin;
+mod answer;
 mod balancer;
+mod client;
+mod context;
+mod forwarded;
 mod handle;
+mod health;
+mod limits;
+mod listeners;
+mod membership;
+mod metrics;
+mod placement;
+mod prepare;
+mod proxy;
+mod reload;
+mod request;
+mod route;
+mod selection;
+mod shared;
+mod stop;
+mod stream;
+mod tls;
+mod tunnel;
 
 pub use balancer::{Addresses, Balancer, BindError, RunError};
 pub use handle::{Handle, ReloadError, Reloaded, SettingsSource};
+pub use tls::CertificateError;

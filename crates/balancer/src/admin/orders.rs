@@ -1,0 +1,77 @@
+//! What an operator tells a node: drain, suspend, resume.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use ctedge_routing::Node;
+use ctedge_wire::headers::{CONTROL_PATH, CONTROL_TOKEN};
+use ctedge_wire::{HealthReport, NodeStatus};
+use serde_json::json;
+
+use super::{error, view};
+use crate::client::{Reply, request};
+use crate::handle::Handle;
+use crate::shared::Shared;
+
+/// A node answers such a word at once; the time is for a machine that is busy.
+const ORDER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Tells a node what it takes from here on.
+///
+/// A node of ours is told, because other balancers must learn of it too. A server that does not know the word cannot
+/// be told: then this balancer alone keeps new keys away from it.
+pub(super) async fn order(State(handle): State<Handle>, Path((id, order)): Path<(String, String)>) -> Response {
+    let status = match order.as_str() {
+        "drain" => NodeStatus::Draining,
+        "suspend" => NodeStatus::Suspended,
+        "resume" => NodeStatus::Ready,
+        _ => return error(StatusCode::NOT_FOUND, format!("\"{order}\" is no order: drain, suspend or resume is")),
+    };
+    let shared = &handle.shared;
+    let Some(node) = shared.router.node(&id) else {
+        let nodes = shared.router.nodes();
+        let known: Vec<_> = nodes.iter().map(|node| node.id().as_str()).collect();
+        return error(StatusCode::NOT_FOUND, format!("there is no node \"{id}\"; there are: {}", known.join(", ")));
+    };
+    match tell(shared, &node, &order, status).await {
+        Ok(told) => {
+            tracing::info!(node = %node.id(), order, told, "an operator ordered this");
+            let mut answer = json!({ "ok": true, "told": told });
+            answer["node"] = json!(view::node(&node, Instant::now()));
+            Json(answer).into_response()
+        }
+        Err(reason) => error(StatusCode::BAD_GATEWAY, format!("{id} cannot be told: {reason}")),
+    }
+}
+
+/// Returns whether the node itself was told.
+async fn tell(shared: &Shared, node: &Arc<Node>, order: &str, status: NodeStatus) -> Result<bool, String> {
+    let token = shared.live.load().settings.secret.control_token();
+    let path = format!("{CONTROL_PATH}{order}");
+    let headers = [(CONTROL_TOKEN, token.as_str())];
+    let is_ours = node.report().is_some();
+    let reply = request(node.address(), "POST", &path, &headers, ORDER_TIME_MAX).await;
+    let now = Instant::now();
+    match reply {
+        Ok(Reply { status: 200, body }) => {
+            if let Ok(report) = serde_json::from_slice::<HealthReport>(&body) {
+                // An earlier word of this balancer's own must not outlive the node's.
+                shared.note(node, shared.router.order(node, NodeStatus::Ready, now));
+                shared.note(node, shared.router.check_succeeded(node, Some(report), now));
+                return Ok(true);
+            }
+        }
+        Ok(Reply { status: 403, .. }) if is_ours => {
+            return Err("it refuses the control token; do both have the same cluster secret?".to_owned());
+        }
+        Ok(Reply { status, .. }) if is_ours => return Err(format!("it answered {status}")),
+        Err(unanswered) if is_ours => return Err(unanswered.to_string()),
+        Ok(_) | Err(_) => {}
+    }
+    shared.note(node, shared.router.order(node, status, now));
+    Ok(false)
+}

@@ -1,0 +1,233 @@
+//! Accepts client connections and runs the requests on them.
+//!
+//! The accept loop is our own, not Pingora's: it counts connections from their first byte to their last, also those
+//! that become tunnels, and it knows its port when that was 0. Each thread has a runtime and a Pingora proxy of its
+//! own, with its own pool of connections to the nodes, so that a request never leaves the thread that accepted it; all
+//! threads accept from the same sockets.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora_core::listeners::tls::Acceptor;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::default_h2_options;
+use pingora_core::protocols::{ALPN, Stream};
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::limits::Refused;
+use crate::proxy::Edge;
+use crate::route::TRIES_MAX;
+use crate::shared::Shared;
+use crate::stop::Phase;
+use crate::stream::{ClientStream, Connection};
+
+/// Idle connections to nodes that a thread keeps. A busy thread needs as many as it serves requests at once.
+const NODE_CONNECTIONS_KEPT: usize = 1024;
+
+/// How long accepting pauses when the process has no file descriptor left.
+const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(50);
+
+/// Requests that one HTTP/2 connection may have open.
+const HTTP2_STREAMS_MAX: u32 = 128;
+
+/// How long what is left of a request's body is read after its answer, so that the connection can go on.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A public port.
+pub(crate) struct Port {
+    pub(crate) listener: StdListener,
+    /// Set where the port speaks TLS.
+    pub(crate) acceptor: Option<Arc<Acceptor>>,
+}
+
+/// A thread that serves requests until the last phase.
+pub(crate) fn spawn_thread(
+    number: usize,
+    shared: &Arc<Shared>,
+    ports: &[Port],
+    ended: tokio::sync::mpsc::Sender<()>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ports = ports
+        .iter()
+        .map(|port| Ok(Port { listener: port.listener.try_clone()?, acceptor: port.acceptor.clone() }))
+        .collect::<io::Result<Vec<_>>>()?;
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new().name(format!("serve-{number}")).spawn(move || {
+        if let Err(error) = runtime.block_on(serve(shared, ports)) {
+            tracing::error!(%error, "a thread that serves requests ended");
+        }
+        drop(ended);
+    })
+}
+
+/// What the tasks of one thread share.
+struct Server {
+    shared: Arc<Shared>,
+    proxy: Arc<HttpProxy<Edge>>,
+    /// Pingora's own word for the end: connections are not kept alive any more.
+    ending: watch::Receiver<bool>,
+}
+
+async fn serve(shared: Arc<Shared>, ports: Vec<Port>) -> io::Result<()> {
+    let mut phase = shared.stop.subscribe();
+    let (end, ending) = watch::channel(false);
+    let proxy = Arc::new(make_proxy(&shared));
+    let server = Arc::new(Server { shared, proxy, ending });
+    let mut loops = Vec::new();
+    for port in ports {
+        // Converted here because it belongs to this thread's runtime from now on.
+        let listener = TcpListener::from_std(port.listener)?;
+        loops.push(tokio::spawn(accept(Arc::clone(&server), listener, port.acceptor)));
+    }
+    // An error of the channel means that the balancer is gone.
+    let _ = phase.wait_for(|phase| *phase > Phase::Serving).await;
+    for accepting in loops {
+        accepting.abort();
+    }
+    end.send_replace(true);
+    // Connections that wait for a request are let go; those in the middle of one finish it.
+    server.proxy.http_cleanup().await;
+    let _ = phase.wait_for(|phase| *phase == Phase::Ended).await;
+    Ok(())
+}
+
+fn make_proxy(shared: &Arc<Shared>) -> HttpProxy<Edge> {
+    let live = shared.live.load();
+    let conf = ServerConf {
+        threads: 1,
+        upstream_keepalive_pool_size: NODE_CONNECTIONS_KEPT,
+        max_retries: TRIES_MAX as usize,
+        ..ServerConf::default()
+    };
+    let mut proxy = HttpProxy::new(Edge(Arc::clone(shared)), Arc::new(conf));
+    proxy.handle_init_modules();
+    let mut options = default_h2_options();
+    options.max_header_list_size(u32::try_from(live.settings.limits.header_bytes_max).unwrap_or(u32::MAX));
+    options.max_concurrent_streams(HTTP2_STREAMS_MAX);
+    proxy.h2_options = Some(options);
+    let mut server_options = HttpServerOptions::default();
+    server_options.h2_idle_timeout = Some(live.settings.timeouts.keep_alive);
+    proxy.server_options = Some(server_options);
+    proxy
+}
+
+async fn accept(server: Arc<Server>, listener: TcpListener, acceptor: Option<Arc<Acceptor>>) {
+    loop {
+        match listener.accept().await {
+            Ok((tcp, peer)) => {
+                if let Some(connection) = admit(&server.shared, &tcp, peer, acceptor.is_some()) {
+                    let (server, acceptor) = (Arc::clone(&server), acceptor.clone());
+                    tokio::spawn(async move { server.run_connection(tcp, connection, acceptor).await });
+                }
+                // Lets other threads have their share of a burst.
+                tokio::task::yield_now().await;
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                sleep(PAUSE_WITHOUT_DESCRIPTORS).await;
+            }
+        }
+    }
+}
+
+/// Errors that `accept` reports for a connection that ended before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+fn admit(shared: &Arc<Shared>, tcp: &TcpStream, peer: SocketAddr, secure: bool) -> Option<Arc<Connection>> {
+    let live = shared.live.load();
+    let limits = &live.settings.limits;
+    // A trusted proxy speaks for many clients.
+    let counted = (!live.trusted.contains(peer.ip())).then(|| peer.ip());
+    let slot = shared.limits.admit_connection(counted, limits.connections_max, limits.connections_per_address_max);
+    match slot {
+        Ok(slot) => {
+            // What is written is gathered here, so that Nagle's algorithm could only delay it.
+            let _ = tcp.set_nodelay(true);
+            let head_time_max = live.settings.timeouts.header;
+            Some(Arc::new(Connection::new(peer, secure, limits.header_bytes_max, head_time_max, slot)))
+        }
+        Err(refused) => {
+            shared.metrics.refused.with_label_values(&[refused.as_str()]).inc();
+            if !secure {
+                say_full(tcp, refused);
+            }
+            None
+        }
+    }
+}
+
+/// Tells a client that there is no room, as far as that is possible before it has asked.
+fn say_full(tcp: &TcpStream, refused: Refused) {
+    let message = match refused {
+        Refused::ConnectionsOfAddress => "Too many connections from this address.",
+        Refused::Connections | Refused::Tunnels => "The server has no room for another connection.",
+    };
+    let body = format!("{{\"code\":\"TooManyConnections\",\"params\":[],\"message\":\"{message}\"}}");
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    // Best effort: the connection ends either way.
+    let _ = tcp.try_write(answer.as_bytes());
+}
+
+impl Server {
+    async fn run_connection(&self, tcp: TcpStream, connection: Arc<Connection>, acceptor: Option<Arc<Acceptor>>) {
+        let stream = ClientStream::new(tcp, Arc::clone(&connection));
+        let stream: Stream = match acceptor {
+            None => Box::new(stream),
+            Some(acceptor) => {
+                let handshake = acceptor.tls_handshake(stream);
+                let time_max = self.shared.live.load().settings.timeouts.header;
+                match timeout(time_max, handshake).await {
+                    Ok(Ok(stream)) => Box::new(stream),
+                    Ok(Err(_)) | Err(_) => {
+                        self.shared.metrics.refused.with_label_values(&["tls_handshake"]).inc();
+                        return;
+                    }
+                }
+            }
+        };
+        if stream.selected_alpn_proto() == Some(ALPN::H2) {
+            self.proxy.process_new(stream, &self.ending).await;
+        } else {
+            self.run_http1(stream, connection).await;
+        }
+    }
+
+    /// Runs the requests of an HTTP/1 connection, one after the other.
+    async fn run_http1(&self, stream: Stream, connection: Arc<Connection>) {
+        let mut session = ServerSession::new_http1(stream);
+        loop {
+            let timeouts = self.shared.live.load().settings.timeouts.clone();
+            // Pingora counts whole seconds, and takes 0 for ever.
+            session.set_keepalive(Some(timeouts.keep_alive.as_secs().max(1)));
+            session.set_read_timeout(Some(timeouts.body));
+            session.set_write_timeout(Some(timeouts.body));
+            session.set_total_drain_timeout(Some(DRAIN_TIME_MAX));
+            session.set_pipelining_enabled(true);
+            session.set_connection_user_context(Some(Box::new(Arc::clone(&connection))));
+            connection.head_begins();
+            let Some(reused) = self.proxy.process_new_http(session, &self.ending).await else { return };
+            let (stream, settings) = reused.consume();
+            session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+        }
+    }
+}

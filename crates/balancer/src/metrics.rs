@@ -1,0 +1,280 @@
+//! What the balancer counts, for Prometheus.
+//!
+//! What happens per request is counted in handles that were looked up before. What already stands somewhere (pins,
+//! states, loads) is read when Prometheus asks.
+
+use std::time::Duration;
+
+use ctedge_routing::{KeySource, Node, NodeState, PinCounts, PinReason};
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+/// From a node on the same machine to the protocol's long poll of 30 s.
+const LATENCY_SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 15.0, 35.0];
+
+/// The classes of status codes, as labels. What has no status (the client went away) is the last.
+const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+
+/// The label of answers that no node gave.
+pub(crate) const NO_NODE: &str = "-";
+
+/// Why a request was sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// The node could not be reached.
+    Connect,
+    /// The node went away before it answered.
+    Died,
+    /// The node named the key that the request belongs to.
+    RedirectKey,
+    /// The node named the owner of the key.
+    RedirectOwner,
+    /// The node takes nothing new.
+    Unavailable,
+}
+
+impl Retry {
+    const ALL: [Self; 5] = [Self::Connect, Self::Died, Self::RedirectKey, Self::RedirectOwner, Self::Unavailable];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Died => "died",
+            Self::RedirectKey => "redirect_key",
+            Self::RedirectOwner => "redirect_owner",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Every metric of one balancer.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    sources: Vec<IntCounter>,
+    retries: Vec<IntCounter>,
+    /// Keys that were present but no keys.
+    pub(crate) malformed_keys: IntCounter,
+    /// Requests that are being served.
+    pub(crate) in_flight: IntGauge,
+    /// Requests and connections that were refused, by reason.
+    pub(crate) refused: IntCounterVec,
+    /// Tunnels that ended, by node and reason.
+    pub(crate) tunnels_ended: IntCounterVec,
+    /// Bytes that tunnels carried, by direction.
+    pub(crate) tunnel_bytes: IntCounterVec,
+    /// Changes of nodes' states, by node and the state entered.
+    pub(crate) state_changes: IntCounterVec,
+    /// Reloads, by result.
+    pub(crate) reloads: IntCounterVec,
+    /// Lines that the access log dropped.
+    access_lines_dropped: IntGauge,
+    scraped: Scraped,
+}
+
+/// What is read when Prometheus asks.
+struct Scraped {
+    connections: IntGauge,
+    tunnels: IntGaugeVec,
+    pins: IntGaugeVec,
+    pins_lost: IntGaugeVec,
+    states: IntGaugeVec,
+    sessions: IntGaugeVec,
+    peers: IntGaugeVec,
+    lag: GaugeVec,
+    up: Gauge,
+}
+
+/// What is counted per request of one node.
+pub(crate) struct NodeMetrics {
+    requests: [IntCounter; CLASSES.len()],
+    seconds: [Histogram; CLASSES.len()],
+}
+
+impl NodeMetrics {
+    /// Counts an answer that took `time` from the request's head to the answer's end.
+    pub(crate) fn answered(&self, status: Option<u16>, time: Duration) {
+        let class = class(status);
+        self.requests[class].inc();
+        self.seconds[class].observe(time.as_secs_f64());
+    }
+}
+
+fn class(status: Option<u16>) -> usize {
+    status.and_then(|status| usize::from(status / 100).checked_sub(1)).filter(|class| *class < 5).unwrap_or(5)
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counters =
+            |name, help, labels: &[&str]| register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?);
+        let gauges =
+            |name, help, labels: &[&str]| register(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
+        let latency =
+            HistogramOpts::new("ctedge_balancer_request_seconds", "Seconds from a request to its answer's end")
+                .buckets(LATENCY_SECONDS.to_vec());
+        let sources = counters("ctedge_balancer_keys_total", "Requests by the source of their key", &["source"])?;
+        let retries =
+            counters("ctedge_balancer_retries_total", "Requests sent to another node, by reason", &["reason"])?;
+        Ok(Self {
+            requests: counters("ctedge_balancer_requests_total", "Requests answered", &["node", "status"])?,
+            seconds: register(&registry, HistogramVec::new(latency, &["node", "status"])?)?,
+            sources: KeySource::ALL.iter().map(|source| sources.with_label_values(&[source.as_str()])).collect(),
+            retries: Retry::ALL.iter().map(|reason| retries.with_label_values(&[reason.as_str()])).collect(),
+            malformed_keys: register(
+                &registry,
+                IntCounter::new("ctedge_balancer_malformed_keys_total", "Values that should be keys and are none")?,
+            )?,
+            in_flight: register(
+                &registry,
+                IntGauge::new("ctedge_balancer_requests_in_flight", "Requests that are being served")?,
+            )?,
+            refused: counters("ctedge_balancer_refused_total", "Refusals of the balancer, by reason", &["reason"])?,
+            tunnels_ended: counters("ctedge_balancer_tunnels_ended_total", "Tunnels that ended", &["node", "reason"])?,
+            tunnel_bytes: counters("ctedge_balancer_tunnel_bytes_total", "Bytes that tunnels carried", &["direction"])?,
+            state_changes: counters(
+                "ctedge_balancer_node_state_changes_total",
+                "Changes of nodes' states, by the state entered",
+                &["node", "state"],
+            )?,
+            reloads: counters("ctedge_balancer_reloads_total", "Reloads of the settings, by result", &["result"])?,
+            access_lines_dropped: register(
+                &registry,
+                IntGauge::new(
+                    "ctedge_balancer_access_lines_dropped",
+                    "Access log lines that the disk was too slow for",
+                )?,
+            )?,
+            scraped: Scraped {
+                connections: register(
+                    &registry,
+                    IntGauge::new("ctedge_balancer_connections", "Client connections that are open")?,
+                )?,
+                tunnels: gauges("ctedge_balancer_tunnels", "Tunnels that are open", &["node"])?,
+                pins: gauges("ctedge_balancer_pins", "Keys whose node is remembered, by reason", &["reason"])?,
+                pins_lost: gauges(
+                    "ctedge_balancer_pins_lost",
+                    "Pins given up since the start, by reason",
+                    &["reason"],
+                )?,
+                states: gauges("ctedge_balancer_node_state", "1 for the state that a node is in", &["node", "state"])?,
+                sessions: gauges("ctedge_balancer_node_sessions", "Sessions, as the node reports them", &["node"])?,
+                peers: gauges("ctedge_balancer_node_peers", "Peers, as the node reports them", &["node"])?,
+                lag: register(
+                    &registry,
+                    GaugeVec::new(
+                        Opts::new(
+                            "ctedge_balancer_node_lag_seconds",
+                            "How late a node's event loop runs, as it reports",
+                        ),
+                        &["node"],
+                    )?,
+                )?,
+                up: register(&registry, Gauge::new("ctedge_balancer_nodes_up", "Nodes that are not down")?)?,
+            },
+            registry,
+        })
+    }
+
+    /// The handles of one node.
+    pub(crate) fn of_node(&self, node: &str) -> NodeMetrics {
+        NodeMetrics {
+            requests: CLASSES.map(|class| self.requests.with_label_values(&[node, class])),
+            seconds: CLASSES.map(|class| self.seconds.with_label_values(&[node, class])),
+        }
+    }
+
+    /// Counts where a key came from.
+    pub(crate) fn key_from(&self, source: KeySource) {
+        if let Some(position) = KeySource::ALL.iter().position(|known| *known == source) {
+            self.sources[position].inc();
+        }
+    }
+
+    /// Counts a request that is sent again.
+    pub(crate) fn retried(&self, reason: Retry) {
+        if let Some(position) = Retry::ALL.iter().position(|known| *known == reason) {
+            self.retries[position].inc();
+        }
+    }
+
+    /// Everything as Prometheus reads it.
+    pub(crate) fn render<'a>(
+        &self,
+        nodes: impl Iterator<Item = &'a Node>,
+        pins: &PinCounts,
+        connections: usize,
+        access_lines_dropped: u64,
+    ) -> Result<String, prometheus::Error> {
+        self.access_lines_dropped.set(i64::try_from(access_lines_dropped).unwrap_or(i64::MAX));
+        self.scraped.refresh(nodes, pins, connections);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+impl Scraped {
+    fn refresh<'a>(&self, nodes: impl Iterator<Item = &'a Node>, pins: &PinCounts, connections: usize) {
+        // Nodes come and go: those that are gone must not stay in the metrics.
+        for gauges in [&self.tunnels, &self.states, &self.sessions, &self.peers] {
+            gauges.reset();
+        }
+        self.lag.reset();
+        let mut up = 0.0;
+        for node in nodes {
+            let id = node.id().as_str();
+            self.tunnels.with_label_values(&[id]).set(count(node.tunnels()));
+            for state in NodeState::ALL {
+                let is_in = i64::from(node.state() == state);
+                self.states.with_label_values(&[id, state.as_str()]).set(is_in);
+            }
+            up += f64::from(u8::from(node.state() != NodeState::Down));
+            if let Some(report) = node.report() {
+                self.sessions.with_label_values(&[id]).set(count(report.sessions));
+                self.peers.with_label_values(&[id]).set(count(report.peers));
+                self.lag.with_label_values(&[id]).set(report.lag_ms / 1000.0);
+            }
+        }
+        self.up.set(up);
+        self.connections.set(count(connections as u64));
+        for (reason, pinned) in PinReason::ALL.iter().zip(pins.by_reason) {
+            self.pins.with_label_values(&[reason.as_str()]).set(count(pinned as u64));
+        }
+        for (reason, lost) in [("evicted", pins.evicted), ("expired", pins.expired), ("failover", pins.failovers)] {
+            self.pins_lost.with_label_values(&[reason]).set(count(lost));
+        }
+    }
+}
+
+fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn register<Metric: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: Metric,
+) -> Result<Metric, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_fall_into_their_classes() {
+        assert_eq!(CLASSES[class(Some(101))], "1xx");
+        assert_eq!(CLASSES[class(Some(204))], "2xx");
+        assert_eq!(CLASSES[class(Some(599))], "5xx");
+        assert_eq!(CLASSES[class(Some(999))], "none");
+        assert_eq!(CLASSES[class(Some(0))], "none");
+        assert_eq!(CLASSES[class(None)], "none");
+    }
+}

@@ -1,0 +1,103 @@
+//! What happens to a request before anybody sends it on.
+
+use ctedge_wire::headers::{CONTROL_PATH, HEALTH_PATH};
+use http::header;
+use http::request::Parts;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use crate::answer::Refusal;
+use crate::context::RequestContext;
+use crate::forwarded::tell_origin;
+use crate::request::{below_prefix, find_key, identify, join_cookies, remove_foreign, wants_websocket};
+use crate::route::Route;
+use crate::shared::Shared;
+
+/// What a request is.
+pub(crate) enum Prepared {
+    /// The question whether the balancer is well.
+    Health,
+    /// The opening of a WebSocket.
+    Tunnel,
+    /// Anything else.
+    Plain,
+}
+
+/// Checks the request's limits, takes out what is foreign, tells its origin, and chooses its node.
+pub(crate) fn prepare(
+    shared: &Shared,
+    session: &mut Session,
+    context: &mut RequestContext,
+) -> Result<Prepared, Refusal> {
+    let live = context.live.clone();
+    let limits = &live.settings.limits;
+    let is_utf8 = session.req_header().raw_path_is_utf8();
+    let head_bytes = session.as_downstream().as_http1().map_or(0, |http1| http1.get_headers_raw_bytes().len());
+    let has_body = !session.is_body_empty();
+    // The map of the headers' original case is not needed and costs a clone per try.
+    let mut parts = take_parts(session.req_header_mut());
+    let result = (|| {
+        let (peer, secure) = match &context.connection {
+            Some(connection) => (connection.peer, connection.secure),
+            None => of_http2(session).ok_or(Refusal::Internal)?,
+        };
+        remove_foreign(&mut parts.headers);
+        let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
+        let is_trusted = live.trusted.contains(peer.ip());
+        let origin = tell_origin(&mut parts.headers, peer, secure, authority.as_deref(), &live.trusted);
+        context.origin = Some(origin);
+        identify(&mut parts.headers, is_trusted);
+        if !is_utf8 {
+            return Err(Refusal::Malformed);
+        }
+        if head_bytes > limits.header_bytes_max {
+            return Err(Refusal::HeadTooLarge);
+        }
+        if content_length(&parts).is_some_and(|length| length > limits.body_bytes_max) {
+            return Err(Refusal::BodyTooLarge);
+        }
+        let path = parts.uri.path();
+        let below = below_prefix(path, &live.settings.path_prefix);
+        if path == HEALTH_PATH
+            || below.is_some_and(|path| path == HEALTH_PATH || path == HEALTH_PATH.trim_end_matches('/'))
+        {
+            return Ok(Prepared::Health);
+        }
+        let path = below.filter(|path| !path.starts_with(CONTROL_PATH)).ok_or(Refusal::NotFound)?;
+        let finding = find_key(&live.finder, &parts, path);
+        join_cookies(&mut parts.headers);
+        match Route::begin(shared, finding) {
+            Ok(route) => context.route = Some(route),
+            Err((route, refusal)) => {
+                context.route = Some(*route);
+                return Err(refusal);
+            }
+        }
+        let is_tunnel = !has_body && wants_websocket(&parts);
+        Ok(if is_tunnel { Prepared::Tunnel } else { Prepared::Plain })
+    })();
+    *session.req_header_mut() = RequestHeader::from(parts);
+    result
+}
+
+/// The cookie that the answer must set, if it must.
+pub(crate) fn cookie_due(context: &RequestContext) -> Option<String> {
+    let route = context.route.as_ref()?;
+    let secure = context.origin.is_some_and(|origin| origin.secure);
+    context.live.finder.cookie_to_set(&route.finding, &route.key, secure, &context.live.settings.path_prefix)
+}
+
+fn take_parts(header: &mut RequestHeader) -> Parts {
+    let (placeholder, ()) = http::Request::new(()).into_parts();
+    std::mem::replace(header, RequestHeader::from(placeholder)).into()
+}
+
+/// HTTP/2 requests come without a connection of ours, but with what Pingora noted of it.
+fn of_http2(session: &Session) -> Option<(std::net::SocketAddr, bool)> {
+    let peer = session.client_addr().and_then(|address| address.as_inet()).copied()?;
+    Some((peer, session.digest().is_some_and(|digest| digest.ssl_digest.is_some())))
+}
+
+fn content_length(parts: &Parts) -> Option<u64> {
+    parts.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,319 @@
+//! A request through Pingora: Pingora's filters, filled with our decisions.
+//!
+//! The node is chosen in `request_filter` and kept in the context; a try that fails chooses again before the next one.
+//! What a node did not do may be done by another: every request whose connect failed, every request that a node
+//! answered with a redirect, and, of those that a node took and never answered, the ones that may be repeated.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ctedge_wire::{Redirect, headers};
+use http::header;
+use http::{HeaderName, StatusCode};
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::answer::{Refusal, refuse, respond};
+use crate::context::RequestContext;
+use crate::request::{KEY, may_be_repeated, target_below_prefix};
+use crate::shared::Shared;
+use crate::stop::Phase;
+use crate::stream::Connection;
+use crate::{prepare, tunnel};
+
+const NODE: HeaderName = HeaderName::from_static(headers::NODE);
+
+/// The headers of a node's answer that are for the balancer alone.
+const REDIRECT_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static(headers::REDIRECT_KEY),
+    HeaderName::from_static(headers::REDIRECT_OWNER),
+    HeaderName::from_static(headers::REDIRECT_EPOCH),
+];
+
+/// The balancer, as Pingora calls it.
+pub(crate) struct Edge(pub(crate) Arc<Shared>);
+
+#[async_trait]
+impl ProxyHttp for Edge {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new(&self.0)
+    }
+
+    fn init_downstream_modules(&self, _: &mut pingora_core::modules::http::HttpModules) {
+        // Pingora's default compresses answers, which is the nodes' business.
+    }
+
+    fn on_connection_reuse(
+        &self,
+        _: &mut Session,
+        context: &mut RequestContext,
+        connection: Box<dyn Any + Send + Sync>,
+    ) {
+        // The listener hands every HTTP/1 request its connection this way.
+        context.connection = connection.downcast::<Arc<Connection>>().ok().map(|connection| *connection);
+        if let Some(connection) = &context.connection {
+            connection.head_ended();
+        }
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+        if self.0.stop.phase() > Phase::Serving {
+            session.set_keepalive(None);
+        }
+        let prepared = match prepare::prepare(&self.0, session, context) {
+            Ok(prepared) => prepared,
+            Err(refusal) => {
+                self.0.metrics.refused.with_label_values(&[refusal.code()]).inc();
+                refuse(session, refusal).await?;
+                return Ok(true);
+            }
+        };
+        match prepared {
+            prepare::Prepared::Health => {
+                self.answer_health(session).await?;
+                Ok(true)
+            }
+            prepare::Prepared::Tunnel => tunnel::open(&self.0, session, context).await,
+            prepare::Prepared::Plain => Ok(false),
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        context.is_replaying = false;
+        let target = context.route.as_mut().ok_or(Refusal::Internal).and_then(|route| {
+            if route.target.is_none() {
+                route.choose(&self.0)?;
+            }
+            route.next_target()
+        });
+        match target {
+            Ok(target) => {
+                let mut peer = Box::new(target.peer.clone());
+                // Another group finds none of the pooled connections, of which more may be dead.
+                peer.group_key = u64::from(context.wants_new_connection);
+                Ok(peer)
+            }
+            Err(refusal) => {
+                context.refusal = Some(refusal);
+                Err(Error::new_in(ErrorType::HTTPStatus(refusal.status())))
+            }
+        }
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        if let Some(route) = &context.route {
+            request.insert_header(KEY, route.key_value())?;
+        }
+        let prefix = &context.live.settings.path_prefix;
+        if !prefix.is_empty()
+            && let Some(target) = target_below_prefix(&request.uri, prefix)
+        {
+            request.set_uri(target);
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        context.body_bytes += body.as_ref().map_or(0, |body| body.len() as u64);
+        if context.body_bytes > context.live.settings.limits.body_bytes_max {
+            context.refusal = Some(Refusal::BodyTooLarge);
+            return Err(Error::new_down(ErrorType::HTTPStatus(Refusal::BodyTooLarge.status())));
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        answer: &mut ResponseHeader,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        if answer.status.is_informational() {
+            return Ok(());
+        }
+        let Some(route) = &mut context.route else { return Ok(()) };
+        let can_replay = !session.retry_buffer_truncated();
+        match answer.status {
+            StatusCode::MISDIRECTED_REQUEST if can_replay => {
+                let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
+                if let Some(redirect) = Redirect::read(header) {
+                    context.refusal = route.follow(&self.0, redirect).err();
+                    context.is_replaying = true;
+                }
+            }
+            StatusCode::SERVICE_UNAVAILABLE if can_replay => {
+                // A node of ours refuses a session to be created before it does anything.
+                let is_harmless = session.req_header().method.is_safe() || route.finding.wants_fresh;
+                context.is_replaying = is_harmless && route.go_elsewhere(&self.0);
+            }
+            _ => route.answered(&self.0),
+        }
+        if context.is_replaying {
+            context.body_bytes = 0;
+            let mut again = Error::new_up(ErrorType::HTTPStatus(answer.status.as_u16()));
+            again.set_retry(context.refusal.is_none());
+            return Err(again);
+        }
+        context.is_answered = true;
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        answer: &mut ResponseHeader,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        if answer.status.is_informational() {
+            return Ok(());
+        }
+        for name in &REDIRECT_HEADERS {
+            answer.remove_header(name);
+        }
+        if let Some(cookie) = prepare::cookie_due(context) {
+            answer.append_header(header::SET_COOKIE, cookie)?;
+        }
+        answer.remove_header(&NODE);
+        if context.live.settings.expose_node
+            && let Some(target) = context.route.as_ref().and_then(|route| route.target.as_ref())
+        {
+            answer.insert_header(NODE, target.name.clone())?;
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        context: &mut RequestContext,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let Some(route) = &mut context.route {
+            route.could_not_connect(&self.0, *error.etype() == ErrorType::ConnectRefused);
+            error.set_retry(true);
+        }
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        context: &mut RequestContext,
+        is_reused: bool,
+    ) -> Box<Error> {
+        if context.is_replaying {
+            return error;
+        }
+        // Pingora asks for an answer to this, whatever becomes of it.
+        error.retry.decide_reuse(is_reused);
+        let has_died = *error.esource() == ErrorSource::Upstream && *error.etype() != ErrorType::ReadTimedout;
+        let may_go_on = has_died
+            && !context.is_answered
+            && context.refusal.is_none()
+            && may_be_repeated(&session.req_header().method)
+            && !session.retry_buffer_truncated()
+            && context.route.as_mut().is_some_and(|route| route.died(&self.0));
+        error.set_retry(may_go_on);
+        if may_go_on {
+            context.wants_new_connection = true;
+            context.body_bytes = 0;
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut RequestContext) -> FailToProxy {
+        let refusal = context.refusal.or_else(|| refusal_for(error, context.is_answered));
+        let has_answer = session.response_written().is_some_and(|answer| !answer.status.is_informational());
+        let error_code = match refusal {
+            Some(refusal) if !has_answer => {
+                self.0.metrics.refused.with_label_values(&[refusal.code()]).inc();
+                context.is_answered = false;
+                session.set_keepalive(None);
+                // A client that is gone cannot be told anything.
+                if refuse(session, refusal).await.is_ok() { refusal.status() } else { 0 }
+            }
+            _ => 0,
+        };
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, context: &mut RequestContext) {
+        if !context.is_tunnel {
+            context.finish(&self.0, session);
+        }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {
+        // Pingora would log the request target, tokens included.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &RequestContext,
+        _: &Error,
+        _: pingora_proxy::ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    fn request_summary(&self, session: &Session, _: &RequestContext) -> String {
+        format!("{} {}", session.req_header().method, session.req_header().uri.path())
+    }
+}
+
+impl Edge {
+    /// `/ct-health/` of the balancer itself.
+    async fn answer_health(&self, session: &mut Session) -> Result<()> {
+        let (status, body) = crate::health::own_report(&self.0);
+        respond(session, status, "application/json", Bytes::from(body), Vec::new()).await
+    }
+}
+
+/// What a client is told of an error, if it can be told anything.
+fn refusal_for(error: &Error, is_answered: bool) -> Option<Refusal> {
+    match (error.esource(), error.etype()) {
+        _ if is_answered => None,
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Some(Refusal::NodeTimeout),
+        (ErrorSource::Upstream, kind) if is_connect_failure(kind) => Some(Refusal::NoNode),
+        (ErrorSource::Upstream, _) => Some(Refusal::NodeFailed),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Refusal::BodyTimeout),
+        (ErrorSource::Downstream, ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed) => None,
+        (ErrorSource::Downstream, _) => Some(Refusal::Malformed),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Refusal::Internal),
+    }
+}
+
+fn is_connect_failure(kind: &ErrorType) -> bool {
+    matches!(
+        kind,
+        ErrorType::ConnectTimedout
+            | ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError
+            | ErrorType::ConnectProxyFailure
+            | ErrorType::BindError
+            | ErrorType::SocketError
+    )
+}

@@ -1,0 +1,166 @@
+//! What all threads of a balancer share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ctedge_logs::AccessLog;
+use ctedge_routing::{
+    KeyFinder, KeyNames, Node, NodeChanges, NodeSpec, Router, RouterSettings, StateChange, Thresholds,
+};
+use ctedge_settings::BalancerSettings;
+use http::HeaderValue;
+use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+
+use crate::forwarded::TrustedProxies;
+use crate::limits::Limits;
+use crate::metrics::{Metrics, NO_NODE, NodeMetrics};
+use crate::placement::Placement;
+use crate::selection::SelectionConfig;
+use crate::stop::Stop;
+use crate::tls::Certificates;
+
+/// How long a connection to a node may lie idle before it is closed here. Below the 5 s after which servers on Node.js
+/// close theirs, so that a request never meets a connection that its node has just given up.
+const NODE_IDLE_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// A balancer, as its threads see it.
+pub(crate) struct Shared {
+    pub(crate) live: ArcSwap<Live>,
+    pub(crate) router: Router,
+    pub(crate) placement: ArcSwap<Placement>,
+    pub(crate) metrics: Metrics,
+    pub(crate) own_answers: NodeMetrics,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) certificates: Option<Arc<Certificates>>,
+    pub(crate) stop: Stop,
+    pub(crate) started: Instant,
+    targets: ArcSwap<HashMap<usize, Arc<Target>>>,
+}
+
+/// The settings in force, and what is made of them once. A request sees one of these from its beginning to its end.
+pub(crate) struct Live {
+    pub(crate) settings: BalancerSettings,
+    pub(crate) finder: KeyFinder,
+    pub(crate) trusted: TrustedProxies,
+}
+
+/// What is kept ready per node, so that requests need not make it.
+pub(crate) struct Target {
+    pub(crate) node: Arc<Node>,
+    pub(crate) peer: HttpPeer,
+    pub(crate) metrics: NodeMetrics,
+    /// The value of `x-ctedge-node`.
+    pub(crate) name: HeaderValue,
+}
+
+impl Live {
+    pub(crate) fn new(settings: BalancerSettings) -> Self {
+        let named = |name: &String| (!name.is_empty()).then(|| name.clone());
+        let finder = KeyFinder::new(KeyNames {
+            header: named(&settings.key.header),
+            query: named(&settings.key.query),
+            cookie: named(&settings.key.cookie),
+            protocol: settings.key.protocol,
+        });
+        let trusted = TrustedProxies::new(settings.trusted_proxies.clone());
+        Self { settings, finder, trusted }
+    }
+
+    pub(crate) fn router_settings(&self) -> RouterSettings {
+        RouterSettings {
+            seed: self.settings.secret.placement_seed(),
+            pins_max: self.settings.pins.count_max,
+            pin_idle_max: self.settings.pins.idle_max,
+            load_bound: self.settings.placement.load_bound,
+            thresholds: Thresholds { rise: self.settings.health.rise, fall: self.settings.health.fall },
+        }
+    }
+
+    pub(crate) fn selection_config(&self) -> SelectionConfig {
+        SelectionConfig { algorithm: self.settings.placement.algorithm, seed: self.settings.secret.placement_seed() }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        settings: BalancerSettings,
+        metrics: Metrics,
+        access_log: Option<AccessLog>,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Self {
+        let live = Live::new(settings);
+        Self {
+            router: Router::new(&live.router_settings()),
+            placement: ArcSwap::from_pointee(Placement::new(live.selection_config())),
+            own_answers: metrics.of_node(NO_NODE),
+            metrics,
+            limits: Arc::default(),
+            access_log,
+            certificates,
+            stop: Stop::default(),
+            started: Instant::now(),
+            targets: ArcSwap::default(),
+            live: ArcSwap::from_pointee(live),
+        }
+    }
+
+    /// Takes another list of nodes. No pinned key moves. Not to be called by two at once.
+    pub(crate) async fn set_nodes(&self, specs: &[NodeSpec]) -> pingora_core::Result<NodeChanges> {
+        // A node is known to the router before placement can name it.
+        let changes = self.router.set_nodes(specs, Instant::now());
+        self.refresh_targets();
+        self.placement.load_full().set(specs).await?;
+        Ok(changes)
+    }
+
+    /// Makes what is kept ready per node anew, after nodes or settings have changed.
+    pub(crate) fn refresh_targets(&self) {
+        let live = self.live.load();
+        let nodes = self.router.nodes();
+        let targets = nodes.iter().map(|node| (identity(node), Arc::new(self.make_target(node, &live))));
+        self.targets.store(Arc::new(targets.collect()));
+    }
+
+    /// What is kept ready for `node`.
+    pub(crate) fn target(&self, node: &Arc<Node>) -> Arc<Target> {
+        let known = self.targets.load().get(&identity(node)).cloned();
+        // A node that left the list a moment ago may still be named by a pin.
+        known.unwrap_or_else(|| Arc::new(self.make_target(node, &self.live.load())))
+    }
+
+    /// Notes that a node's state has changed, if it has.
+    pub(crate) fn note(&self, node: &Node, change: Option<StateChange>) {
+        let Some(change) = change else { return };
+        let (id, from, to) = (node.id().as_str(), change.from.as_str(), change.to.as_str());
+        let trouble = node.trouble();
+        tracing::info!(node = id, address = %node.address(), from, to, reason = trouble, "node is {to}");
+        self.metrics.state_changes.with_label_values(&[id, to]).inc();
+    }
+
+    fn make_target(&self, node: &Arc<Node>, live: &Live) -> Target {
+        let timeouts = &live.settings.timeouts;
+        let mut peer = HttpPeer::new(node.address(), false, String::new());
+        peer.options.connection_timeout = Some(timeouts.connect);
+        peer.options.total_connection_timeout = Some(timeouts.connect);
+        peer.options.read_timeout = Some(timeouts.response);
+        peer.options.write_timeout = Some(timeouts.response);
+        peer.options.idle_timeout = Some(NODE_IDLE_TIME_MAX);
+        // WebSockets go through tunnels of our own; nothing else is upgraded.
+        peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        let name = HeaderValue::from_str(node.id().as_str());
+        Target {
+            node: Arc::clone(node),
+            peer,
+            metrics: self.metrics.of_node(node.id().as_str()),
+            name: name.unwrap_or_else(|_| HeaderValue::from_static("unnamed")),
+        }
+    }
+}
+
+/// The router has one object per node for as long as anything needs it, so that its address tells nodes apart.
+fn identity(node: &Arc<Node>) -> usize {
+    Arc::as_ptr(node) as usize
+}
