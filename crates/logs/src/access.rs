@@ -10,7 +10,7 @@
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -87,9 +87,12 @@ struct State {
 }
 
 impl AccessLog {
-    /// Opens the log at `path` for appending, creating it where it is missing.
+    /// Opens the log at `path` for appending, creating it and its folder where they are missing.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref().to_owned();
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
         let file = open_for_append(&path)?;
         let shared = Arc::new(Shared::default());
         let of_writer = Arc::clone(&shared);
@@ -254,7 +257,7 @@ mod tests {
     #[test]
     fn a_line_is_what_nginx_would_write() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("access.log");
+        let path = folder.path().join("logs").join("access.log");
         let log = AccessLog::open(&path).unwrap();
         log.record(&line("/clients/eclipse/plugins/x.jar"));
         drop(log);
