@@ -208,12 +208,10 @@ impl Engine {
         }
     }
 
-    /// Ends the session: a polling client is told by a packet, a WebSocket by its own close frame.
+    /// Ends the session: no messages follow. The transport writes what [`Self::flush`] still has, and then closes, a
+    /// WebSocket by its own close frame and polling by [`Self::say_closed`].
     pub fn close(&mut self) {
         self.state = State::Over;
-        if self.transport == Transport::Polling {
-            self.owe("1");
-        }
     }
 
     /// Writes a message of the server to a connected client.
@@ -371,6 +369,12 @@ impl Engine {
         if self.upgrade.as_ref().is_some_and(|upgrade| upgrade.noop_is_due(now)) {
             sink.text(&[b"6"]);
         }
+    }
+
+    /// Tells a polling client that the session is closed. It must stand alone in its payload: the stock client acts on
+    /// it before it looks at the messages beside it, and then does not count them as received.
+    pub fn say_closed(&self, sink: &mut dyn Sink) {
+        sink.text(&[b"1"]);
     }
 
     /// A WebSocket for this session was opened and will probe.

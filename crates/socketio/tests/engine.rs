@@ -276,14 +276,24 @@ fn much_unproven_hastens_a_ping_behind_it() {
 }
 
 #[test]
-fn a_connected_client_is_told_not_to_come_back_and_polling_that_it_is_closed() {
+fn a_connected_client_is_told_not_to_come_back() {
     let mut session = Session::connected(Transport::Polling, "/a");
     session.engine.disconnect();
     session.engine.close();
-    assert_eq!(session.written(), ["41/a,", "1"]);
-    let mut session = Session::connected(Transport::WebSocket, "/");
+    assert_eq!(session.written(), ["41/a,"]);
+    let mut session = Session::fresh(Transport::Polling);
+    session.engine.disconnect();
+    assert!(session.written().is_empty());
+}
+
+#[test]
+fn a_polling_client_is_told_that_its_session_is_closed_in_a_payload_of_its_own() {
+    let mut session = Session::connected(Transport::Polling, "/");
     session.engine.close();
     assert!(session.written().is_empty());
+    let mut payload = PayloadSink::new();
+    session.engine.say_closed(&mut payload);
+    assert_eq!(payload.into_body(), b"1");
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(super) struct Link {
 enum Client {
     /// Not yet let in.
     Stranger(Box<ClientHello>),
+    /// Never to be let in; it is told so at its CONNECT.
+    Refused(Box<AttachRefusal>),
     Attached(Attachment),
 }
 
@@ -52,7 +54,8 @@ impl Link {
             Some((token, handshake)) => match hub.attach(hello.routed_key(), token, handshake) {
                 Ok(attachment) => Client::Attached(attachment),
                 Err(refusal @ (AttachRefusal::Misdirected(_) | AttachRefusal::Unavailable)) => return Err(refusal),
-                Err(_) => Client::Stranger(Box::new(hello)),
+                Err(AttachRefusal::SessionMissing) => Client::Stranger(Box::new(hello)),
+                Err(refusal) => Client::Refused(Box::new(refusal)),
             },
         };
         Ok(Self { engine, client, cursor: 0, hub, _slot: slot })
@@ -114,16 +117,20 @@ impl Link {
     }
 
     fn connect(&mut self, request: &ConnectRequest) -> Result<(), CloseReason> {
-        if let Client::Stranger(hello) = &mut self.client {
-            hello.add(&request.auth);
-            let attached = match hello.complete() {
-                None => Err(AttachRefusal::Unauthorized),
-                Some((token, handshake)) => self.hub.attach(hello.routed_key(), token, handshake),
-            };
-            match attached {
-                Ok(attachment) => self.client = Client::Attached(attachment),
-                Err(refusal) => return Err(self.refuse(&refusal)),
+        let attached = match &mut self.client {
+            Client::Attached(_) => Ok(()),
+            Client::Refused(refusal) => Err(AttachRefusal::clone(refusal)),
+            Client::Stranger(hello) => {
+                hello.add(&request.auth);
+                let attached = match hello.complete() {
+                    None => Err(AttachRefusal::Unauthorized),
+                    Some((token, handshake)) => self.hub.attach(hello.routed_key(), token, handshake),
+                };
+                attached.map(|attachment| self.client = Client::Attached(attachment))
             }
+        };
+        if let Err(refusal) = attached {
+            return Err(self.refuse(&refusal));
         }
         if let Client::Attached(attachment) = &self.client {
             let pid = attachment.recovery_id();

@@ -238,7 +238,7 @@ impl PollingSession {
             Phase::Closing { link, .. } => {
                 link.engine.flush(&mut body, now);
                 if body.is_empty() {
-                    body.text(&[b"1"]);
+                    link.engine.say_closed(&mut body);
                 }
                 false
             }
@@ -256,6 +256,9 @@ impl PollingSession {
             self.changed.notify_one();
             if let Some(link) = state.link() {
                 link.engine.flush(&mut body, now);
+                if body.is_empty() {
+                    link.engine.say_closed(&mut body);
+                }
             }
         }
         if body.is_empty() {
