@@ -75,7 +75,9 @@ fn obey_signals(handle: Handle, source: Arc<Source>) -> anyhow::Result<impl Futu
             tokio::select! {
                 _ = hang_up.recv() => {}
                 _ = rotated.recv() => {
-                    handle.reopen_access_log();
+                    if let Err(error) = handle.reopen_access_log() {
+                        tracing::error!("the access log cannot be opened again, it goes on where it was: {error}");
+                    }
                     continue;
                 }
                 _ = watch.tick() => if !source.0.has_changed() { continue },
