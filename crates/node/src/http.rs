@@ -15,6 +15,7 @@ pub(crate) mod problem;
 mod session;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -24,6 +25,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ctedge_protocol::{Info, InfoCode};
+use ctedge_wire::headers::REQUEST_ID;
 
 use crate::app::App;
 use problem::Problem;
@@ -74,7 +76,9 @@ fn is_transport(path: &str) -> bool {
 /// What every request and every answer goes through: cross-origin rules, counting, and pages instead of JSON for
 /// browsers.
 async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
     let route = route(request.uri().path());
+    let request_id = request.headers().get(REQUEST_ID).cloned();
     let origin = cors::judge(request.headers(), &app.settings().cors_origins);
     let wants_page = wants_page(&request);
     let mut response = match origin {
@@ -93,6 +97,8 @@ async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         cors::allow(&mut response, origin);
     }
     finish(&mut response);
+    // The route, not the path: paths and queries hold tokens.
+    tracing::debug!(?request_id, route, status = response.status().as_u16(), took = ?began.elapsed(), "answered");
     app.hub.metrics().http_requests.with_label_values(&[route, response.status().as_str()]).inc();
     response
 }

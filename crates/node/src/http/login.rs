@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{CONTENT_TYPE, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -62,7 +63,12 @@ pub(super) async fn poll(
 }
 
 /// `POST /api/login/simple`: the form provider, from clients as JSON and from the login page as either.
-pub(super) async fn simple(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+pub(super) async fn simple(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|rejection| Problem::unreadable(rejection.status()))?;
     if !app.settings().simple_login {
         return Err(Problem::not_found());
     }

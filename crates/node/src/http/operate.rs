@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ctedge_protocol::{Info, InfoCode};
 use ctedge_wire::{HealthReport, NodeStatus, headers};
@@ -30,7 +30,7 @@ pub(super) async fn control(
     Path(action): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<HealthReport>, Problem> {
-    let given = headers.get(headers::CONTROL_TOKEN).map(|token| token.as_bytes()).unwrap_or_default();
+    let given = headers.get(headers::CONTROL_TOKEN).map(HeaderValue::as_bytes).unwrap_or_default();
     if !bool::from(given.ct_eq(app.settings().secret.control_token().as_bytes())) {
         let info = Info::new(InfoCode::Forbidden, "The control token is missing or wrong");
         return Err(Problem::new(StatusCode::FORBIDDEN, info));

@@ -36,6 +36,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, Info::new(InfoCode::BadRequest, message))
     }
 
+    /// A body that is too long, or that did not arrive whole.
+    pub(crate) fn unreadable(status: StatusCode) -> Self {
+        Self::new(status, InfoCode::BadRequest)
+    }
+
     /// 403: there is no valid login.
     pub(crate) fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, InfoCode::Forbidden)
