@@ -73,7 +73,7 @@ pub struct PinView {
 }
 
 impl Router {
-    /// Explains where the next request of `key` would go; `ranked` is as in [`Self::choose`]. Changes nothing.
+    /// Explains where the next request that names `key` would go; `ranked` is as in [`Self::choose`]. Changes nothing.
     #[must_use]
     pub fn explain(&self, key: &Key, ranked: impl IntoIterator<Item = SocketAddr>, now: Instant) -> Explanation {
         let addresses: Vec<SocketAddr> = ranked.into_iter().collect();
@@ -83,7 +83,7 @@ impl Router {
             Some(pin) => Some((pin.node.clone(), pin.reason)),
             None => self.pick(Standing::Named, addresses.iter().copied(), &[]),
         };
-        let leaves = pin.as_ref().filter(|_| stays.is_none());
+        let leaves = pin.as_ref().filter(|pin| stays.is_none() && pin.holds());
         let place = place.map(|(node, reason)| (node, if leaves.is_some() { PinReason::Failover } else { reason }));
         Explanation {
             key: key.clone(),

@@ -7,7 +7,7 @@
 //! 3. A key that could not be reached on a node that is not down does not move once the node has answered for it: two
 //!    nodes would serve one session. The request is refused, the client comes back.
 //! 4. A key without a pin goes where placement says. New keys go to ready nodes only, and obey the load bound; a key
-//!    that a node issued goes to its best node even if that one is draining or suspended.
+//!    that a node issued goes to its first rank even if that one is draining or suspended.
 //! 5. A node that says who owns a key is believed, unless a fresher answer is known.
 //!
 //! Choosing reads the pin, ranks, and writes the pin without a lock around all three. The write decides: it finds out
@@ -207,7 +207,8 @@ impl Router {
         let mut key = mint();
         for _ in 1..MINT_TRIES_MAX {
             let first = rank(&key).into_iter().find_map(|address| self.nodes.by_address(address));
-            if first.is_none_or(|node| node.accepts_new() && eligible.admits(&node)) {
+            let is_taken = |node: &Arc<Node>| node.accepts_new() && eligible.admits(node);
+            if eligible.weight == 0 || first.as_ref().is_none_or(is_taken) {
                 break;
             }
             key = mint();
@@ -315,9 +316,10 @@ impl Router {
             (node.clone(), reason)
         };
         let placed = self.pins.update_or_insert(key, now, make, |pin| {
-            let stands = leaving.as_ref().is_none_or(|(left, _)| !Arc::ptr_eq(&left.node, &pin.node));
+            let is_still_there = leaving.as_ref().is_some_and(|(left, _)| Arc::ptr_eq(&left.node, &pin.node));
             // The node may have come back, or have answered another request, since this one looked.
-            if !stands && !(pin.holds() && pin.node.state().serves_own()) {
+            let is_alive = pin.holds() && pin.node.state().serves_own();
+            if is_still_there && !is_alive {
                 pin.move_to(&node, reason, serial, now);
                 moved = true;
             }
@@ -339,19 +341,17 @@ impl Router {
         ranked: impl IntoIterator<Item = SocketAddr>,
         tried: &[Arc<Node>],
     ) -> Option<(Arc<Node>, PinReason)> {
-        let takes = |node: &Arc<Node>| match standing {
-            Standing::Issued => node.is_listed() && node.state().serves_own(),
-            Standing::Fresh | Standing::Named => node.accepts_new(),
-        };
         let eligible = (standing == Standing::Fresh).then(|| self.eligible());
         let mut over_bound = None;
         let mut reason = PinReason::Placed;
-        for address in ranked {
-            let Some(node) = self.nodes.by_address(address) else {
-                continue;
-            };
-            if !takes(&node) || is_among(&node, tried) {
-                reason = reason.max_of(PinReason::NextRank);
+        let known = ranked.into_iter().filter_map(|address| self.nodes.by_address(address));
+        for (rank, node) in known.enumerate() {
+            // Only on the first rank can a key have lived since before the node was drained or suspended.
+            let may_live_there = standing == Standing::Issued && rank == 0;
+            let takes = node.accepts_new() || (may_live_there && node.is_listed() && node.state().serves_own());
+            if !takes || is_among(&node, tried) {
+                // The load bound explains a place better than a node that took no new keys.
+                reason = if reason == PinReason::LoadBound { reason } else { PinReason::NextRank };
             } else if eligible.as_ref().is_none_or(|eligible| eligible.admits(&node)) {
                 return Some((node, reason));
             } else {
@@ -394,13 +394,6 @@ impl Placed {
 
     fn is_open_to(&self, tried: &[Arc<Node>]) -> bool {
         self.node.state().serves_own() && !is_among(&self.node, tried)
-    }
-}
-
-impl PinReason {
-    /// The load bound explains a place better than a node that took no new keys.
-    fn max_of(self, other: Self) -> Self {
-        if self == Self::LoadBound { self } else { other }
     }
 }
 
