@@ -29,7 +29,7 @@ use axum::http::Method;
 use axum::response::Response;
 use ctedge_socketio::{Engine, EngineSettings, PayloadSink, Transport};
 
-use crate::hub::Hub;
+use crate::hub::{AttachRefusal, Hub};
 use answer::EngineError;
 use handshake::{ClientHello, Query};
 use link::Link;
@@ -99,7 +99,7 @@ impl Transports {
         let sid = hello.mint_sid(&self.hub);
         let link = match self.link(hello, Transport::Polling) {
             Ok(link) => link,
-            Err(response) => return response,
+            Err(refusal) => return answer::refusal(&refusal),
         };
         let mut body = PayloadSink::new();
         link.open(sid.as_str(), &mut body);
@@ -119,7 +119,7 @@ impl Transports {
                 let sid = hello.mint_sid(&self.hub);
                 match self.link(hello, Transport::WebSocket) {
                     Ok(link) => socket::Carried::own(link, sid.as_str()),
-                    Err(response) => return response,
+                    Err(refusal) => return answer::refusal(&refusal),
                 }
             }
             Some(sid) => match self.table.find(sid) {
@@ -135,9 +135,9 @@ impl Transports {
     }
 
     /// Takes a connection's slot and, if the client showed its token, attaches it.
-    fn link(&self, hello: ClientHello, transport: Transport) -> Result<Link, Response> {
-        let slot = self.hub.connections().open().ok_or_else(answer::unavailable)?;
+    fn link(&self, hello: ClientHello, transport: Transport) -> Result<Link, AttachRefusal> {
+        let slot = self.hub.connections().open().ok_or(AttachRefusal::Unavailable)?;
         let engine = Engine::new(Arc::clone(&self.engine), transport, Instant::now());
-        Link::new(Arc::clone(&self.hub), slot, engine, hello).map_err(|refusal| answer::refusal(&refusal))
+        Link::new(Arc::clone(&self.hub), slot, engine, hello)
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn refusal(refusal: &AttachRefusal) -> Response {
 }
 
 /// The node is full or stopping.
-pub(super) fn unavailable() -> Response {
+fn unavailable() -> Response {
     let body = Json(ErrorBody { code: 3, message: "This server takes no connections at the moment" });
     let mut response = (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
