@@ -5,16 +5,22 @@
 //! could not be made.
 
 mod arguments;
+mod backend;
 mod channel;
 mod endpoint;
 mod frame;
+mod http;
 mod http1;
+mod http2;
+mod keys;
+mod measure;
 mod pace;
 mod processes;
 mod relay;
 mod report;
 mod stream;
 mod tls;
+mod tunnel;
 
 use std::process::ExitCode;
 
@@ -33,8 +39,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    /// Requests with many keys, each of which one node must always answer
+    Http(http::HttpArguments),
+    /// WebSocket echo round trips over many tunnels, or tunnels that are merely open
+    Tunnel(tunnel::TunnelArguments),
     /// Rooms of peers that broadcast to each other over the Open Collaboration Protocol
     Relay(relay::RelayArguments),
+    /// No load: cheap nodes to put behind a balancer
+    Backend(backend::BackendArguments),
 }
 
 fn main() -> ExitCode {
@@ -51,17 +63,16 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<bool> {
     allow_many_files()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = tokio::task::LocalSet::new();
-    let (report, json) = local.block_on(&runtime, async {
-        anyhow::Ok(match arguments.scenario {
-            Scenario::Relay(arguments) => {
-                let json = arguments.json();
-                (relay::run(arguments).await?, json)
-            }
-        })
-    })?;
-    print(&report, json)?;
-    Ok(report.is_clean())
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let (report, json) = match arguments.scenario {
+            Scenario::Http(arguments) => (http::run(arguments.clone()).await?, arguments.common.json),
+            Scenario::Tunnel(arguments) => (tunnel::run(arguments.clone()).await?, arguments.common.json),
+            Scenario::Relay(arguments) => (relay::run(arguments.clone()).await?, arguments.common.json),
+            Scenario::Backend(arguments) => return backend::run(arguments).await.map(|()| true),
+        };
+        print(&report, json)?;
+        Ok(report.is_clean())
+    })
 }
 
 fn print(report: &Report, json: bool) -> Result<()> {

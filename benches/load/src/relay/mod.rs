@@ -22,8 +22,8 @@ use self::peer::Peer;
 use self::traffic::Traffic;
 use crate::arguments::{Common, seconds};
 use crate::endpoint::{Alpn, Endpoint};
-use crate::processes;
-use crate::report::{CpuReport, Latency, MemoryReport, Report};
+use crate::measure::Window;
+use crate::report::{Latency, MemoryReport, Report};
 
 /// Rooms × peers × rate × size.
 #[derive(Debug, Clone, Args)]
@@ -59,14 +59,7 @@ pub(crate) struct RelayArguments {
     #[arg(long, default_value_t = 8)]
     setup_concurrency: usize,
     #[command(flatten)]
-    common: Common,
-}
-
-impl RelayArguments {
-    /// Whether JSON is wanted.
-    pub(crate) fn json(&self) -> bool {
-        self.common.json
-    }
+    pub(crate) common: Common,
 }
 
 /// How long idle connections rest before their memory is read.
@@ -195,23 +188,10 @@ async fn drive(arguments: &RelayArguments, traffic: &Rc<Traffic>) -> Result<()> 
             anyhow::Ok(())
         })
     };
-    let sample =
-        || -> Result<_> { Ok((Instant::now(), traffic.deliveries.get(), server.cpu()?, processes::own_cpu()?)) };
     tokio::time::sleep_until(measured_from.into()).await;
-    let (from, deliveries_from, server_from, own_from) = sample()?;
+    let window = Window::open(server, traffic.deliveries.get())?;
     sender.await??;
-    let (to, deliveries_to, server_to, own_to) = sample()?;
-
-    let (elapsed, deliveries) = (to - from, deliveries_to - deliveries_from);
-    let mut report = traffic.report.borrow_mut();
-    report.set_operations(deliveries, elapsed);
-    if deliveries > 0 {
-        report.tool_cpu = Some(CpuReport::of(own_to.since(own_from), deliveries, elapsed));
-        if server.is_known() {
-            report.server_cpu = Some(CpuReport::of(server_to.since(server_from), deliveries, elapsed));
-        }
-    }
-    drop(report);
+    window.close(server, traffic.deliveries.get(), &mut traffic.report.borrow_mut())?;
     let give_up = Instant::now() + arguments.drain;
     while traffic.deliveries.get() < traffic.expected_deliveries() && Instant::now() < give_up {
         tokio::time::sleep(Duration::from_millis(5)).await;
