@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use ctedge_protocol::{Handshake, PeerId, RoomClaim};
-use ctedge_session::{Attached, Beginning, CloseReason, Refusal, Session, SessionLimits};
+use ctedge_session::{Attached, Beginning, CloseReason, EndReason, Refusal, Session, SessionLimits};
 use ctedge_wire::Key;
 use support::{HOST_CLOCK, World, messages};
 
@@ -135,4 +135,26 @@ fn joins_after_a_revival_get_clocks_that_were_never_given() {
     assert_eq!((revived.host_clock, revived.clock), (HOST_CLOCK, HOST_CLOCK + 500));
     let backwards = Beginning::revived(&claim, Duration::from_millis(1));
     assert_eq!(backwards.clock, HOST_CLOCK);
+}
+
+#[test]
+fn a_guest_that_was_cut_before_it_heard_of_the_end_returns_to_hear_of_it() {
+    let mut world = World::with_peers(SessionLimits::default(), &["h", "a"]);
+    let attached = world.clients["a"].attached.unwrap();
+    world.session.end(EndReason::Closed, world.now);
+    world.session.detach(attached.peer, attached.attachment, world.now);
+    assert!(!world.session.is_finished());
+    world.attach("a", "key");
+    let again = world.clients["a"].attached.unwrap();
+    assert_eq!(world.session.closing(again.peer, again.attachment), Some(CloseReason::SessionEnded));
+    assert_eq!(owed(&world, again, world.clients["a"].cursor).len(), 1);
+    // What the closing handshake has proven is acknowledged, and then nothing holds the session.
+    world.session.acknowledge(again.peer, u64::MAX);
+    assert_eq!(owed(&world, again, 0).len(), 1, "an offset that was never given proves nothing");
+    let end = world.session.outbox(again.peer).unwrap().end();
+    world.session.acknowledge(again.peer, end);
+    world.session.detach(again.peer, again.attachment, world.now);
+    world.cut("h");
+    assert!(world.session.poll_timeout().is_some(), "the host has not heard of it yet");
+    assert_eq!(world.step("30 s pass").last().map(String::as_str), Some("finished"));
 }

@@ -146,3 +146,26 @@ fn everything_that_is_dropped_is_counted() {
     assert_eq!((counted.requests_failed, counted.incompatible, counted.too_large), (1, 1, 0));
     assert_eq!(world.session.take_counters(), ctedge_session::Counters::default());
 }
+
+#[test]
+fn requests_of_a_peer_that_left_wait_no_longer() {
+    let mut world = World::with_peers(ctedge_session::SessionLimits::default(), &["h", "a", "b"]);
+    world.step("a says request 7 to h");
+    world.step("b says request 7 to h");
+    assert_eq!(world.session.requests_in_flight(), 2);
+    world.step("a leaves");
+    assert_eq!(world.session.requests_in_flight(), 1);
+}
+
+#[test]
+fn a_peer_is_woken_once_for_any_number_of_messages_until_the_wake_is_taken() {
+    let mut world = World::with_peers(ctedge_session::SessionLimits::default(), &["h", "a"]);
+    let host = world.clients["h"].attached.unwrap().peer;
+    for _ in 0..2 {
+        for _ in 0..3 {
+            world.send("a", support::messages::broadcast(b"hi", &["h"]));
+        }
+        let actions: Vec<_> = std::iter::from_fn(|| world.session.next_action()).collect();
+        assert_eq!(actions, [ctedge_session::Action::Wake(host)]);
+    }
+}

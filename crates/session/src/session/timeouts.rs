@@ -35,17 +35,16 @@ impl Session {
         self.settle(now);
     }
 
-    /// The host goes first: when it is gone, its guests hear `room/closed` and not of each other.
+    /// The host came first, so it is first in the table: when it is gone, its guests hear `room/closed` and nothing of
+    /// each other.
     fn give_up_the_absent(&mut self, now: Instant) {
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let mut due: Vec<(bool, PeerSlot)> = self
+        let due: Vec<PeerSlot> = self
             .peers
             .iter()
-            .filter(|(_, member)| is_due(member.given_up_at))
-            .map(|(slot, member)| (!member.host, slot))
+            .filter(|(_, member)| member.given_up_at.is_some_and(|at| at <= now))
+            .map(|(slot, _)| slot)
             .collect();
-        due.sort_unstable();
-        for (_, slot) in due {
+        for slot in due {
             if self.peers.present_member(slot).is_some() {
                 self.remove(slot, CloseReason::Gone, now);
             } else {
