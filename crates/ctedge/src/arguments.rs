@@ -50,14 +50,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         admin: AdminOptions,
     },
-    /// Let a node take no more sessions, serve those it has, and end when they are gone
+    /// Let a node take no more sessions; it serves those it has until they are gone
     Drain {
         /// The node's id, as `ctedge status` shows it
         node: String,
         #[command(flatten)]
         admin: AdminOptions,
     },
-    /// Let a node take no more sessions until it is resumed
+    /// Let a node take no more sessions for a while
     Suspend {
         /// The node's id, as `ctedge status` shows it
         node: String,

@@ -1,11 +1,12 @@
 //! `ctedge balancer`: one balancer, its reloads and its signals.
 
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ctedge_balancer::{Balancer, Handle, SettingsSource};
+use ctedge_balancer::{Balancer, BindError, Handle, SettingsSource};
 use ctedge_settings::BalancerSettings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
@@ -38,14 +39,21 @@ pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
         .context("cannot start the threads of the balancer")?;
     runtime.block_on(async {
         let stop = StopSignal::listen()?;
-        let balancer = Balancer::bind(settings, Arc::clone(&source) as Arc<dyn SettingsSource>)?;
-        let addresses = balancer.addresses();
-        tracing::info!(http = ?addresses.http, https = ?addresses.https, admin = %addresses.admin, "the balancer serves");
+        let balancer = Balancer::bind(settings, Arc::clone(&source) as Arc<dyn SettingsSource>).map_err(advise)?;
         tokio::spawn(obey_signals(balancer.handle(), source)?);
         balancer.run(stop.received()).await?;
-        tracing::info!("the balancer has stopped");
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Says which settings stand behind a port that is taken.
+fn advise(error: BindError) -> anyhow::Error {
+    let is_taken = matches!(&error, BindError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse);
+    let error = anyhow::Error::from(error);
+    if is_taken {
+        return error.context("a port is taken: stop the other program, or change balancer.http, .https or .admin");
+    }
+    error
 }
 
 struct Source(SettingsFile);
@@ -82,15 +90,8 @@ fn obey_signals(handle: Handle, source: Arc<Source>) -> anyhow::Result<impl Futu
                 }
                 _ = watch.tick() => if !source.0.has_changed() { continue },
             }
-            match handle.reload().await {
-                Ok(reloaded) => tracing::info!(
-                    nodes_added = ?reloaded.nodes_added,
-                    nodes_removed = ?reloaded.nodes_removed,
-                    needs_restart = ?reloaded.needs_restart,
-                    "the settings were read again"
-                ),
-                Err(error) => tracing::error!("the changed settings are not taken over, what runs goes on: {error}"),
-            }
+            // The balancer itself logs what a reload changed, or why it changed nothing.
+            let _ = handle.reload().await;
         }
     })
 }

@@ -1,7 +1,6 @@
 //! The commands that ask or change a running balancer through its admin API.
 
-use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,8 +34,11 @@ pub(crate) fn change(node: &str, what: &str, options: &AdminOptions) -> anyhow::
     }
     let answer = succeeded(client(options).post(&format!("/nodes/{node}/{what}"))?)?;
     print(options, &answer, |answer| {
-        let state = answer.get("state").or_else(|| answer.get("status")).and_then(Value::as_str);
-        format!("{node} is {}\n", state.unwrap_or("told to"))
+        let mut text = format!("{node} is {}\n", cell(&answer["node"]["state"]));
+        if answer["told"] == false {
+            text.push_str("It could not be told so itself: only this balancer acts on it.\n");
+        }
+        text
     })
 }
 
@@ -47,9 +49,9 @@ pub(crate) fn reload(options: &AdminOptions) -> anyhow::Result<ExitCode> {
         let mut text = "the settings were read again\n".to_owned();
         let lists = [("nodes_added", "added"), ("nodes_removed", "removed"), ("needs_restart", "needs a restart")];
         for (field, word) in lists {
-            let items: Vec<_> = answer.get(field).and_then(Value::as_array).into_iter().flatten().map(cell).collect();
+            let items: Vec<_> = list(&answer[field]).iter().map(cell).collect();
             if !items.is_empty() {
-                writeln!(text, "{word}: {}", items.join(", ")).expect("writing to a String cannot fail");
+                text.push_str(&format!("{word}: {}\n", items.join(", ")));
             }
         }
         text
@@ -95,52 +97,75 @@ fn cell(value: &Value) -> String {
 fn status_text(status: &Value) -> String {
     let head =
         ["NODE", "STATE", "ADDRESS", "PID", "SESSIONS", "PEERS", "CONNECTIONS", "PINS", "TUNNELS", "LAG MS", "UP"];
-    let names = ["id", "state", "address", "pid", "sessions", "peers", "connections", "pins", "tunnels", "lag_ms"];
-    let nodes = status.get("nodes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let rows: Vec<_> = nodes
-        .iter()
-        .map(|node| {
-            let up = node.get("uptime_s").and_then(Value::as_u64).map_or("-".to_owned(), age);
-            names.iter().map(|name| cell(&node[*name])).chain([up]).collect()
-        })
-        .collect();
-    let mut text = table(&head, &rows);
-    if let Some(balancer) = status.get("balancer").and_then(Value::as_object) {
-        let parts: Vec<_> = balancer
-            .iter()
-            .filter(|(_, value)| !value.is_object() && !value.is_array())
-            .map(|(name, value)| format!("{} {}", name.replace('_', " "), cell(value)))
-            .collect();
-        writeln!(text, "\nbalancer: {}", parts.join(", ")).expect("writing to a String cannot fail");
+    let names = ["address", "pid", "sessions", "peers", "connections", "pins", "tunnels", "lag_ms"];
+    let nodes = list(&status["nodes"]);
+    let row = |node: &Value| {
+        let state = cell(&node["state"]);
+        let state = if node["listed"] == false { format!("{state}, unlisted") } else { state };
+        let up = node["uptime_s"].as_u64().map_or("-".to_owned(), age);
+        [cell(&node["id"]), state].into_iter().chain(names.iter().map(|name| cell(&node[*name]))).chain([up]).collect()
+    };
+    let mut text = table(&head, &nodes.iter().map(row).collect::<Vec<_>>());
+    for node in nodes.iter().filter(|node| node["state"] == "down") {
+        if let Some(trouble) = node["trouble"].as_str() {
+            text.push_str(&format!("{}: {trouble}\n", cell(&node["id"])));
+        }
+    }
+    let balancer = &status["balancer"];
+    if balancer.is_object() {
+        let part = |name: &str| cell(&balancer[name]);
+        text.push_str(&format!(
+            "\nThe balancer is {}, up {}, version {}: {} connections, {} tunnels, {} requests in flight, {} of {} pins.\n",
+            part("status"),
+            balancer["uptime_s"].as_u64().map_or("-".to_owned(), age),
+            part("version"),
+            part("connections"),
+            part("tunnels"),
+            part("requests_in_flight"),
+            part("pins"),
+            part("pins_max"),
+        ));
     }
     text
 }
 
 fn explain_text(explanation: &Value) -> String {
     let part = |name: &str| cell(&explanation[name]);
-    let mut text = String::new();
-    let sentence = match explanation["node"].as_str() {
-        Some(node) => format!("{} goes to {node} ({}): {}", part("key"), part("state"), part("reason")),
-        None => format!("{} goes nowhere: {}", part("key"), part("reason")),
+    let mut text = match explanation["node"].as_str() {
+        Some(node) => format!("{} goes to {node} ({}, {})\n", part("key"), part("state"), part("reason")),
+        None => format!("{} goes nowhere ({})\n", part("key"), part("reason")),
     };
-    writeln!(text, "{sentence}").expect("writing to a String cannot fail");
-    if let Some(pin) = explanation["pin"].as_object() {
-        let parts: Vec<_> =
-            pin.iter().map(|(name, value)| format!("{} {}", name.replace('_', " "), cell(value))).collect();
-        writeln!(text, "pin: {}", parts.join(", ")).expect("writing to a String cannot fail");
+    if let Some(why) = explanation["why"].as_str() {
+        text.push_str(&format!("{why}\n"));
     }
-    let ranked = explanation["ranked"].as_array().map_or(&[][..], Vec::as_slice);
+    let pin = &explanation["pin"];
+    if pin.is_object() {
+        let ago = |name: &str| pin[name].as_u64().map_or("-".to_owned(), age);
+        text.push_str(&format!(
+            "Pinned to {} for {}, last used {} ago, open tunnels: {}\n",
+            cell(&pin["node"]),
+            ago("age_s"),
+            ago("idle_s"),
+            cell(&pin["tunnels"])
+        ));
+    }
+    let ranked = list(&explanation["ranked"]);
     if !ranked.is_empty() {
-        let order: Vec<_> = ranked
-            .iter()
-            .map(|node| match node.as_object() {
-                Some(_) => format!("{} ({})", cell(node.get("id").unwrap_or(&node["node"])), cell(&node["state"])),
-                None => cell(node),
-            })
-            .collect();
-        writeln!(text, "placement order: {}", order.join(", ")).expect("writing to a String cannot fail");
+        let names = ["node", "state", "address", "weight", "load"];
+        let row = |(rank, node): (usize, &Value)| {
+            let bound = if node["within_bound"] == false { "full" } else { "" };
+            let cells = names.iter().map(|name| cell(&node[*name]));
+            [(rank + 1).to_string()].into_iter().chain(cells).chain([bound.to_owned()]).collect()
+        };
+        let rows: Vec<Vec<String>> = ranked.iter().enumerate().map(row).collect();
+        text.push('\n');
+        text.push_str(&table(&["RANK", "NODE", "STATE", "ADDRESS", "WEIGHT", "SESSIONS", "FOR NEW KEYS"], &rows));
     }
     text
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]
@@ -151,30 +176,43 @@ mod tests {
     #[test]
     fn the_status_is_a_table_with_a_row_a_node() {
         let status = json!({
-            "balancer": {"version": "0.1.0", "tunnels": 4},
+            "balancer": {"version": "0.1.0", "status": "ready", "uptime_s": 4, "connections": 3, "tunnels": 4,
+                         "requests_in_flight": 1, "pins": 2, "pins_max": 100},
             "nodes": [
-                {"id": "node-1", "state": "ready", "address": "127.0.0.1:3001", "pid": 7, "sessions": 2, "peers": 5,
-                 "connections": 4, "pins": 2, "tunnels": 4, "lag_ms": 0.25, "uptime_s": 61},
-                {"id": "node-2", "state": "down", "address": "127.0.0.1:3002", "pid": null}
+                {"id": "node-1", "state": "ready", "listed": true, "address": "127.0.0.1:3001", "pid": 7, "sessions": 2,
+                 "peers": 5, "connections": 4, "pins": 2, "tunnels": 4, "lag_ms": 0.25, "uptime_s": 61},
+                {"id": "node-2", "state": "down", "listed": false, "address": "127.0.0.1:3002", "pid": null,
+                 "trouble": "cannot connect"}
             ]
         });
         let text = status_text(&status);
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines[1].starts_with("node-1  ready  127.0.0.1:3001"), "{text}");
+        assert!(lines[1].starts_with("node-1  ready           127.0.0.1:3001"), "{text}");
         assert!(lines[1].ends_with("1m01s"), "{text}");
-        assert!(lines[2].contains(" - "), "{text}");
-        assert_eq!(lines[4], "balancer: tunnels 4, version 0.1.0");
+        assert!(lines[2].starts_with("node-2  down, unlisted  127.0.0.1:3002    -"), "{text}");
+        assert_eq!(lines[3], "node-2: cannot connect");
+        assert!(
+            lines[5].starts_with("The balancer is ready, up 4s, version 0.1.0: 3 connections, 4 tunnels"),
+            "{text}"
+        );
     }
 
     #[test]
-    fn an_explanation_is_a_sentence() {
-        let explanation = json!({"key": "room", "node": "node-2", "state": "ready", "reason": "placed", "ranked": ["node-2", "node-1"]});
-        assert_eq!(
-            explain_text(&explanation),
-            "room goes to node-2 (ready): placed\nplacement order: node-2, node-1\n"
-        );
-        let nowhere = json!({"key": "room", "node": null, "reason": "no node is up"});
-        assert_eq!(explain_text(&nowhere), "room goes nowhere: no node is up\n");
+    fn an_explanation_begins_with_the_answer() {
+        let explanation = json!({
+            "key": "room", "node": "node-2", "state": "ready", "reason": "placed", "why": "Placement ranks it first.",
+            "ranked": [{"node": "node-2", "state": "ready", "address": "127.0.0.1:3002", "weight": 100, "load": 7,
+                        "within_bound": true}],
+            "pin": {"node": "node-2", "age_s": 61, "idle_s": 2, "tunnels": 3}
+        });
+        let text = explain_text(&explanation);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "room goes to node-2 (ready, placed)");
+        assert_eq!(lines[1], "Placement ranks it first.");
+        assert_eq!(lines[2], "Pinned to node-2 for 1m01s, last used 2s ago, open tunnels: 3");
+        assert!(lines[5].contains("node-2  ready  127.0.0.1:3002"), "{text}");
+        let nowhere = json!({"key": "room", "node": null, "reason": "none_up", "why": "No node is up."});
+        assert_eq!(explain_text(&nowhere), "room goes nowhere (none_up)\nNo node is up.\n");
     }
 
     #[test]

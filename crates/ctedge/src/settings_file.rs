@@ -11,27 +11,41 @@ use parking_lot::Mutex;
 pub(crate) struct SettingsFile {
     path: Option<PathBuf>,
     options: Vec<Override>,
-    /// What was read last, to notice a change.
-    text: Mutex<String>,
+    state: Mutex<State>,
+}
+
+/// What was read of the file, to notice a change.
+#[derive(Default)]
+struct State {
+    /// The text of the last load.
+    loaded: String,
+    /// The text of the last look, or of the last load after it.
+    seen: String,
 }
 
 impl SettingsFile {
     pub(crate) fn new(path: Option<PathBuf>, options: Vec<Override>) -> Self {
-        Self { path, options, text: Mutex::new(String::new()) }
+        Self { path, options, state: Mutex::default() }
     }
 
     /// Reads the file. Options of the command line count more than variables, `overrides` more than both.
     pub(crate) fn load(&self, overrides: Vec<Override>) -> anyhow::Result<Settings> {
         let text = self.read()?;
-        self.text.lock().clone_from(&text);
+        *self.state.lock() = State { loaded: text.clone(), seen: text.clone() };
         let all = overrides_of(&variable).into_iter().chain(self.options.clone()).chain(overrides);
         parse_with(&text, all).map_err(|faults| anyhow::anyhow!(self.describe(&faults)))
     }
 
-    /// Whether the file's text is another one than at the last load. A file that cannot be read has not changed: it may
-    /// be in the middle of being replaced.
+    /// Whether the file's text is another one than at the last load, and the same as at the last look. Many editors write
+    /// a file in place: a look in the middle of that sees a part of it, or nothing, and nothing is a file that says to
+    /// take every default. A file that cannot be read has not changed: it may be in the middle of being replaced.
     pub(crate) fn has_changed(&self) -> bool {
-        self.read().is_ok_and(|text| text != *self.text.lock())
+        let Ok(text) = self.read() else { return false };
+        let mut state = self.state.lock();
+        let is_other = text != state.loaded;
+        let is_settled = text == state.seen;
+        state.seen = text;
+        is_other && is_settled
     }
 
     /// All faults, one a line, below the name of the file.
@@ -112,9 +126,21 @@ mod tests {
         settings.load(vec![]).unwrap();
         assert!(!settings.has_changed());
         fs::write(&path, "[up]\nnodes = 4\n").unwrap();
+        assert!(!settings.has_changed(), "a single look cannot tell whether the file is complete");
         assert!(settings.has_changed());
         assert_eq!(settings.load(vec![]).unwrap().up().nodes, 4);
         assert!(!settings.has_changed());
+    }
+
+    #[test]
+    fn a_file_in_the_middle_of_being_written_is_not_taken_over() {
+        let (_folder, path) = file("[up]\nnodes = 2\n");
+        let settings = SettingsFile::new(Some(path.clone()), vec![]);
+        settings.load(vec![]).unwrap();
+        for part in ["", "[up]\n", "[up]\nnodes = 1"] {
+            fs::write(&path, part).unwrap();
+            assert!(!settings.has_changed(), "{part:?}");
+        }
     }
 
     #[test]

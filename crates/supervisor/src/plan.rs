@@ -22,7 +22,7 @@ pub trait Load {
     /// Reads the settings anew, with `overrides` counting more than anything else. The error lists every fault.
     fn load(&self, overrides: Vec<Override>) -> anyhow::Result<Settings>;
 
-    /// Whether the file's text is another one than at the last load.
+    /// Whether the file's text is another one than at the last load. Asked about once a second.
     fn has_changed(&self) -> bool;
 }
 

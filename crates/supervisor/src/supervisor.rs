@@ -209,14 +209,16 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The states of all nodes, as the balancer sees them. `None` while it gives no answer.
+    /// The states of all listed nodes, as the balancer sees them. `None` while it gives no answer.
     async fn node_states(&self) -> Option<BTreeMap<String, String>> {
         let client = self.client(self.plan.listeners.admin);
         let answer = tokio::task::spawn_blocking(move || client.get("/status")).await.ok()?.ok()?;
         let status: serde_json::Value = serde_json::from_str(&answer.body).ok()?;
         let nodes = status.get("nodes")?.as_array()?;
         let text = |node: &serde_json::Value, name: &str| Some(node.get(name)?.as_str()?.to_owned());
-        Some(nodes.iter().filter_map(|node| Some((text(node, "id")?, text(node, "state")?))).collect())
+        // A node that is no longer listed keeps its sessions until they are gone.
+        let listed = nodes.iter().filter(|node| node["listed"] != false);
+        Some(listed.filter_map(|node| Some((text(node, "id")?, text(node, "state")?))).collect())
     }
 
     fn client(&self, address: SocketAddr) -> AdminClient {
