@@ -120,7 +120,7 @@ pub enum AuthProvider {
 pub struct FormField {
     /// Its name in the post.
     pub name: &'static str,
-    /// Whether it may be left out.
+    /// Whether it must be given.
     pub required: bool,
     /// What to show.
     pub label: Info,
@@ -208,7 +208,7 @@ impl JoinStarted {
     }
 }
 
-/// `POST /api/session/poll/{token}`, 200. Cheap to clone is not needed: an answer is given a few times at most.
+/// `POST /api/session/poll/{token}`, 200.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum JoinPoll {
