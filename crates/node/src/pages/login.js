@@ -14,7 +14,6 @@ async function send(form) {
     method: 'POST',
     headers: { 'content-type': 'application/json', accept: 'application/json' },
     credentials: 'same-origin',
-    referrerPolicy: 'no-referrer',
     body: JSON.stringify(Object.fromEntries(new FormData(form)))
   });
   if (response.ok) {

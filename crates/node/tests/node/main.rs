@@ -1,5 +1,7 @@
 //! A node as its clients, its balancer and its operators meet it: over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
 mod login;
 mod operating;
 mod pages;

@@ -1,6 +1,6 @@
 //! What the balancer and operators ask of a node, what it refuses for want of room, and how it stops.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::peer::Peer;
 use crate::support::{TestNode, info};
@@ -129,8 +129,10 @@ async fn a_stop_answers_long_polls_and_ends_idle_connections_at_once() {
     let connections = |answer: &crate::support::Answer| answer.body.contains("ctedge_node_http_connections 3");
     node.until(|| node.get("/metrics"), connections).await;
     node.stop();
+    let begun = Instant::now();
     node.stopped().await;
     let answer = polling.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "neither the poll's time nor the stop's was waited for");
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     let mut rest = Vec::new();
     let read = tokio::io::AsyncReadExt::read_to_end(&mut idle, &mut rest);
@@ -144,7 +146,7 @@ async fn a_stop_takes_no_longer_than_it_may_although_a_peer_does_not_read() {
     let created = node.post("/api/session/create").key("room").token(&login).send().await.json();
     let _host = Peer::connect(&node, "room", created["roomToken"].as_str().unwrap()).await;
     node.stop();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     node.stopped().await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }

@@ -18,7 +18,7 @@ async fn the_login_page_has_the_form_and_keeps_its_token_to_itself() {
     ] {
         assert!(page.body.contains(part), "{part} is missing in\n{}", page.body);
     }
-    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(page.header("referrer-policy"), Some("strict-origin"), "the origin alone, never the query");
     assert_eq!(page.header("cache-control"), Some("no-store"));
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'"), "{policy}");

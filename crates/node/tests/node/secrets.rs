@@ -33,7 +33,7 @@ async fn no_token_reaches_the_log_and_the_audit_tells_the_session() {
     let mut node = TestNode::start().await;
     let poll_token = node.poll_token().await;
     node.get(&format!("/login.html?token={poll_token}")).send().await;
-    let login = node.login("Ada\u{2028}L").await;
+    let login = node.confirm(&poll_token, "Ada\u{2028}L").await;
     let created = node.post("/api/session/create").key("room").token(&login).send().await.json();
     let room_token = created["roomToken"].as_str().unwrap().to_owned();
     let mut host = Peer::connect(&node, "room", &room_token).await;

@@ -131,7 +131,11 @@ impl TestNode {
 
     /// Logs somebody in through the form and gives the login token.
     pub(crate) async fn login(&self, user: &str) -> String {
-        let token = self.poll_token().await;
+        self.confirm(&self.poll_token().await, user).await
+    }
+
+    /// Sends the form of a login that has begun and gives the login token.
+    pub(crate) async fn confirm(&self, token: &str, user: &str) -> String {
         let form = serde_json::json!({"token": token, "user": user, "email": format!("{user}@example.org")});
         assert_eq!(self.post("/api/login/simple").json(&form).send().await.status, 200);
         let answer = self.post(&format!("/api/login/poll/{token}")).send().await;
