@@ -282,7 +282,11 @@ export class Balancer {
         balancer.write(nodes);
         balancer.launch();
         try {
-            await eventually('admin API of the balancer', () => balancer.admin.status(), START_MS);
+            const gone = balancer.child.exit.then(() => {
+                throw new Error(`the balancer ended at its start:\n${balancer.child.output}`);
+            });
+            await Promise.race([gone, eventually('admin API of the balancer', () => balancer.admin.status(), START_MS)]);
+            gone.catch(() => {});
             if (nodes.length > 0) await balancer.admin.nodesReady(nodes.length);
         } catch (error) {
             await balancer.destroy(true);
@@ -302,6 +306,8 @@ export class Balancer {
         this.http = `http://127.0.0.1:${httpPort}`;
         this.admin = new Admin(`http://127.0.0.1:${adminPort}`);
         this.settings = settings;
+        /** @type {any} */
+        this.child = undefined;
     }
 
     /** @param {{ id: string, address: string }[]} nodes */

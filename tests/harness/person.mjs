@@ -5,11 +5,13 @@ import {
     ConnectionProvider,
     Encoding,
     Encryption,
+    SocketIoTransport,
     SocketIoTransportProvider,
     createConnection,
     initializeProtocol,
 } from 'open-collaboration-protocol';
 import { OpenCollaborationYjsProvider } from 'open-collaboration-yjs';
+import { io } from 'socket.io-client';
 import { Awareness } from 'y-protocols/awareness';
 import * as Y from 'yjs';
 import { Inbox, within } from './deadline.mjs';
@@ -81,6 +83,16 @@ export class Person {
     }
 
     /**
+     * Forbids the upgrade, or begins with it.
+     *
+     * @param {'polling' | 'websocket'} transport
+     */
+    only(transport) {
+        this.onlyTransport = transport;
+        return this;
+    }
+
+    /**
      * Lets all requests go through `observe`, which makes them.
      *
      * @param {(url: string, init?: any) => Promise<Response>} observe
@@ -141,18 +153,31 @@ export class Person {
     async connect(roomToken, host) {
         this.roomToken = roomToken;
         const keys = await this.keys;
-        this.transport = SocketIoTransportProvider.createTransport(this.url, {
+        const headers = {
             'x-oct-jwt': roomToken,
             'x-oct-public-key': keys.publicKey,
             'x-oct-client': 'ctedge system test',
             'x-oct-compression': 'gzip',
-        });
+        };
+        this.transport = this.onlyTransport
+            ? new SocketIoTransport(io(this.url, { transports: [this.onlyTransport], extraHeaders: headers, forceNew: true }))
+            : SocketIoTransportProvider.createTransport(this.url, headers);
+        this.socket.on('connect_error', (/** @type {Error} */ error) => this.noteSocket('connect_error', error.message));
+        this.socket.on('disconnect', (/** @type {string} */ reason) => this.noteSocket('disconnect', reason));
         this.transport.read(data => this.hear(new Uint8Array(data)));
         this.connection = createConnection({ privateKey: keys.privateKey, transport: this.transport, host });
         this.react(!host);
         const info = await this.heard.first('peer/info', message => message.method === 'peer/info');
         this.peer = info.params[0];
         return this;
+    }
+
+    /**
+     * @param {string} event
+     * @param {string} detail
+     */
+    noteSocket(event, detail) {
+        this.heard.push({ kind: 'socket', event, detail });
     }
 
     /** The socket below the transport, for tests of the connection itself. @returns {any} */

@@ -17,6 +17,15 @@ export function tokenKey(secret) {
 }
 
 /**
+ * The token of the nodes' control endpoints.
+ *
+ * @param {string} secret
+ */
+export function controlToken(secret) {
+    return createHmac('sha256', secret).update('ctedge control').digest('hex');
+}
+
+/**
  * @param {Record<string, unknown>} claim
  * @param {Buffer | string} key
  */

@@ -95,22 +95,31 @@ test('a host whose transport was cut finds its session as it was', async () => {
     }
 });
 
-test('a peer that polls and never upgrades hears everything too', async () => {
-    await meeting(async meet => {
-        const host = await meet('host', edge.http).host();
-        const guest = meet('guest', edge.http);
-        // The upgrade is the client's to begin; this one never does.
-        const joined = guest.join(host.roomId);
-        await eventually('socket', () => guest.transport);
-        guest.socket.io.opts.upgrade = false;
-        if (guest.socket.io.engine) guest.socket.io.engine.opts.upgrade = false;
-        await joined;
-        for (let number = 0; number < 30; number += 1) await host.say(`poll ${number}`);
-        await guest.hears('poll 29');
-        assert.deepEqual(guest.chat, Array.from({ length: 30 }, (_, number) => `poll ${number}`));
-        assert.equal(guest.socket.io.engine.transport.name, 'polling');
+for (const transport of /** @type {const} */ (['polling', 'websocket'])) {
+    test(`a peer that knows nothing but ${transport} hears everything, a cut included`, async () => {
+        const wire = await Wire.to(edge.http);
+        try {
+            await meeting(async meet => {
+                const host = await meet('host', edge.http).host();
+                const guest = await meet('guest', wire.url).only(transport).join(host.roomId);
+                for (let number = 0; number < 20; number += 1) await host.say(`first ${number}`);
+                await guest.hears('first 19');
+                wire.cut();
+                for (let number = 0; number < 20; number += 1) await host.say(`then ${number}`);
+                await eventually('disconnect', () => !guest.socket.connected);
+                wire.mend();
+                await guest.hears('then 19', 30_000);
+                const numbers = Array.from({ length: 20 }, (_, number) => number);
+                assert.deepEqual(guest.chat, [...numbers.map(n => `first ${n}`), ...numbers.map(n => `then ${n}`)]);
+                assert.equal(guest.socket.io.engine.transport.name, transport);
+                await guest.say('heard it all');
+                await host.hears('heard it all');
+            });
+        } finally {
+            wire.close();
+        }
     });
-});
+}
 
 test('a guest that stays away longer than the grace period has left', async () => {
     await withEdge({ config: '[node.timeouts]\ngrace = "1s"\n' }, async short => {

@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { pause } from '../harness/deadline.mjs';
 import { Edge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
 import { Child } from '../harness/process.mjs';
@@ -113,15 +112,7 @@ test('a room token that is forged or expired gets no place in the session', asyn
 
 /** @param {import('../harness/person.mjs').Person} person */
 async function refused(person) {
-    for (let looks = 0; looks < 400 && !person.transport; looks += 1) await pause(25);
-    const socket = person.socket;
-    await new Promise((resolve, reject) => {
-        const late = setTimeout(() => reject(new Error(`${person.name} is neither refused nor let in`)), 10_000);
-        const done = () => (clearTimeout(late), resolve(undefined));
-        socket.on('connect_error', done);
-        socket.on('disconnect', done);
-        socket.io.on('error', done);
-    });
+    await person.heard.first('refusal', message => message.kind === 'socket');
     assert.ok(!person.heard.all.some(message => message.method === 'peer/info'), `${person.name} was let in`);
     person.close();
 }

@@ -97,7 +97,7 @@ test('a tunnel that is idle within its limit lives, and one beyond it is closed'
         await within('close of the idle tunnel', closed);
         assert.ok((await echo(busy.socket, Buffer.from('alive'))).equals(Buffer.from('alive')));
         busy.socket.close();
-    }, '[balancer.timeouts]\ntunnel_idle = "2s"\n');
+    }, '[balancer.timeouts]\ntunnel_idle = "2s"\n\n[node.timeouts]\nping_interval = "1s"\n');
 });
 
 test('a key with an open tunnel keeps its node when nodes come', async () => {
