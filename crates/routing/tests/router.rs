@@ -430,6 +430,19 @@ fn under_pressure_keys_asked_for_once_go_first_and_keys_with_a_tunnel_last() {
 }
 
 #[test]
+fn under_pressure_the_key_that_was_not_used_for_the_longest_time_goes() {
+    let bench = Bench::with_pins(&[1, 2], 4);
+    for name in ["a", "b", "c", "d", "a", "b", "c", "d", "a", "c"] {
+        bench.named(name, &[1, 2]);
+    }
+    bench.named("new", &[1, 2]);
+    for (name, node) in [("a", 1), ("c", 1), ("d", 1), ("b", 2)] {
+        let explained = bench.router.explain(&key(name), addresses(&[2, 1]), bench.now());
+        assert_eq!(explained.node, Some(bench.node(node).id().clone()), "{name}");
+    }
+}
+
+#[test]
 fn the_bound_on_pins_holds_even_when_every_key_has_a_tunnel() {
     let bench = Bench::with_pins(&[1], 2);
     let node = bench.node(1);

@@ -1,5 +1,6 @@
 //! Drives a router at random through requests, tunnels and everything that can happen to nodes, in virtual time, and
-//! checks after every step that no live key moves unless its node is down.
+//! checks after every step that no live key moves unless its node is down, and that requests of one key agree on its
+//! node even before any node has answered.
 //!
 //! Requests take their time: between the choice of a node and its answer, and even between the reading of a pin and
 //! the choice, anything else may happen. A run that fails prints its seed; `CTEDGE_SEED=n` runs that one alone.
@@ -97,8 +98,11 @@ struct Process {
 /// What is true of a key.
 struct Life {
     key: Key,
-    home: Option<Arc<Node>>,
-    /// The home was down at some time since it last served the key.
+    /// Where its requests are sent.
+    place: Option<Arc<Node>>,
+    /// A node has answered at that place.
+    settled: bool,
+    /// The place was down since it was last chosen, so that the key may move.
     excused: bool,
     last_used: Instant,
     tunnels: usize,
@@ -193,7 +197,8 @@ impl World {
         let (key, choice) = router.choose_fresh(|| self.mint(), rank, now);
         if let Choice::Node(Placed { node, .. }) = choice {
             assert!(node.accepts_new(), "{} is {:?} and gets a new key", node.id(), node.state());
-            self.keys.push(Life { key, home: None, excused: false, last_used: now, tunnels: 0 });
+            let place = Some(node.clone());
+            self.keys.push(Life { key, place, settled: false, excused: false, last_used: now, tunnels: 0 });
             let (key, tried) = (self.keys.len() - 1, Vec::new());
             self.requests.push(Request { key, standing: Standing::Fresh, node, tried, wants_tunnel });
         }
@@ -223,7 +228,7 @@ impl World {
         }
         match choice {
             Choice::Node(Placed { node, reason, .. }) => {
-                self.check_choice(index, &node, reason);
+                self.check_choice(index, &node, &tried, reason);
                 self.requests.push(Request { key: index, standing, node, tried, wants_tunnel });
             }
             Choice::Unreachable(_) => self.seen.unreachable += 1,
@@ -241,17 +246,20 @@ impl World {
         }
     }
 
-    fn check_choice(&mut self, index: usize, node: &Arc<Node>, reason: PinReason) {
-        let life = &self.keys[index];
-        let Some(home) = &life.home else {
-            return;
-        };
-        let moves = !Arc::ptr_eq(home, node);
-        let from = (home.id(), home.state(), home.is_listed());
-        assert!(!moves || life.excused, "{} moves from {from:?} to {} ({reason:?})", life.key, node.id());
-        self.seen.failovers += u64::from(moves);
-        self.seen.stays_unlisted += u64::from(!moves && !node.is_listed());
-        self.seen.stays_draining += u64::from(!moves && node.state() == NodeState::Draining);
+    fn check_choice(&mut self, index: usize, node: &Arc<Node>, tried: &[Arc<Node>], reason: PinReason) {
+        let life = &mut self.keys[index];
+        let stays = life.place.as_ref().is_none_or(|place| Arc::ptr_eq(place, node));
+        if let Some(place) = life.place.replace(node.clone()) {
+            let from = (place.id(), place.state(), place.is_listed(), life.settled);
+            let was_tried = tried.iter().any(|tried| Arc::ptr_eq(tried, &place));
+            let may_move = life.excused || (!life.settled && was_tried);
+            assert!(stays || may_move, "{} moves from {from:?} to {} ({reason:?})", life.key, node.id());
+        }
+        self.seen.failovers += u64::from(!stays && life.settled);
+        self.seen.stays_unlisted += u64::from(stays && !node.is_listed());
+        self.seen.stays_draining += u64::from(stays && node.state() == NodeState::Draining);
+        life.settled &= stays;
+        life.excused = false;
     }
 
     /// A request reaches its node, or finds that it cannot.
@@ -291,27 +299,33 @@ impl World {
 
     fn serve(&mut self, request: Request) {
         let Request { key: index, node, wants_tunnel, .. } = request;
-        let key = self.keys[index].key.clone();
-        self.keys[index].last_used = self.now;
-        if !self.router.answered(&key, &node, self.now) {
-            let home = self.keys[index].home.as_ref();
-            assert!(home.is_none_or(|home| !Arc::ptr_eq(home, &node)) || self.keys[index].excused);
+        let life = &mut self.keys[index];
+        let is_there = life.place.as_ref().is_some_and(|place| Arc::ptr_eq(place, &node));
+        let is_up = node.state().serves_own();
+        life.last_used = self.now;
+        let is_home = self.router.answered(&life.key, &node, self.now);
+        assert_eq!(
+            is_home,
+            is_there || (!life.settled && is_up),
+            "{} at {}, settled {}",
+            life.key,
+            node.id(),
+            life.settled
+        );
+        if !is_home {
             self.seen.strays += 1;
             return;
         }
-        self.check_choice(index, &node, PinReason::Placed);
+        (life.place, life.settled, life.excused) = (Some(node.clone()), true, !is_up);
+        if wants_tunnel {
+            let ticket = self.router.tunnel_opened(&life.key, &node, self.now).expect("it has just answered");
+            self.tunnels.push((ticket, index));
+            life.tunnels += 1;
+        }
         self.seen.served += 1;
         let process = &mut self.processes[process_of(&node)];
         if !process.sessions.contains(&index) {
             process.sessions.push(index);
-        }
-        let is_down = !node.state().serves_own();
-        self.keys[index].excused = is_down;
-        self.keys[index].home = Some(node.clone());
-        if wants_tunnel {
-            let ticket = self.router.tunnel_opened(&key, &node, self.now).expect("it has just answered");
-            self.tunnels.push((ticket, index));
-            self.keys[index].tunnels += 1;
         }
     }
 
@@ -376,11 +390,11 @@ impl World {
         }
     }
 
-    /// Keys whose home goes down may move.
+    /// Keys whose place goes down may move.
     fn note(&mut self, node: &Arc<Node>, change: Option<StateChange>) {
         if change.is_some_and(|change| change.to == NodeState::Down) {
-            let at_home = |life: &&mut Life| life.home.as_ref().is_some_and(|home| Arc::ptr_eq(home, node));
-            self.keys.iter_mut().filter(at_home).for_each(|life| life.excused = true);
+            let is_there = |life: &&mut Life| life.place.as_ref().is_some_and(|place| Arc::ptr_eq(place, node));
+            self.keys.iter_mut().filter(is_there).for_each(|life| life.excused = true);
         }
     }
 
@@ -390,7 +404,7 @@ impl World {
         for (index, life) in self.keys.iter_mut().enumerate() {
             let idle = self.now - life.last_used;
             if idle > IDLE_MAX - Duration::from_secs(30) && life.tunnels == 0 {
-                (life.home, life.excused) = (None, false);
+                (life.place, life.settled, life.excused) = (None, false, false);
                 self.requests.retain(|request| request.key != index);
             }
         }
