@@ -62,6 +62,7 @@ pub struct Engine {
     settings: Arc<EngineSettings>,
     transport: Transport,
     state: State,
+    is_closing: bool,
     /// `/prefix,` as it stands in packets; empty for the default namespace.
     namespace: Box<str>,
     mark: Mark,
@@ -81,8 +82,7 @@ enum State {
     /// The CONNECT was handed out.
     Asked,
     Connected,
-    /// Nothing is accepted any more but what is on its way.
-    Over,
+    Refused,
 }
 
 /// The binary packets that still belong to the last event.
@@ -111,6 +111,7 @@ impl Engine {
             settings,
             transport,
             state,
+            is_closing: false,
             namespace: Box::default(),
             mark: Mark::default(),
             attachments: None,
@@ -146,7 +147,7 @@ impl Engine {
     /// Whether messages may be written.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.state == State::Connected
+        self.state == State::Connected && !self.is_closing
     }
 
     /// A text packet of the client.
@@ -195,7 +196,7 @@ impl Engine {
     /// Refuses the client for good: it will not try again. Close the transport after it.
     pub fn refuse(&mut self, message: &str) {
         if self.state == State::Asked {
-            self.state = State::Over;
+            self.state = State::Refused;
             let error = json!({ "message": message });
             self.owe(format!("44{}{error}", self.namespace));
         }
@@ -208,10 +209,11 @@ impl Engine {
         }
     }
 
-    /// Ends the session: no messages follow. The transport writes what [`Self::flush`] still has, and then closes, a
-    /// WebSocket by its own close frame and polling by [`Self::say_closed`].
+    /// Ends the session on our side: no messages follow. The transport writes what [`Self::flush`] still has, and then
+    /// closes, a WebSocket by its own close frame and polling by [`Self::say_closed`]. What the client had sent before it
+    /// hears of that is still accepted.
     pub fn close(&mut self) {
-        self.state = State::Over;
+        self.is_closing = true;
     }
 
     /// Writes a message of the server to a connected client.

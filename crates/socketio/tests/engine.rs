@@ -287,6 +287,15 @@ fn a_connected_client_is_told_not_to_come_back() {
 }
 
 #[test]
+fn what_the_client_had_sent_before_a_close_is_still_accepted() {
+    let mut session = Session::connected(Transport::WebSocket, "/");
+    session.engine.close();
+    assert!(!session.engine.is_connected());
+    assert_eq!(session.text(r#"451-["message",{"_placeholder":true,"num":0}]"#), Ok(None));
+    assert_eq!(session.binary(), Ok(Some(Event::Message)));
+}
+
+#[test]
 fn a_polling_client_is_told_that_its_session_is_closed_in_a_payload_of_its_own() {
     let mut session = Session::connected(Transport::Polling, "/");
     session.engine.close();

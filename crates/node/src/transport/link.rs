@@ -116,6 +116,13 @@ impl Link {
         owed
     }
 
+    /// The client has everything that was written: it answered our close, or came for more.
+    pub(super) fn acknowledge_written(&self) {
+        if let Client::Attached(attachment) = &self.client {
+            attachment.acknowledge(self.cursor);
+        }
+    }
+
     fn connect(&mut self, request: &ConnectRequest) -> Result<(), CloseReason> {
         let attached = match &mut self.client {
             Client::Attached(_) => Ok(()),

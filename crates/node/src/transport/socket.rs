@@ -258,16 +258,26 @@ impl Connection {
                 Ok(())
             }
             Incoming::Close => {
-                self.close(CloseCode::Normal, "", false, now);
-                if let Phase::Closing(closing) = &mut self.phase {
-                    closing.is_answered = true;
-                }
+                self.answered_close(now);
                 Ok(())
             }
             Incoming::Text(_) | Incoming::Binary(_) | Incoming::Pong => Ok(()),
         };
         if let Err(reason) = received {
             self.close_for(reason, now);
+        }
+    }
+
+    /// The peer closed. If that answers our close, it has read all that was written before.
+    fn answered_close(&mut self, now: Instant) {
+        if let (Phase::Closing(Closing { frame: None, .. }), Carried::Own { link, .. }) = (&self.phase, &self.carried)
+            && self.unwritten.is_empty()
+        {
+            link.acknowledge_written();
+        }
+        self.close(CloseCode::Normal, "", false, now);
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.is_answered = true;
         }
     }
 
