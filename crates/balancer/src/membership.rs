@@ -160,7 +160,12 @@ mod tests {
 
     #[test]
     fn an_address_that_is_named_twice_is_one_node() {
-        let fixed = NodeAddress { id: "node-1".into(), address: "10.0.0.1:3001".parse().unwrap(), weight: 2 };
+        let fixed = NodeAddress {
+            id: "node-1".into(),
+            address: "10.0.0.1:3001".parse().unwrap(),
+            listen: "10.0.0.1:3001".parse().unwrap(),
+            weight: 2,
+        };
         let dns = DnsNodes { name: "nodes.test".into(), port: 3001, weight: 1 };
         let source = NodeSource { fixed: vec![fixed], dns: vec![dns] };
         let addresses = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse().unwrap());

@@ -1,0 +1,161 @@
+//! What becomes of requests when nodes die, are silent, or take nothing new.
+
+mod support;
+
+use std::time::Duration;
+
+use ctedge_wire::NodeStatus;
+use support::{Backend, Edge, Reply};
+
+/// A key that lives on the first of two backends.
+async fn key_on(edge: &Edge, id: &str) -> String {
+    for number in 0..200 {
+        let key = format!("k{number}");
+        if edge.get("/", &[("ctstickiness", &key)]).await.node() == id {
+            return key;
+        }
+    }
+    panic!("no key leads to {id}");
+}
+
+#[tokio::test]
+async fn a_killed_node_fails_no_request_and_its_keys_go_on_elsewhere() {
+    let mut backends = [Backend::named(1).await, Backend::named(2).await, Backend::named(3).await];
+    let edge = Edge::with(&backends.iter().collect::<Vec<_>>()).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut busy = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let (mut client, stopped) = (edge.client().await, stopped.clone());
+        busy.spawn(async move {
+            let key = format!("busy-{number}");
+            let mut served = 0_u32;
+            while !*stopped.borrow() {
+                let answer = client.request("GET", "/", &[("ctstickiness", &key)], b"").await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+                served += 1;
+            }
+            served
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    backends[1].kill().await;
+    edge.wait_for_state("node-2", "down").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stop.send(true).unwrap();
+    while let Some(served) = busy.join_next().await {
+        assert!(served.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_key_stays_where_it_went_when_its_node_comes_back() {
+    let mut backends = [Backend::named(1).await, Backend::named(2).await];
+    let edge = Edge::with(&backends.iter().collect::<Vec<_>>()).await;
+    let key = key_on(&edge, "node-1").await;
+    backends[0].kill().await;
+    assert_eq!(edge.get("/", &[("ctstickiness", &key)]).await.node(), "node-2");
+    backends[0].revive().await;
+    edge.wait_for_state("node-1", "ready").await;
+    assert_eq!(edge.get("/", &[("ctstickiness", &key)]).await.node(), "node-2");
+    let explained = edge.admin("GET", &format!("/explain?key={key}")).await.json();
+    assert_eq!((explained["node"].as_str(), explained["reason"].as_str()), (Some("node-2"), Some("failover")));
+}
+
+#[tokio::test]
+async fn a_post_whose_connect_failed_goes_on_with_its_body() {
+    let mut backends = [Backend::named(1).await, Backend::named(2).await];
+    let edge = Edge::with(&backends.iter().collect::<Vec<_>>()).await;
+    let key = key_on(&edge, "node-1").await;
+    backends[0].kill().await;
+    let answer = edge.post("/", &[("ctstickiness", &key)], b"what was said").await;
+    assert_eq!((answer.status, answer.node()), (200, "node-2"));
+    assert_eq!(backends[1].seen().pop().unwrap().body, b"what was said");
+}
+
+#[tokio::test]
+async fn a_node_that_dies_before_its_answer_is_asked_again_only_if_that_is_safe() {
+    let die = |request: &support::Request| if request.path == "/" { Reply::text("x") } else { Reply::Die };
+    let backend = Backend::new(1, die).await;
+    let edge = Edge::with(&[&backend]).await;
+    let post = edge.post("/deadly", &[("ctstickiness", "k")], b"once").await;
+    assert_eq!(post.status, 502);
+    assert_eq!(post.json()["code"], "NodeFailed");
+    assert_eq!(backend.seen().len(), 1, "a POST may have been done");
+    let get = edge.get("/deadly", &[("ctstickiness", "k")]).await;
+    assert_eq!(get.status, 502);
+    assert!((2..=6).contains(&(backend.seen().len() - 1)), "{} tries", backend.seen().len() - 1);
+}
+
+#[tokio::test]
+async fn without_any_node_the_answer_is_clear_to_programs_and_people() {
+    let mut backend = Backend::named(1).await;
+    let edge = Edge::with(&[&backend]).await;
+    backend.kill().await;
+    edge.wait_for_state("node-1", "down").await;
+    for path in ["/api/meta", "/socket.io/?EIO=4", "/"] {
+        let answer = edge.get(path, &[]).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")), "{path}");
+        let info = answer.json();
+        assert_eq!(info["code"], "NoNodeAvailable");
+        assert!(info["params"].is_array() && info["message"].is_string());
+    }
+    let page = edge.get("/", &[("Accept", "text/html,*/*;q=0.8")]).await;
+    assert_eq!((page.status, page.header("retry-after")), (503, Some("2")));
+    assert!(page.text().contains("<h1>503</h1>"));
+    let health = edge.get("/ct-health/", &[]).await;
+    assert_eq!((health.status, health.json()["nodes_up"].as_u64()), (503, Some(0)));
+}
+
+#[tokio::test]
+async fn a_node_that_is_silent_is_a_504() {
+    let backend = Backend::new(1, |_| Reply::Hang).await;
+    let mut settings = support::settings(&[&backend]);
+    settings.timeouts.response = Duration::from_millis(300);
+    let edge = Edge::start(settings).await;
+    let answer = edge.get("/", &[]).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (504, Some("NodeTimeout")));
+    assert_eq!(backend.seen().len(), 1, "who is slow is not asked twice");
+}
+
+#[tokio::test]
+async fn a_draining_node_keeps_its_keys_and_gets_no_others() {
+    let backends = [Backend::named(1).await, Backend::named(2).await];
+    for backend in &backends {
+        *backend.health.lock().unwrap() = Some(NodeStatus::Ready);
+    }
+    let edge = Edge::with(&backends.iter().collect::<Vec<_>>()).await;
+    let key = key_on(&edge, "node-1").await;
+    *backends[0].health.lock().unwrap() = Some(NodeStatus::Draining);
+    edge.wait_for_state("node-1", "draining").await;
+    assert_eq!(edge.get("/", &[("ctstickiness", &key)]).await.node(), "node-1");
+    for _ in 0..20 {
+        assert_eq!(edge.get("/", &[]).await.node(), "node-2");
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_a_draining_node_refuses_goes_to_another() {
+    let refuse = |request: &support::Request| match request.method.as_str() {
+        "POST" => Reply::status(503, &[("Retry-After", "1")]),
+        _ => Reply::text("node-1"),
+    };
+    let backends = [Backend::new(1, refuse).await, Backend::named(2).await];
+    let edge = Edge::with(&backends.iter().collect::<Vec<_>>()).await;
+    for _ in 0..10 {
+        let created = edge.post("/api/session/create", &[], b"{}").await;
+        assert_eq!((created.status, created.node()), (200, "node-2"));
+    }
+    let settled = key_on(&edge, "node-1").await;
+    let refused = edge.post("/anything", &[("ctstickiness", &settled)], b"{}").await;
+    assert_eq!((refused.status, refused.node()), (503, "node-1"), "a session that lives does not move");
+}
+
+#[tokio::test]
+async fn health_checks_that_fail_take_a_node_down_and_up_again() {
+    let backend = Backend::named(1).await;
+    let mut settings = support::settings(&[&backend]);
+    settings.health.path = "/healthy".into();
+    let edge = Edge::start(settings).await;
+    edge.wait_for_state("node-1", "ready").await;
+    assert!(backend.seen().iter().all(|request| request.path == "/healthy"));
+}
