@@ -14,7 +14,7 @@ use crate::arguments::{Common, seconds};
 use crate::endpoint::{Alpn, Endpoint, parse_header};
 use crate::http1::Http1;
 use crate::http2;
-use crate::keys::{KeyArguments, Stickiness};
+use crate::keys::{KeyArguments, KeyOrder, Stickiness};
 use crate::measure::Window;
 use crate::pace::Pacer;
 use crate::report::{self, Latency, Report};
@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
     /// One whole HTTP/1.1 request for each key.
     requests: Vec<Vec<u8>>,
-    next_key: Cell<usize>,
+    key_order: RefCell<KeyOrder>,
     taken: Cell<u64>,
     pub(crate) completed: Cell<u64>,
     stop: Cell<bool>,
@@ -134,7 +134,7 @@ impl Shared {
         };
         Ok(Self {
             requests: (0..arguments.keys.keys).map(request).collect(),
-            next_key: Cell::new(0),
+            key_order: RefCell::new(KeyOrder::new(arguments.keys.keys)),
             taken: Cell::new(0),
             completed: Cell::new(0),
             stop: Cell::new(false),
@@ -173,8 +173,7 @@ impl Shared {
             return None;
         }
         self.taken.set(self.taken.get() + 1);
-        let key = self.next_key.get();
-        self.next_key.set((key + 1) % self.requests.len());
+        let key = self.key_order.borrow_mut().next();
         if self.arguments.rate <= 0.0 {
             return Some((key, Instant::now()));
         }

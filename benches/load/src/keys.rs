@@ -64,6 +64,32 @@ impl KeyArguments {
     }
 }
 
+/// The order in which requests take keys: each once, and then at random. Taken in turn, an even number of keys would look
+/// sticky to a balancer that merely alternates between two nodes.
+pub(crate) struct KeyOrder {
+    keys: usize,
+    taken: usize,
+    state: u64,
+}
+
+impl KeyOrder {
+    pub(crate) fn new(keys: usize) -> Self {
+        Self { keys, taken: 0, state: 0x9E37_79B9_7F4A_7C15 }
+    }
+
+    pub(crate) fn next(&mut self) -> usize {
+        if self.taken < self.keys {
+            self.taken += 1;
+            return self.taken - 1;
+        }
+        // xorshift64: the same order in every run, so that runs compare.
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state >> 16) as usize % self.keys
+    }
+}
+
 /// Which node answered each key.
 pub(crate) struct Stickiness {
     node_of: Vec<Option<usize>>,
@@ -113,13 +139,13 @@ impl Stickiness {
 mod tests {
     use super::*;
 
-    fn arguments(key_via: KeyVia) -> KeyArguments {
-        KeyArguments { keys: 3, key_prefix: "p".into(), key_via, key_name: "ct".into(), allow_moves: false }
+    fn arguments(key_via: KeyVia, keys: usize) -> KeyArguments {
+        KeyArguments { keys, key_prefix: "p".into(), key_via, key_name: "ct".into(), allow_moves: false }
     }
 
     #[test]
     fn a_key_is_carried_where_it_is_asked_for() {
-        let carried = |via, path| arguments(via).carry(path, 2);
+        let carried = |via, path| arguments(via, 3).carry(path, 2);
         assert_eq!(carried(KeyVia::Header, "/x"), ("/x".into(), "ct: p-2\r\n".into()));
         assert_eq!(carried(KeyVia::Cookie, "/x"), ("/x".into(), "cookie: ct=p-2\r\n".into()));
         assert_eq!(carried(KeyVia::Query, "/x"), ("/x?ct=p-2".into(), String::new()));
@@ -127,9 +153,26 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_taken_once_before_any_is_taken_twice() {
+        let mut order = KeyOrder::new(50);
+        assert!((0..50).all(|key| order.next() == key));
+        assert!((0..1000).all(|_| order.next() < 50));
+    }
+
+    #[test]
+    fn a_balancer_that_alternates_between_two_nodes_does_not_look_sticky() {
+        let (mut order, mut report) = (KeyOrder::new(50), Report::default());
+        let mut books = arguments(KeyVia::Header, 50).books();
+        for request in 0..200 {
+            books.answered(order.next(), ["a", "b"][request % 2], &mut report);
+        }
+        assert!(!report.is_clean());
+    }
+
+    #[test]
     fn a_key_that_two_nodes_answer_is_a_fault() {
         let mut report = Report::default();
-        let mut books = arguments(KeyVia::Header).books();
+        let mut books = arguments(KeyVia::Header, 3).books();
         for (key, node) in [(0, "a"), (1, "b"), (0, "a"), (2, "")] {
             books.answered(key, node, &mut report);
         }
