@@ -33,17 +33,29 @@ const HANDSHAKE_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Serves until it is killed.
 pub(crate) async fn run(arguments: BackendArguments) -> Result<()> {
-    let mut listeners = Vec::new();
+    let mut nodes = Vec::new();
     for (index, address) in arguments.addresses.iter().enumerate() {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        let node = format!("backend-{}", index + 1);
-        println!("{node} {}", listener.local_addr()?);
-        listeners.push(tokio::task::spawn_local(accept(listener, node)));
+        let (name, listener) = (format!("backend-{}", index + 1), bind(*address).await?);
+        println!("{name} {}", listener.local_addr()?);
+        nodes.push(tokio::task::spawn_local(accept(listener, name)));
     }
-    for listener in listeners {
-        listener.await??;
+    for node in nodes {
+        node.await??;
     }
     Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// A node on a free port of the loopback address, for as long as the runtime lives.
+#[cfg(test)]
+pub(crate) async fn spawn(name: &str) -> SocketAddr {
+    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(accept(listener, name.to_owned()));
+    address
 }
 
 async fn accept(listener: TcpListener, node: String) -> Result<()> {
