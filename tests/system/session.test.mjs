@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { Edge } from '../harness/edge.mjs';
+import { Edge, withEdge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
 import { Child } from '../harness/process.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
@@ -32,6 +32,13 @@ test('people work together over HTTPS, trusting the certificate that the edge ma
     });
     await child.line(/^they worked together$/, 60_000);
     assert.equal((await child.exit).code, 0);
+});
+
+test('people work together below a path prefix, which no node sees', async () => {
+    await withEdge({ config: 'server_url = "https://edge.example.org/tools/edge"\n' }, async prefixed => {
+        await workTogether(`${prefixed.http}/tools/edge`);
+        assert.equal((await byNodeHttp(`${prefixed.http}/api/meta`)).status, 404, 'nothing is served outside of it');
+    });
 });
 
 test('a host may refuse a guest, who is told so', async () => {
