@@ -145,7 +145,8 @@ impl Hub {
         }
         match self.begin(&claim.room, Beginning::revived(claim, unix_now())) {
             Insertion::Inserted(_) | Insertion::InUse => Ok(()),
-            Insertion::Full => Err(AttachRefusal::Refused("the server is full".to_owned())),
+            // Another node may have room.
+            Insertion::Full => Err(AttachRefusal::Unavailable),
         }
     }
 

@@ -19,8 +19,11 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Json<HealthReport> {
     Json(app.health())
 }
 
-/// `GET /metrics`: for the private network; the balancer decides what of it is public.
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+/// `GET /metrics`: for the private network alone. What came through a balancer names the client that it came from.
+pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    if headers.contains_key("x-forwarded-for") {
+        return Problem::not_found().into_response();
+    }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics()).into_response()
 }
 

@@ -17,10 +17,10 @@ pub enum AttachRefusal {
     /// the stock client tries again.
     #[error("the session is not here; its host may bring it back")]
     SessionMissing,
-    /// The session or the node is full, or the peer was closed for good. As for [`Self::Unauthorized`], with the reason.
+    /// The session is full or has ended, or the token does not fit it. As for [`Self::Unauthorized`], with the reason.
     #[error("{0}")]
     Refused(String),
-    /// The node takes no new sessions, or is stopping. Answer 503 with Retry-After; after the handshake close at the
+    /// The node takes no new sessions, has no room for one, or is stopping. Answer 503 with Retry-After; after the handshake close at the
     /// Engine.IO level.
     #[error("the node takes no new sessions at the moment")]
     Unavailable,
@@ -34,7 +34,7 @@ impl AttachRefusal {
             Self::Misdirected(_) => "misdirected",
             Self::SessionMissing => "session_missing",
             Self::Refused(_) => "attach_refused",
-            Self::Unavailable => "draining",
+            Self::Unavailable => "unavailable",
         }
     }
 }

@@ -73,6 +73,8 @@ async fn metrics_count_requests_refusals_and_what_the_node_has() {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
     assert!(!text.contains("secret"));
+    let public = node.get("/metrics").header("x-forwarded-for", "192.0.2.1").send().await;
+    assert_eq!(public.info(), info(404, "BadRequest"), "the public address does not show them");
 }
 
 #[tokio::test]
