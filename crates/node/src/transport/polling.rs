@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::answer::{self, EngineError};
 use super::link::{Link, Owed};
+use super::stopping::SETTLE;
 use super::{Transports, socket};
 
 /// How many bytes of messages one GET is answered with at most, unless a single message is larger: enough to catch up
@@ -45,7 +46,15 @@ struct State {
     poll: Option<Waker>,
     is_posting: bool,
     /// The node stops: what is owed is written, then the client is sent away.
-    stop_by: Option<Instant>,
+    stop: Option<Stop>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stop {
+    /// From here on the client is sent away when nothing is owed.
+    close_at: Instant,
+    /// It had its time to fetch what it is owed.
+    by: Instant,
 }
 
 enum Phase {
@@ -172,7 +181,7 @@ impl Drop for Turn<'_> {
 
 impl PollingSession {
     pub(super) fn new(sid: KeyedToken, link: Link) -> Arc<Self> {
-        let state = State { phase: Phase::Open(link), poll: None, is_posting: false, stop_by: None };
+        let state = State { phase: Phase::Open(link), poll: None, is_posting: false, stop: None };
         Arc::new(Self { sid, state: Mutex::new(state), changed: Notify::new() })
     }
 
@@ -218,7 +227,7 @@ impl PollingSession {
         let mut body = PayloadSink::new();
         let mut state = self.state.lock();
         let now = Instant::now();
-        let is_stopping = state.stop_by.is_some();
+        let is_stopping = state.stop.is_some_and(|stop| now >= stop.close_at);
         let close = match &mut state.phase {
             Phase::Open(link) => {
                 let owed = link.write_owed(cx, POLL_BYTES, now, &mut body);
@@ -290,10 +299,10 @@ impl PollingSession {
     /// Acts on the time. Gives the next deadline; `None` when nothing is left to be kept.
     fn tend(&self, now: Instant, is_stopping: bool) -> Option<Instant> {
         let mut state = self.state.lock();
-        if is_stopping && state.stop_by.is_none() {
-            state.stop_by = Some(now + LINGER);
+        if is_stopping && state.stop.is_none() {
+            state.stop = Some(Stop { close_at: now + SETTLE, by: now + LINGER });
         }
-        if state.stop_by.is_some_and(|by| now >= by) {
+        if state.stop.is_some_and(|stop| now >= stop.by) {
             state.phase = Phase::Over;
         }
         if let Phase::Open(link) = &mut state.phase
@@ -310,7 +319,11 @@ impl PollingSession {
             Phase::Closing { until, .. } => *until,
             Phase::Upgraded | Phase::Over => return None,
         };
-        Some(state.stop_by.map_or(deadline, |by| deadline.min(by)))
+        Some(match state.stop {
+            Some(stop) if now < stop.close_at => deadline.min(stop.close_at),
+            Some(stop) => deadline.min(stop.by),
+            None => deadline,
+        })
     }
 }
 

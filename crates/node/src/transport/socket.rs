@@ -28,7 +28,7 @@ use super::frames::{FrameFault, FrameReader, Incoming};
 use super::link::{Link, Owed};
 use super::outgoing::{Batch, Unwritten};
 use super::polling::{PollingSession, Probe};
-use super::stopping::{Registration, Stopping};
+use super::stopping::{Registration, SETTLE, Stopping};
 
 /// What one read takes at most. A burst of small messages fits; a large one takes several reads.
 const READ_BYTES: usize = 64 * 1024;
@@ -108,8 +108,8 @@ pub(super) struct Connection {
 
 enum Phase {
     Open,
-    /// The node stops: what is owed is written, then it closes.
-    Stopping,
+    /// The node stops: from then on, it closes when nothing is owed.
+    Stopping(Instant),
     Closing(Closing),
 }
 
@@ -158,7 +158,7 @@ impl Connection {
             self.registration = Some(self.stopping.register(cx.waker()));
         }
         if self.stopping.is_stopping() && matches!(self.phase, Phase::Open) {
-            self.phase = Phase::Stopping;
+            self.phase = Phase::Stopping(now + SETTLE);
         }
         if now >= self.timer_at {
             self.handle_timeout(now)?;
@@ -172,11 +172,15 @@ impl Connection {
         ControlFlow::Continue(())
     }
 
-    fn deadline(&self) -> Instant {
-        match (&self.phase, &self.carried) {
-            (Phase::Closing(closing), _) => closing.by,
+    fn deadline(&self, now: Instant) -> Instant {
+        let deadline = match (&self.phase, &self.carried) {
+            (Phase::Closing(closing), _) => return closing.by,
             (_, Carried::Own { link, .. }) => link.engine.poll_timeout(),
             (_, Carried::Probing { until, .. }) => *until,
+        };
+        match self.phase {
+            Phase::Stopping(close_at) if now < close_at => deadline.min(close_at),
+            _ => deadline,
         }
     }
 
@@ -200,7 +204,7 @@ impl Connection {
     /// Sets the timer if the next deadline is earlier than what it is set to, or that time has come. Whether the
     /// deadline has passed already.
     fn set_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let deadline = self.deadline();
+        let deadline = self.deadline(now);
         if deadline >= self.timer_at && now < self.timer_at {
             return false;
         }
@@ -340,7 +344,7 @@ impl Connection {
     }
 
     fn collect_owed(&mut self, cx: &mut Context<'_>, now: Instant, batch: &mut Batch) {
-        let is_stopping = matches!(self.phase, Phase::Stopping);
+        let is_stopping = matches!(self.phase, Phase::Stopping(close_at) if now >= close_at);
         let owed = match &mut self.carried {
             Carried::Probing { .. } => Owed::Nothing,
             Carried::Own { link, handshake } => {

@@ -7,10 +7,15 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::stop::StopSignal;
+
+/// From the stop to the first close: a moment in which everybody's messages are still read, relayed and written.
+/// A message whose receiver is closed before it was read would be lost with the node.
+pub(super) const SETTLE: Duration = Duration::from_millis(100);
 
 /// Whether the node stops, and whom to wake then.
 #[derive(Debug, Default)]

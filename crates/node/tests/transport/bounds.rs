@@ -1,0 +1,92 @@
+//! What a stranger may not do, and what it is told.
+
+use std::time::Duration;
+
+use crate::client::{Client, Frame, frame};
+use crate::room::Room;
+
+async fn check(bytes: &[u8], code: u16, reason: &str) {
+    let room = Room::start_with(|settings| settings.limits.message_bytes_max = 1000).await;
+    let mut host = Client::websocket(&room, &room.host_token()).await;
+    host.connect("/").await;
+    host.write(bytes).await;
+    loop {
+        match host.frame().await {
+            Frame::Close(found, text) => break assert_eq!((found, &*text), (code, reason)),
+            Frame::End => panic!("closed without a reason"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_breaks_a_protocol_is_closed_with_its_reason() {
+    check(&frame(0x82, &[0; 1001]), 1009, "a message over the bound").await;
+    check(&[0x81, 1, b'3'], 1002, "a frame without a mask").await;
+    check(&frame(0x83, b""), 1002, "malformed frame").await;
+    check(&frame(0x81, b"2"), 1002, "malformed input: a ping from the client").await;
+    check(&frame(0x81, b"42{"), 1002, "malformed input: unreadable JSON in a packet").await;
+    check(&frame(0x81, b"42[\"\xff\"]"), 1007, "malformed input: text that is not UTF-8").await;
+    check(&frame(0x82, b"x"), 1002, "malformed input: an attachment without its packet").await;
+    check(&frame(0x81, b"4511-[]"), 1002, "malformed input: more than 10 attachments").await;
+    check(&frame(0x81, b"41"), 1000, "the peer disconnected").await;
+    check(&frame(0x81, b"1"), 1000, "the peer closed the transport").await;
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_come_back() {
+    let room = Room::start_with(|settings| settings.limits.connections_max = 1).await;
+    let mut only = Client::websocket(&room, &room.host_token()).await;
+    let headers = room.headers(&room.host_token());
+    let Err(head) = Client::upgrade(&room, "/socket.io/?EIO=4&transport=websocket", &headers).await else {
+        panic!("the node is full")
+    };
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: "), "{head}");
+    only.close().await;
+    while only.frame().await != Frame::End {}
+    let mut next = Client::websocket(&room, &room.host_token()).await;
+    next.connect("/").await;
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_closed_and_harms_nobody() {
+    let room = Room::start_with(|settings| {
+        settings.limits.outbox_bytes_max = 1 << 20;
+        settings.timeouts.ping_interval = Duration::from_millis(200);
+        settings.timeouts.ping_timeout = Duration::from_secs(1);
+    })
+    .await;
+    let (mut host, mut sleeper) = room.pair().await;
+    let mut awake = Client::websocket(&room, &room.guest_token(2)).await;
+    awake.connect("/").await;
+    let targets = [sleeper.peer_id.as_str(), awake.peer_id.as_str()].map(str::to_owned);
+    // 20 MB are more than the sockets' buffers and the outbox hold together.
+    for number in 0..400u16 {
+        let mut content = vec![0; 50_000];
+        content[..2].copy_from_slice(&number.to_be_bytes());
+        host.send(&content, &[&targets[0], &targets[1]]).await;
+        assert_eq!(awake.broadcast().await[..2], number.to_be_bytes());
+    }
+    let mut received = 0;
+    loop {
+        match sleeper.frame().await {
+            Frame::Binary(data) if data.len() > 50_000 => received += 1,
+            Frame::Close(..) | Frame::End => break assert!(received < 400),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_handshake_is_answered_in_the_words_of_engine_io() {
+    let room = Room::start().await;
+    let headers = room.headers(&room.host_token());
+    let check = async |path: &str, expected: &str| {
+        let Err(head) = Client::upgrade(&room, path, &headers).await else { panic!("{path} was upgraded") };
+        assert!(head.starts_with("HTTP/1.1 400 "), "{path}: {head}");
+        assert!(head.contains(&format!("content-length: {}\r\n", expected.len())), "{path}: {head}");
+    };
+    check("/socket.io/?EIO=3&transport=websocket", r#"{"code":5,"message":"Unsupported protocol version"}"#).await;
+    check("/socket.io/?EIO=4&transport=pigeon", r#"{"code":0,"message":"Transport unknown"}"#).await;
+    check("/socket.io/?EIO=4&transport=websocket&sid=none", r#"{"code":1,"message":"Session ID unknown"}"#).await;
+}

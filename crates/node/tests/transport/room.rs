@@ -1,0 +1,124 @@
+//! A node, and room tokens for it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ctedge_node::Node;
+use ctedge_protocol::{RoomClaim, Tokens, User};
+use ctedge_settings::{NodeLimits, NodeSettings, NodeTimeouts};
+use ctedge_wire::{ClusterSecret, Key};
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::client::{Client, PUBLIC_KEY};
+
+/// No test waits longer for anything.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The room clock of every host; guests count on from it.
+const HOST_CLOCK: u64 = 1;
+
+pub(crate) struct Room {
+    pub(crate) address: SocketAddr,
+    tokens: Tokens,
+    key: Key,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Room {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub(crate) async fn start_with(adjust: impl FnOnce(&mut NodeSettings)) -> Self {
+        let mut settings = settings();
+        adjust(&mut settings);
+        let tokens = Tokens::new(&settings.secret);
+        let node = Node::bind(settings).await.unwrap();
+        let address = node.address();
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(node.run(async move { drop(stopped.await) }));
+        Self { address, tokens, key: Key::parse("room").unwrap(), stop: Some(stop), running }
+    }
+
+    /// The token of the host, whose transport begins the session.
+    pub(crate) fn host_token(&self) -> String {
+        self.token(HOST_CLOCK, true)
+    }
+
+    /// The token of a guest; each `number` is a guest of its own.
+    pub(crate) fn guest_token(&self, number: u64) -> String {
+        self.token(HOST_CLOCK + number, false)
+    }
+
+    fn token(&self, room_clock: u64, host: bool) -> String {
+        let user: User = serde_json::from_value(
+            json!({"id": format!("user-{room_clock}"), "name": "A user", "authProvider": "test"}),
+        )
+        .unwrap();
+        let claim = RoomClaim { room: self.key.clone(), room_clock, user, host };
+        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        self.tokens.sign_room(&claim, unix_now).as_str().to_owned()
+    }
+
+    /// A host and a guest on WebSockets, connected, each knowing the other's id.
+    pub(crate) async fn pair(&self) -> (Client, Client) {
+        let mut host = Client::websocket(self, &self.host_token()).await;
+        host.connect("/").await;
+        let mut guest = Client::websocket(self, &self.guest_token(1)).await;
+        guest.connect("/").await;
+        (host, guest)
+    }
+
+    /// Asks the node to stop.
+    pub(crate) fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub(crate) async fn stopped(&mut self) {
+        tokio::time::timeout(DEADLINE, &mut self.running).await.unwrap().unwrap().unwrap();
+    }
+
+    /// The headers of a client's handshake.
+    pub(crate) fn headers(&self, token: &str) -> String {
+        format!("host: node\r\nx-oct-jwt: {token}\r\nx-oct-public-key: {PUBLIC_KEY}\r\nctstickiness: {}\r\n", self.key)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn settings() -> NodeSettings {
+    NodeSettings {
+        id: "node-1".into(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        threads: 1,
+        owner: "tests".into(),
+        simple_login: true,
+        cors_origins: Vec::new(),
+        secret: ClusterSecret::new("a secret of the tests with enough bytes").unwrap(),
+        limits: NodeLimits {
+            sessions_max: 100,
+            peers_per_session_max: 10,
+            connections_max: 100,
+            message_bytes_max: 4 << 20,
+            outbox_bytes_max: 16 << 20,
+            requests_in_flight_max: 100,
+            pending_max: 100,
+        },
+        timeouts: NodeTimeouts {
+            grace: Duration::from_secs(30),
+            request: Duration::from_secs(30),
+            decision: Duration::from_secs(300),
+            poll: Duration::from_secs(30),
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            stop: Duration::from_secs(10),
+        },
+    }
+}
