@@ -8,7 +8,7 @@
 //!
 //! The hash is XXH3 keyed with a secret seed, so that who does not know the seed cannot aim keys at a node.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -69,39 +69,77 @@ impl Rendezvous {
         Ranking { key: xxh3_64_with_seed(key, self.seed), taken: 0, last: None, rest: None }
     }
 
-    /// What `node` drew for the key.
-    fn score(&self, key: u64, node: usize) -> Score {
-        let Node { identity, weight } = self.nodes[node];
-        let draw = xxh3_64_with_seed(&key.to_le_bytes(), identity);
-        let score = if self.equal_weights { draw as f64 } else { weighted(draw, weight) };
-        Score { score, draw, identity, node }
+    /// The best of the nodes that `qualifies` lets pass. This is the hot loop: what does not change from node to node is
+    /// decided outside of it.
+    fn best(&self, key: u64, qualifies: impl Fn(&Score) -> bool) -> Option<Score> {
+        if self.equal_weights {
+            best(self.scores(key, |draw, _| draw), qualifies)
+        } else {
+            best(self.scores(key, weighted), qualifies)
+        }
+    }
+
+    fn all(&self, key: u64) -> Vec<Score> {
+        if self.equal_weights {
+            self.scores(key, |draw, _| draw).collect()
+        } else {
+            self.scores(key, weighted).collect()
+        }
+    }
+
+    /// What all nodes drew for the key.
+    fn scores(&self, key: u64, score: impl Fn(u64, f64) -> u64) -> impl Iterator<Item = Score> {
+        self.nodes.iter().enumerate().map(move |(index, node)| {
+            let draw = mix(key ^ node.identity);
+            Score { score: score(draw, node.weight), draw, node: index }
+        })
     }
 }
 
-/// −w / ln u, for the draw as a number u strictly between 0 and 1: 53 bits are what an f64 holds exactly.
-fn weighted(draw: u64, weight: f64) -> f64 {
+fn best(scores: impl Iterator<Item = Score>, qualifies: impl Fn(&Score) -> bool) -> Option<Score> {
+    // Below every score there is: no node has that index.
+    let mut best = Score { score: 0, draw: 0, node: usize::MAX };
+    for score in scores {
+        if score.is_above(&best) && qualifies(&score) {
+            best = score;
+        }
+    }
+    (best.node != usize::MAX).then_some(best)
+}
+
+/// Makes a draw of the hashes of key and node, a different one of each different input. Both hashes are keyed and even
+/// already, so that the finalizer of SplitMix64 (Stafford's variant 13) is enough to make a node's draws independent of
+/// all others'.
+fn mix(hashes: u64) -> u64 {
+    let mixed = (hashes ^ (hashes >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
+/// −w / ln u, for the draw as a number u strictly between 0 and 1: 53 bits are what an f64 holds exactly. The score is
+/// never negative, and the bits of such a number are ordered as the number is.
+fn weighted(draw: u64, weight: f64) -> u64 {
     let unit = ((draw >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-    -weight / unit.ln()
+    (weight / -unit.ln()).to_bits()
 }
 
 /// A node's score, in the order of the ranks: a greater one comes first.
 #[derive(Debug, Clone, Copy)]
 struct Score {
-    score: f64,
+    score: u64,
     draw: u64,
-    identity: u64,
     node: usize,
 }
 
 impl Score {
-    /// Equal scores are told apart by what does not depend on the order of the list, so that all balancers agree; the
-    /// index only tells apart two entries of one identity.
-    fn compare(&self, other: &Self) -> Ordering {
-        self.score
-            .total_cmp(&other.score)
-            .then(self.draw.cmp(&other.draw))
-            .then(self.identity.cmp(&other.identity))
-            .then(other.node.cmp(&self.node))
+    /// Equal scores are told apart by the draws, which depend on no order of the list, so that all balancers agree.
+    /// Equal draws have only two entries of one identity, of which the first comes first.
+    fn is_above(&self, other: &Self) -> bool {
+        self.score > other.score || (self.score == other.score && self.tie_break() > other.tie_break())
+    }
+
+    fn tie_break(&self) -> (u64, Reverse<usize>) {
+        (self.draw, Reverse(self.node))
     }
 }
 
@@ -124,20 +162,18 @@ impl Ranking {
             return self.rest.insert(self.sorted_rest(rendezvous)).next();
         }
         self.taken += 1;
-        let best = self.behind_the_last(rendezvous).max_by(Score::compare)?;
-        self.last = Some(best);
-        Some(best.node)
-    }
-
-    fn behind_the_last<'a>(&self, rendezvous: &'a Rendezvous) -> impl Iterator<Item = Score> + use<'a> {
-        let (key, last) = (self.key, self.last);
-        let scores = (0..rendezvous.len()).map(move |node| rendezvous.score(key, node));
-        scores.filter(move |score| last.is_none_or(|last| score.compare(&last).is_lt()))
+        let best = match self.last {
+            None => rendezvous.best(self.key, |_| true),
+            Some(last) => rendezvous.best(self.key, |score| last.is_above(score)),
+        };
+        self.last = best;
+        best.map(|score| score.node)
     }
 
     fn sorted_rest(&self, rendezvous: &Rendezvous) -> std::vec::IntoIter<usize> {
-        let mut rest: Vec<Score> = self.behind_the_last(rendezvous).collect();
-        rest.sort_unstable_by(|one, other| other.compare(one));
+        let mut rest = rendezvous.all(self.key);
+        rest.retain(|score| self.last.is_some_and(|last| last.is_above(score)));
+        rest.sort_unstable_by_key(|score| Reverse((score.score, score.tie_break())));
         rest.into_iter().map(|score| score.node).collect::<Vec<_>>().into_iter()
     }
 }
