@@ -1,5 +1,7 @@
 //! What becomes of requests when nodes die, are silent, or take nothing new.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
 use std::time::Duration;
@@ -74,7 +76,7 @@ async fn a_post_whose_connect_failed_goes_on_with_its_body() {
 
 #[tokio::test]
 async fn a_node_that_dies_before_its_answer_is_asked_again_only_if_that_is_safe() {
-    let die = |request: &support::Request| if request.path == "/" { Reply::text("x") } else { Reply::Die };
+    let die = |request: &support::backend::Request| if request.path == "/" { Reply::text("x") } else { Reply::Die };
     let backend = Backend::new(1, die).await;
     let edge = Edge::with(&[&backend]).await;
     let post = edge.post("/deadly", &[("ctstickiness", "k")], b"once").await;
@@ -135,7 +137,7 @@ async fn a_draining_node_keeps_its_keys_and_gets_no_others() {
 
 #[tokio::test]
 async fn a_create_that_a_draining_node_refuses_goes_to_another() {
-    let refuse = |request: &support::Request| match request.method.as_str() {
+    let refuse = |request: &support::backend::Request| match request.method.as_str() {
         "POST" => Reply::status(503, &[("Retry-After", "1")]),
         _ => Reply::text("node-1"),
     };

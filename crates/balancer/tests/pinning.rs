@@ -1,5 +1,7 @@
 //! A key leads to one node, wherever a request carries it.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
 use std::collections::HashSet;
@@ -148,7 +150,7 @@ async fn a_session_is_created_under_a_fresh_key_whatever_the_cookie_says() {
 #[tokio::test]
 async fn a_redirect_to_a_key_replays_the_request_with_its_body() {
     let handler = |number: usize| {
-        move |request: &support::Request| {
+        move |request: &support::backend::Request| {
             if request.key() == "home" {
                 Reply::text(format!("{number}:{}:{}", request.method, String::from_utf8_lossy(&request.body)))
             } else {
@@ -170,7 +172,7 @@ async fn a_redirect_to_a_key_replays_the_request_with_its_body() {
 #[tokio::test]
 async fn a_redirect_to_the_owner_is_followed_and_remembered() {
     let handler = |number: usize| {
-        move |_: &support::Request| match number {
+        move |_: &support::backend::Request| match number {
             2 => Reply::text("node-2"),
             _ => Reply::status(421, &[("x-ctedge-owner", "node-2"), ("x-ctedge-epoch", "3")]),
         }
@@ -188,7 +190,7 @@ async fn a_redirect_to_the_owner_is_followed_and_remembered() {
 
 #[tokio::test]
 async fn nodes_that_redirect_in_a_circle_are_given_up() {
-    let handler = |_: &support::Request| Reply::status(421, &[("x-ctedge-key", "elsewhere")]);
+    let handler = |_: &support::backend::Request| Reply::status(421, &[("x-ctedge-key", "elsewhere")]);
     let backends = [Backend::new(1, handler).await, Backend::new(2, handler).await];
     let edge = Edge::with(&refs(&backends)).await;
     assert_eq!(edge.get("/", &[("ctstickiness", "a")]).await.status, 502);

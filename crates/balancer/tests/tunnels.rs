@@ -1,5 +1,7 @@
 //! WebSockets through the balancer's own tunnels.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod support;
 
 use std::time::Duration;
@@ -115,7 +117,7 @@ async fn a_tunnel_to_a_dead_node_is_opened_to_the_next() {
 #[tokio::test]
 async fn a_tunnel_follows_redirects() {
     let handler = |number: usize| {
-        move |request: &support::Request| match (number, request.key()) {
+        move |request: &support::backend::Request| match (number, request.key()) {
             (2, "home") => Reply::Echo(Vec::new()),
             (_, "home") => Reply::status(421, &[("x-ctedge-owner", "node-2"), ("x-ctedge-epoch", "1")]),
             _ => Reply::status(421, &[("x-ctedge-key", "home")]),

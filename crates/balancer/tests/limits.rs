@@ -1,0 +1,163 @@
+//! What a client may not do, and what it is told then.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use ctedge_settings::Network;
+use support::{Backend, Client, Edge, until};
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let backend = Backend::named(1).await;
+    let mut settings = support::settings(&[&backend]);
+    settings.limits.header_bytes_max = 4096;
+    let edge = Edge::start(settings).await;
+    let answer = edge.get("/", &[("X-Large", &"x".repeat(5000))]).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (431, Some("HeaderTooLarge")));
+    assert_eq!(edge.get("/", &[("X-Small", &"x".repeat(1000))]).await.status, 200);
+    // A head without an end is cut off before it has taken a mebibyte.
+    let mut endless = edge.client().await;
+    endless.send(b"GET / HTTP/1.1\r\nX-Large: ").await;
+    let piece = [b'x'; 1024];
+    for _ in 0..200 {
+        endless.send(&piece).await;
+    }
+    let rest = endless.rest().await;
+    assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 431"), "{:?}", String::from_utf8_lossy(&rest));
+    assert_eq!(backend.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_in_has_a_deadline() {
+    let backend = Backend::named(1).await;
+    let mut settings = support::settings(&[&backend]);
+    settings.timeouts.header = Duration::from_millis(400);
+    let edge = Edge::start(settings).await;
+    let mut slow = edge.client().await;
+    // Each request of a connection has the time anew.
+    for _ in 0..3 {
+        slow.send(b"GET / HTTP/1.1\r\nHost: x\r\n").await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        slow.send(b"\r\n").await;
+        assert_eq!(slow.answer().await.unwrap().status, 200);
+    }
+    let begun = Instant::now();
+    slow.send(b"GET / HTTP/1.1\r\nHost: ").await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        slow.send(b"x").await;
+    }
+    assert_eq!(slow.answer().await.unwrap().status, 408);
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    // Waiting for the next request is no head: keep-alive has its own time.
+    let mut idle = edge.client().await;
+    assert_eq!(idle.request("GET", "/", &[], b"").await.status, 200);
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(idle.request("GET", "/", &[], b"").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_its_keep_alive_time() {
+    let backend = Backend::named(1).await;
+    let mut settings = support::settings(&[&backend]);
+    settings.timeouts.keep_alive = Duration::from_secs(1);
+    let edge = Edge::start(settings).await;
+    let mut client = edge.client().await;
+    assert_eq!(client.request("GET", "/", &[], b"").await.status, 200);
+    let begun = Instant::now();
+    assert!(client.rest().await.is_empty());
+    assert!((Duration::from_millis(800)..Duration::from_secs(5)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_by_its_announcement_or_on_its_way() {
+    let backend = Backend::named(1).await;
+    let mut settings = support::settings(&[&backend]);
+    settings.limits.body_bytes_max = 1000;
+    let edge = Edge::start(settings).await;
+    assert_eq!(edge.post("/", &[], &[b'x'; 1000]).await.status, 200);
+    let announced = edge.post("/", &[], &[b'x'; 1001]).await;
+    assert_eq!((announced.status, announced.json()["code"].as_str()), (413, Some("BodyTooLarge")));
+    let mut chunked = edge.client().await;
+    chunked.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    for _ in 0..4 {
+        chunked.send(format!("12c\r\n{}\r\n", "x".repeat(300)).as_bytes()).await;
+    }
+    assert_eq!(chunked.answer().await.unwrap().status, 413);
+}
+
+#[tokio::test]
+async fn connections_are_bounded_for_all_and_for_each_address() {
+    let backend = Backend::named(1).await;
+    let mut settings = support::settings(&[&backend]);
+    settings.limits.connections_per_address_max = 2;
+    let edge = Edge::start(settings).await;
+    let mut held = [edge.client().await, edge.client().await];
+    for client in &mut held {
+        assert_eq!(client.request("GET", "/", &[], b"").await.status, 200);
+    }
+    let refused = edge.client().await.answer().await.unwrap();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    assert_eq!(refused.json()["code"], "TooManyConnections");
+    drop(held);
+    until("there is room again", async || {
+        edge.client().await.try_request("GET", "/", &[], b"").await.is_some_and(|answer| answer.status == 200)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_speaks_for_many_and_is_believed() {
+    let backend = Backend::named(1).await;
+    let mut settings = support::settings(&[&backend]);
+    settings.limits.connections_per_address_max = 1;
+    settings.trusted_proxies = vec![Network { address: "127.0.0.0".parse().unwrap(), prefix_bits: 8 }];
+    let edge = Edge::start(settings).await;
+    let mut proxies = [edge.client().await, edge.client().await];
+    for proxy in &mut proxies {
+        let headers =
+            [("X-Forwarded-For", "198.51.100.7"), ("X-Forwarded-Proto", "https"), ("X-Request-Id", "from-outside")];
+        let answer = proxy.request("GET", "/", &headers, b"").await;
+        assert!(answer.header("set-cookie").unwrap().contains("Secure"));
+    }
+    let seen = backend.seen().remove(0);
+    assert_eq!(seen.header("x-real-ip"), Some("198.51.100.7"));
+    assert_eq!(seen.header("x-forwarded-for"), Some("198.51.100.7, 127.0.0.1"));
+    assert_eq!(seen.header("x-request-id"), Some("from-outside"));
+}
+
+#[tokio::test]
+async fn malformed_requests_end_at_the_balancer() {
+    let backend = Backend::named(1).await;
+    let edge = Edge::with(&[&backend]).await;
+    let check = async |request: &[u8], statuses: &[u16]| {
+        let mut client: Client = edge.client().await;
+        client.send(request).await;
+        let status = client.answer().await.map_or(0, |answer| answer.status);
+        assert!(statuses.contains(&status), "{status} for {}", String::from_utf8_lossy(request));
+    };
+    check(b"nonsense\r\n\r\n", &[400, 0]).await;
+    check(b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n", &[400]).await;
+    check(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", &[404, 400]).await;
+    check(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", &[405]).await;
+    check(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", &[400]).await;
+    assert!(backend.seen().is_empty());
+    check(b"GET http://edge.test/absolute?q HTTP/1.1\r\nHost: edge.test\r\n\r\n", &[200]).await;
+    assert_eq!(backend.seen()[0].path, "/absolute?q");
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let backend = Backend::new(1, |request| support::Reply::text(request.path.clone())).await;
+    let edge = Edge::with(&[&backend]).await;
+    let mut client = edge.client().await;
+    client
+        .send(b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\nGET /3 HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    for path in ["/1", "/2", "/3"] {
+        assert_eq!(client.answer().await.unwrap().text(), path);
+    }
+}

@@ -1,0 +1,266 @@
+//! What an operator sees and does: the admin API, reloads, metrics, the end.
+
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod support;
+
+use std::time::Duration;
+
+use ctedge_settings::PlacementAlgorithm;
+use ctedge_wire::{HealthReport, NodeStatus};
+use support::{Backend, Edge, Reply, until};
+
+#[tokio::test]
+async fn the_status_shows_every_node() {
+    let mut backends = [Backend::named(1).await, Backend::named(2).await];
+    *backends[0].health.lock().unwrap() = Some(NodeStatus::Ready);
+    let edge = Edge::with(&[&backends[0], &backends[1]]).await;
+    edge.get("/", &[("ctstickiness", "k")]).await;
+    backends[1].kill().await;
+    edge.wait_for_state("node-2", "down").await;
+    let status = edge.admin("GET", "/status").await.json();
+    assert_eq!(status["balancer"]["status"], "ready");
+    assert_eq!(status["balancer"]["pins"], 1);
+    let nodes = status["nodes"].as_array().unwrap();
+    assert_eq!((&nodes[0]["id"], &nodes[0]["pid"], &nodes[0]["lag_ms"]), (&"node-1".into(), &1.into(), &0.0.into()));
+    assert!(nodes[1]["pid"].is_null() && nodes[1]["trouble"].is_string(), "{}", nodes[1]);
+    for key in
+        ["address", "state", "sessions", "peers", "connections", "weight", "uptime_s", "version", "pins", "tunnels"]
+    {
+        assert!(nodes[0].get(key).is_some(), "{key} in {}", nodes[0]);
+    }
+}
+
+#[tokio::test]
+async fn explain_says_where_a_key_goes_and_why() {
+    let backends = [Backend::named(1).await, Backend::named(2).await];
+    let edge = Edge::with(&[&backends[0], &backends[1]]).await;
+    let before = edge.admin("GET", "/explain?key=room").await.json();
+    assert_eq!(before["reason"], "placed");
+    assert!(before["pin"].is_null());
+    assert_eq!(before["ranked"].as_array().unwrap().len(), 2);
+    let home = edge.get("/", &[("ctstickiness", "room")]).await;
+    assert_eq!(before["node"], home.node());
+    let after = edge.admin("GET", "/explain?key=room").await.json();
+    assert_eq!((&after["node"], &after["pin"]["node"]), (&before["node"], &before["node"]));
+    assert_eq!(edge.admin("GET", "/explain").await.status, 400);
+    assert_eq!(edge.admin("GET", "/explain?key=no%20key").await.status, 400);
+}
+
+/// A node of ours as far as orders go.
+async fn obedient(number: usize) -> Backend {
+    let control = support::secret().control_token();
+    let backend = Backend::new(number, move |request| {
+        let Some(order) = request.path.strip_prefix("/ct-control/") else { return Reply::text("x") };
+        if request.header("x-ctedge-control") != Some(control.as_str()) {
+            return Reply::status(403, &[]);
+        }
+        let status = match order {
+            "drain" => NodeStatus::Draining,
+            "suspend" => NodeStatus::Suspended,
+            _ => NodeStatus::Ready,
+        };
+        Reply::text(report(status))
+    })
+    .await;
+    *backend.health.lock().unwrap() = Some(NodeStatus::Ready);
+    backend
+}
+
+fn report(status: NodeStatus) -> String {
+    let report = HealthReport {
+        status,
+        node: "node".into(),
+        pid: 1,
+        version: "0".into(),
+        uptime_s: 0,
+        sessions: 0,
+        peers: 0,
+        connections: 0,
+        lag_ms: 0.0,
+    };
+    serde_json::to_string(&report).unwrap()
+}
+
+#[tokio::test]
+async fn orders_reach_the_node_and_count_at_once() {
+    let backend = obedient(1).await;
+    let mut settings = support::settings(&[&backend]);
+    // No check comes in between.
+    settings.health.interval = Duration::from_secs(600);
+    let edge = Edge::start(settings).await;
+    for (order, state) in [("drain", "draining"), ("suspend", "suspended"), ("resume", "ready")] {
+        let answer = edge.admin("POST", &format!("/nodes/node-1/{order}")).await.json();
+        assert_eq!((answer["ok"].as_bool(), answer["told"].as_bool()), (Some(true), Some(true)));
+        assert_eq!(answer["node"]["state"], state);
+        assert_eq!(edge.state_of("node-1").await, state);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_orders_is_kept_from_new_keys_here() {
+    let backends = [
+        Backend::new(1, |request| {
+            if request.path.starts_with("/ct-control") { Reply::status(404, &[]) } else { Reply::text("x") }
+        })
+        .await,
+        Backend::named(2).await,
+    ];
+    let edge = Edge::with(&[&backends[0], &backends[1]]).await;
+    let answer = edge.admin("POST", "/nodes/node-1/suspend").await.json();
+    assert_eq!(answer["told"], false);
+    // The next checks do not undo the word.
+    let checks = backends[0].connections();
+    until("it was checked twice more", async || backends[0].connections() >= checks + 2).await;
+    assert_eq!(edge.state_of("node-1").await, "suspended");
+    for _ in 0..10 {
+        assert_eq!(edge.get("/", &[]).await.node(), "node-2");
+    }
+    edge.admin("POST", "/nodes/node-1/resume").await;
+    assert_eq!(edge.state_of("node-1").await, "ready");
+}
+
+#[tokio::test]
+async fn wrong_requests_are_answered_with_a_reason() {
+    let backend = Backend::named(1).await;
+    let edge = Edge::with(&[&backend]).await;
+    let unknown = edge.admin("POST", "/nodes/node-9/drain").await;
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.json()["error"].as_str().unwrap().contains("node-1"), "it names the known ones");
+    for (method, path, status) in
+        [("POST", "/nodes/node-1/dance", 404), ("GET", "/nowhere", 404), ("GET", "/reload", 405)]
+    {
+        let answer = edge.admin(method, path).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.json()["error"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn the_admin_token_is_asked_for_and_web_pages_are_not_let_in() {
+    let backend = Backend::named(1).await;
+    let edge = Edge::with(&[&backend]).await;
+    for header in [("Origin", "https://evil.test"), ("Sec-Fetch-Site", "cross-site")] {
+        assert_eq!(edge.admin_with("POST", "/reload", &[("Host", "localhost"), header]).await.status, 403);
+    }
+    assert_eq!(edge.admin_with("POST", "/reload", &[("Host", "rebound.evil.test")]).await.status, 403);
+
+    let mut settings = support::settings(&[&backend]);
+    settings.admin_token = Some("the-admin-token".into());
+    let edge = Edge::start(settings).await;
+    let status =
+        async |authorization| edge.admin_with("GET", "/status", &[("Authorization", authorization)]).await.status;
+    assert_eq!(status("Bearer the-admin-token").await, 200);
+    assert_eq!(status("Bearer another-token").await, 401);
+    assert_eq!(edge.admin("GET", "/metrics").await.status, 401);
+    assert_eq!(edge.admin("GET", "/ct-health/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_wrong_reload_changes_nothing_and_says_why() {
+    let backend = Backend::named(1).await;
+    let edge = Edge::with(&[&backend]).await;
+    *edge.source.0.lock().unwrap() = Err("line 3: unknown key `nodse`".into());
+    let refused = edge.admin("POST", "/reload").await;
+    assert_eq!((refused.status, refused.json()["error"].as_str()), (400, Some("line 3: unknown key `nodse`")));
+    assert_eq!(edge.get("/", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_right_reload_keeps_connections_tunnels_and_keys() {
+    let echo = |number: usize| {
+        Backend::new(number, |request| {
+            if request.header("upgrade").is_some() { Reply::Echo(Vec::new()) } else { Reply::text("x") }
+        })
+    };
+    let backends = [echo(1).await, echo(2).await];
+    let edge = Edge::with(&[&backends[0], &backends[1]]).await;
+    let mut client = edge.client().await;
+    let home = client.request("GET", "/", &[("ctstickiness", "k")], b"").await.node().to_owned();
+    let mut tunnel = edge.client().await;
+    assert_eq!(tunnel.upgrade("/ws", &[("ctstickiness", "k")], b"").await.node(), home);
+
+    // The node of the key leaves the list, and the hash is another one.
+    let staying = backends.iter().find(|backend| backend.id != home).unwrap();
+    let mut settings = support::settings(&[staying]);
+    settings.placement.algorithm = PlacementAlgorithm::Ketama;
+    settings.http = None;
+    *edge.source.0.lock().unwrap() = Ok(settings);
+    let answer = edge.admin("POST", "/reload").await.json();
+    assert_eq!(answer["ok"], true);
+    assert_eq!(answer["nodes_removed"], serde_json::json!([home]));
+    assert!(answer["needs_restart"].as_array().unwrap().contains(&"http".into()));
+
+    tunnel.send(b"still here").await;
+    assert_eq!(tunnel.exactly(10).await, b"still here");
+    assert_eq!(client.request("GET", "/", &[("ctstickiness", "k")], b"").await.node(), home);
+    for _ in 0..10 {
+        assert_eq!(client.request("GET", "/", &[], b"").await.node(), staying.id);
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_tell_what_happened() {
+    let mut backends = [Backend::named(1).await, Backend::named(2).await];
+    let edge = Edge::with(&[&backends[0], &backends[1]]).await;
+    edge.get("/", &[]).await;
+    edge.get("/", &[("ctstickiness", "k")]).await;
+    edge.get("/", &[("ctstickiness", "not a key")]).await;
+    for backend in &mut backends {
+        backend.kill().await;
+    }
+    assert_eq!(edge.get("/", &[("ctstickiness", "k")]).await.status, 503);
+    let text = edge.admin("GET", "/metrics").await.text().to_owned();
+    for line in [
+        "ctedge_balancer_keys_total{source=\"minted\"} 2",
+        "ctedge_balancer_keys_total{source=\"header\"} 2",
+        "ctedge_balancer_malformed_keys_total 1",
+        "ctedge_balancer_requests_total{node=\"-\",status=\"5xx\"} 1",
+        "ctedge_balancer_node_state{node=\"node-1\",state=\"down\"} 1",
+        "ctedge_balancer_nodes_up 0",
+        "ctedge_balancer_pins{reason=\"placed\"}",
+        "ctedge_balancer_retries_total{reason=\"connect\"}",
+        "ctedge_balancer_node_state_changes_total{node=\"node-2\",state=\"down\"} 1",
+        "ctedge_balancer_request_seconds_bucket",
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_balancer_that_stops_finishes_what_it_began() {
+    let backend = Backend::new(1, |request| {
+        // The test's own runtime goes on: a backend that is slow for a moment.
+        std::thread::sleep(Duration::from_millis(if request.path == "/slow" { 300 } else { 0 }));
+        Reply::text("done")
+    })
+    .await;
+    let mut edge = Edge::with(&[&backend]).await;
+    let (mut slow, mut idle, http) = (edge.client().await, edge.client().await, edge.http());
+    idle.request("GET", "/", &[], b"").await;
+    slow.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    until("the request is there", async || backend.seen().iter().any(|request| request.path == "/slow")).await;
+    edge.stop();
+    let answer = slow.answer().await.unwrap();
+    assert_eq!((answer.status, answer.text()), (200, "done"));
+    assert!(idle.rest().await.is_empty(), "who waits is let go");
+    edge.ended().await;
+    assert!(tokio::net::TcpStream::connect(http).await.is_err());
+}
+
+#[tokio::test]
+async fn an_access_line_is_written_for_every_answer() {
+    let backend = Backend::named(1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("access.log");
+    let mut settings = support::settings(&[&backend]);
+    settings.access_log = Some(path.clone());
+    let edge = Edge::start(settings).await;
+    edge.get("/clients/vscode/x?x-oct-jwt=a.secret.token", &[("User-Agent", "tests/1"), ("Referer", "r")]).await;
+    edge.post("/ct-control/x", &[], b"").await;
+    until("the lines are there", async || std::fs::read_to_string(&path).unwrap().lines().count() == 2).await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"GET /clients/vscode/x?") && text.contains("\" 200 6 \"r\" \"tests/1\""), "{text}");
+    assert!(text.contains("\"POST /ct-control/x HTTP/1.1\" 404 "), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
