@@ -22,8 +22,8 @@ pub(crate) enum Command {
     /// Run a balancer and nodes on this machine, and keep them running
     ///
     /// Makes what is missing (data folder, cluster secret, self-signed certificate), says where everything is, and
-    /// then `ready`. SIGHUP, or a change of the file, reads the settings again; SIGTERM and Ctrl-C stop everything in
-    /// order, a second one at once.
+    /// then `ready`. SIGHUP, or a change of the file, reads the settings again; SIGUSR1 opens the access log
+    /// again after a rotation; SIGTERM and Ctrl-C stop everything in order, a second one at once.
     Up(UpOptions),
     /// Run one balancer
     ///

@@ -40,6 +40,8 @@ pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let stop = StopSignal::listen()?;
         let balancer = Balancer::bind(settings, Arc::clone(&source) as Arc<dyn SettingsSource>).map_err(advise)?;
+        let addresses = balancer.addresses();
+        tracing::info!(http = ?addresses.http, https = ?addresses.https, admin = %addresses.admin, "the balancer serves");
         tokio::spawn(obey_signals(balancer.handle(), source)?);
         balancer.run(stop.received()).await?;
         Ok(ExitCode::SUCCESS)

@@ -238,6 +238,17 @@ fn a_wrong_file_changes_nothing() {
 }
 
 #[test]
+fn the_access_log_is_opened_again_after_a_rotation() {
+    let folder = tempfile::tempdir().unwrap();
+    let edge = Edge::start(folder.path(), "[up]\nnodes = 1\n");
+    let log = edge.data.join("logs/access.log");
+    wait_for(|| log.exists().then_some(()));
+    fs::rename(&log, log.with_extension("log.1")).unwrap();
+    edge.signal(Signal::USR1);
+    wait_for(|| log.exists().then_some(()));
+}
+
+#[test]
 fn children_stop_when_their_supervisor_is_killed_and_the_next_one_starts() {
     let folder = tempfile::tempdir().unwrap();
     let mut edge = Edge::start(folder.path(), "[up]\nnodes = 2\n");

@@ -89,6 +89,7 @@ impl Supervisor {
     pub async fn run(mut self) -> anyhow::Result<Stopped> {
         let mut stop = StopSignals::listen()?;
         let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let mut rotated = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
         let mut watch = interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
@@ -108,6 +109,10 @@ impl Supervisor {
             tokio::select! {
                 () = stop.next() => return Ok(self.stop(&mut stop).await),
                 _ = hang_up.recv() => {}
+                _ = rotated.recv() => {
+                    self.signal_balancer(Signal::USR1);
+                    continue;
+                }
                 _ = watch.tick() => if !self.load.has_changed() { continue },
             }
             tokio::select! {
@@ -245,15 +250,19 @@ impl Supervisor {
             let address = self.plan.nodes[id];
             let _ = timeout(RELOAD_MAX, self.wait_until_listening(address)).await;
         }
-        if let Some(balancer) = self.children.get(BALANCER) {
-            balancer.signal(Signal::HUP);
-        }
+        self.signal_balancer(Signal::HUP);
         for id in &removed {
             // The balancer lets go first, so that no request finds the node gone.
             let _ = timeout(RELOAD_MAX, self.wait_until_unlisted(id)).await;
             self.stop_node(id).await;
         }
         tracing::info!(?added, ?removed, "the settings were read again");
+    }
+
+    fn signal_balancer(&self, signal: Signal) {
+        if let Some(balancer) = self.children.get(BALANCER) {
+            balancer.signal(signal);
+        }
     }
 
     async fn wait_until_listening(&self, address: SocketAddr) {
