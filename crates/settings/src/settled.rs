@@ -2,7 +2,9 @@
 //! has a default. How a setting is written in the file, and its default, stands in
 //! `file.rs`.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,7 +75,7 @@ pub struct BalancerSettings {
     /// The admin API.
     pub admin: SocketAddr,
     /// The bearer token of the admin API; required where `admin` is not a loopback address.
-    pub admin_token: Option<String>,
+    pub admin_token: Option<AdminToken>,
     /// Certificates for HTTPS, chosen by SNI; the first is the default.
     pub certificates: Vec<CertificateFiles>,
     /// Whether answers carry `x-ctedge-node`.
@@ -102,6 +104,30 @@ pub struct BalancerSettings {
     pub secret: ClusterSecret,
     /// The access log. `None` switches it off.
     pub access_log: Option<PathBuf>,
+}
+
+/// The bearer token of the admin API. Debug output does not show it, so that it reaches no log with the settings.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken(String);
+
+impl<T: Into<String>> From<T> for AdminToken {
+    fn from(token: T) -> Self {
+        Self(token.into())
+    }
+}
+
+impl Deref for AdminToken {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("AdminToken(…)")
+    }
 }
 
 /// A certificate chain and its private key, PEM files. They are read again when they change.

@@ -193,3 +193,14 @@ fn a_size_reaches_the_role_in_bytes() {
     );
     assert_eq!(settings.balancer(secret(), 1).unwrap().limits.header_bytes_max, 65_536);
 }
+
+#[test]
+fn no_debug_output_and_no_fault_shows_the_admin_token() {
+    let text = "[balancer]\nhttps = \"\"\nadmin_token = \"a-very-secret-token\"\n[[dns]]\nname = \"n\"\nport = 1\n";
+    let settings = valid(text);
+    let balancer = settings.balancer(secret(), 1).unwrap();
+    assert_eq!(balancer.admin_token.as_deref(), Some("a-very-secret-token"));
+    assert!(!format!("{settings:?} {balancer:?}").contains("very-secret"));
+    let faults = faults_of(&text.replace("a-very-secret-token", "very-secret"));
+    assert!(!faults[0].contains("very-secret"), "{faults:?}");
+}

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::fault::Origin;
+use crate::settled::AdminToken;
 
 /// A value as it is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +97,20 @@ pub(crate) fn quoted(text: &str) -> String {
 impl Written for String {
     fn read(value: &Value) -> Result<Self, String> {
         text_of(value, "text in quotes").map(str::to_owned)
+    }
+
+    fn write(&self) -> String {
+        quoted(self)
+    }
+}
+
+impl Written for AdminToken {
+    fn read(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::Text(text) => Ok(text.as_str().into()),
+            // The value itself stays out of the fault.
+            _ => Err("a token stands in quotes".to_owned()),
+        }
     }
 
     fn write(&self) -> String {
