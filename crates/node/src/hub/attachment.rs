@@ -44,9 +44,9 @@ impl Attachment {
         }
     }
 
-    /// A MessagePack map from this peer into the session.
-    pub fn receive(&self, message: Bytes) {
-        self.cell.receive(&self.hub, self.peer, &message);
+    /// A MessagePack map from this peer into the session. Borrowed: what is relayed is written anew for each receiver.
+    pub fn receive(&self, message: &[u8]) {
+        self.cell.receive(&self.hub, self.peer, message);
     }
 
     /// Hands what follows `cursor` to `sink`, each message with its offset, until `budget_bytes` are reached (at least

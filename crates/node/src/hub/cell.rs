@@ -99,7 +99,7 @@ impl SessionCell {
         });
     }
 
-    pub(super) fn receive(self: &Arc<Self>, hub: &Hub, peer: PeerSlot, message: &Bytes) {
+    pub(super) fn receive(self: &Arc<Self>, hub: &Hub, peer: PeerSlot, message: &[u8]) {
         self.change(hub, |state| {
             state.received_bytes += message.len() as u64;
             state.session.receive(peer, message, Instant::now());

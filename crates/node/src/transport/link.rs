@@ -80,10 +80,10 @@ impl Link {
         }
     }
 
-    /// A binary packet of the client. `data` is asked for only if it is a message.
-    pub(super) fn receive_binary(&mut self, data: impl FnOnce() -> Bytes, now: Instant) -> Result<(), CloseReason> {
+    /// A binary packet of the client.
+    pub(super) fn receive_binary(&mut self, data: &[u8], now: Instant) -> Result<(), CloseReason> {
         if let (Some(Event::Message), Client::Attached(attachment)) = (self.engine.receive_binary(now)?, &self.client) {
-            attachment.receive(data());
+            attachment.receive(data);
         }
         Ok(())
     }

@@ -370,7 +370,7 @@ fn receive(link: &mut Link, body: &[u8], now: Instant) -> Result<(), CloseReason
     for packet in payload::packets(body) {
         match packet? {
             PayloadPacket::Text(text) => link.receive_text(text, now)?,
-            PayloadPacket::Binary(data) => link.receive_binary(|| data, now)?,
+            PayloadPacket::Binary(data) => link.receive_binary(&data, now)?,
         }
     }
     Ok(())

@@ -254,7 +254,7 @@ impl Connection {
         let received = match incoming {
             Incoming::Text(packet) if heeds => self.receive_text(&packet, now),
             Incoming::Binary(data) if heeds => match &mut self.carried {
-                Carried::Own { link, .. } => link.receive_binary(|| owned(data), now),
+                Carried::Own { link, .. } => link.receive_binary(&data, now),
                 Carried::Probing { .. } => Err(Fault::AttachmentUnannounced.into()),
             },
             Incoming::Ping(payload) => {
@@ -406,9 +406,3 @@ impl Future for Connection {
     }
 }
 
-fn owned(data: Cow<'_, [u8]>) -> Bytes {
-    match data {
-        Cow::Borrowed(data) => Bytes::copy_from_slice(data),
-        Cow::Owned(data) => data.into(),
-    }
-}

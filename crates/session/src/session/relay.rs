@@ -33,7 +33,7 @@ pub(super) struct Request {
 
 impl Session {
     /// Takes a message that a peer sent: one MessagePack map. What cannot be relayed is dropped and counted.
-    pub fn receive(&mut self, from: PeerSlot, message: &Bytes, now: Instant) {
+    pub fn receive(&mut self, from: PeerSlot, message: &[u8], now: Instant) {
         if self.peers.present_member(from).is_none() {
             return;
         }
