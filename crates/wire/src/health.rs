@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum NodeStatus {
     /// Everything.
     Ready,
-    /// No new sessions: the node serves its own until they are gone, and then exits.
+    /// No new sessions: the node serves its own until they are gone, so that it can be stopped without ending one.
     Draining,
     /// No new sessions until the operator resumes the node.
     Suspended,
