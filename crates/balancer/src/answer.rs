@@ -1,13 +1,20 @@
 //! What the balancer answers itself: clear to the client that asked, an API client or a person with a browser.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use pingora_core::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
+use tokio::time::timeout;
 
 /// When a client should ask again after a refusal that passes: a node restarts in about this time.
 pub(crate) const RETRY_AFTER_SECONDS: &str = "2";
+
+/// How long, and how much, is read of a body that is refused: about what is on its way when the refusal is written.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 /// An answer of the balancer itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,15 +127,36 @@ fn page(refusal: Refusal) -> String {
     )
 }
 
-/// Writes a refusal. The connection ends after it when the request's body has not been read: what is left of it is
-/// not worth reading.
+/// Writes a refusal. The connection ends after it when the request's body has not been read to its end.
 pub(crate) async fn refuse(session: &mut Session, refusal: Refusal) -> Result<()> {
     let (content_type, body) = refusal.body(&session.req_header().headers);
     let mut extra = Vec::new();
     if refusal.passes() {
         extra.push((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)));
     }
-    respond(session, refusal.status(), content_type, body, extra).await
+    respond(session, refusal.status(), content_type, body, extra).await?;
+    linger(session).await;
+    Ok(())
+}
+
+/// Reads on for a while what the client still sends. Closing a socket with unread bytes resets it, and the client
+/// would never see why.
+async fn linger(session: &mut Session) {
+    let awaits_permission = session.req_header().headers.contains_key(header::EXPECT);
+    if awaits_permission || session.as_downstream_mut().is_body_done() {
+        return;
+    }
+    let read_on = async {
+        let mut bytes = 0;
+        while let Ok(Some(more)) = session.as_downstream_mut().read_request_body().await {
+            bytes += more.len();
+            if bytes > LINGER_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Whoever sends for longer than this does not listen.
+    let _ = timeout(LINGER_TIME_MAX, read_on).await;
 }
 
 /// Writes an answer of our own.

@@ -18,8 +18,9 @@ use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::limits::Refused;
@@ -34,6 +35,12 @@ const NODE_CONNECTIONS_KEPT: usize = 1024;
 
 /// How long accepting pauses when the process has no file descriptor left.
 const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(50);
+
+/// Refused connections of a port that are told so at once; more are closed without a word.
+const GOODBYES_MAX: usize = 128;
+
+/// How long a refused connection lasts at most.
+const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Requests that one HTTP/2 connection may have open.
 const HTTP2_STREAMS_MAX: u32 = 128;
@@ -121,12 +128,16 @@ fn make_proxy(shared: &Arc<Shared>) -> HttpProxy<Edge> {
 }
 
 async fn accept(server: Arc<Server>, listener: TcpListener, acceptor: Option<Arc<Acceptor>>) {
+    let goodbyes = Arc::new(Semaphore::new(GOODBYES_MAX));
     loop {
         match listener.accept().await {
             Ok((tcp, peer)) => {
-                if let Some(connection) = admit(&server.shared, &tcp, peer, acceptor.is_some()) {
-                    let (server, acceptor) = (Arc::clone(&server), acceptor.clone());
-                    tokio::spawn(async move { server.run_connection(tcp, connection, acceptor).await });
+                match admit(&server.shared, &tcp, peer, acceptor.is_some()) {
+                    Ok(connection) => {
+                        let (server, acceptor) = (Arc::clone(&server), acceptor.clone());
+                        tokio::spawn(async move { server.run_connection(tcp, connection, acceptor).await });
+                    }
+                    Err(refused) => turn_away(tcp, refused, acceptor.is_some(), &goodbyes),
                 }
                 // Lets other threads have their share of a burst.
                 tokio::task::yield_now().await;
@@ -146,31 +157,26 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-fn admit(shared: &Arc<Shared>, tcp: &TcpStream, peer: SocketAddr, secure: bool) -> Option<Arc<Connection>> {
+fn admit(shared: &Arc<Shared>, tcp: &TcpStream, peer: SocketAddr, secure: bool) -> Result<Arc<Connection>, Refused> {
     let live = shared.live.load();
     let limits = &live.settings.limits;
     // A trusted proxy speaks for many clients.
     let counted = (!live.trusted.contains(peer.ip())).then(|| peer.ip());
     let slot = shared.limits.admit_connection(counted, limits.connections_max, limits.connections_per_address_max);
-    match slot {
-        Ok(slot) => {
-            // What is written is gathered here, so that Nagle's algorithm could only delay it.
-            let _ = tcp.set_nodelay(true);
-            let head_time_max = live.settings.timeouts.header;
-            Some(Arc::new(Connection::new(peer, secure, limits.header_bytes_max, head_time_max, slot)))
-        }
-        Err(refused) => {
-            shared.metrics.refused.with_label_values(&[refused.as_str()]).inc();
-            if !secure {
-                say_full(tcp, refused);
-            }
-            None
-        }
-    }
+    let slot = slot.inspect_err(|refused| shared.metrics.refused.with_label_values(&[refused.as_str()]).inc())?;
+    // What is written is gathered here, so that Nagle's algorithm could only delay it.
+    let _ = tcp.set_nodelay(true);
+    let head_time_max = live.settings.timeouts.header;
+    Ok(Arc::new(Connection::new(peer, secure, limits.header_bytes_max, head_time_max, slot)))
 }
 
-/// Tells a client that there is no room, as far as that is possible before it has asked.
-fn say_full(tcp: &TcpStream, refused: Refused) {
+/// Tells a client that there is no room, where it can understand that, and lets it read the answer before the
+/// connection ends.
+fn turn_away(mut tcp: TcpStream, refused: Refused, secure: bool, goodbyes: &Arc<Semaphore>) {
+    let Ok(permit) = Arc::clone(goodbyes).try_acquire_owned() else { return };
+    if secure {
+        return;
+    }
     let message = match refused {
         Refused::ConnectionsOfAddress => "Too many connections from this address.",
         Refused::Connections | Refused::Tunnels => "The server has no room for another connection.",
@@ -181,8 +187,17 @@ fn say_full(tcp: &TcpStream, refused: Refused) {
         "HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
     );
-    // Best effort: the connection ends either way.
-    let _ = tcp.try_write(answer.as_bytes());
+    tokio::spawn(async move {
+        let goodbye = async {
+            tcp.write_all(answer.as_bytes()).await?;
+            tcp.shutdown().await?;
+            // Closing with unread bytes would reset the connection and take the answer back.
+            tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await
+        };
+        // Whoever does not listen by then never will.
+        let _ = timeout(GOODBYE_TIME_MAX, goodbye).await;
+        drop(permit);
+    });
 }
 
 impl Server {

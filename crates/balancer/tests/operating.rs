@@ -210,12 +210,15 @@ async fn the_metrics_tell_what_happened() {
         backend.kill().await;
     }
     assert_eq!(edge.get("/", &[("ctstickiness", "k")]).await.status, 503);
-    let text = edge.admin("GET", "/metrics").await.text().to_owned();
+    // An answer is counted after it is sent.
+    let scrape = async || edge.admin("GET", "/metrics").await.text().to_owned();
+    let counted = "ctedge_balancer_requests_total{node=\"-\",status=\"5xx\"} 1";
+    until("the answer is counted", async || scrape().await.contains(counted)).await;
+    let text = scrape().await;
     for line in [
         "ctedge_balancer_keys_total{source=\"minted\"} 2",
         "ctedge_balancer_keys_total{source=\"header\"} 2",
         "ctedge_balancer_malformed_keys_total 1",
-        "ctedge_balancer_requests_total{node=\"-\",status=\"5xx\"} 1",
         "ctedge_balancer_node_state{node=\"node-1\",state=\"down\"} 1",
         "ctedge_balancer_nodes_up 0",
         "ctedge_balancer_pins{reason=\"placed\"}",
