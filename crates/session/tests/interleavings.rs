@@ -180,7 +180,7 @@ impl Simulation {
             let owed = format!("{kind} {text} from {name} with the key of {receiver}");
             self.clients.get_mut(receiver).unwrap().owed.push(owed);
         }
-        self.session.receive(attached.peer, &message.into(), self.now);
+        self.session.receive(attached.peer, &message, self.now);
     }
 
     /// A request. It may fail for many reasons, but it gets one answer.
@@ -191,7 +191,7 @@ impl Simulation {
         let message = messages::parse(&["request", &self.sent.to_string(), "to", target], &[]);
         let in_flight = self.session.requests_in_flight();
         self.clients.get_mut(name).unwrap().requests.insert(self.sent, 0);
-        self.session.receive(attached.peer, &message.into(), self.now);
+        self.session.receive(attached.peer, &message, self.now);
         let is_passed_on = self.session.requests_in_flight() > in_flight;
         if is_passed_on {
             let owed = format!("request question from {name} with the key of {target}");
@@ -203,7 +203,7 @@ impl Simulation {
         let Some(attached) = self.speaker(name) else { return };
         if let Some(id) = self.clients.get_mut(name).unwrap().asked.pop() {
             let message = messages::parse(&["response", &id], &[]);
-            self.session.receive(attached.peer, &message.into(), self.now);
+            self.session.receive(attached.peer, &message, self.now);
         }
     }
 
@@ -213,7 +213,7 @@ impl Simulation {
             return;
         }
         if let Some(attached) = self.speaker(name) {
-            self.session.receive(attached.peer, &messages::leave().into(), self.now);
+            self.session.receive(attached.peer, &messages::leave(), self.now);
         }
     }
 

@@ -84,7 +84,7 @@ fn a_place_never_means_the_next_tenant() {
     assert_ne!(former.peer, next.peer);
     assert!(world.session.outbox(former.peer).is_none());
     assert_eq!(world.session.closing(former.peer, former.attachment), Some(CloseReason::Gone));
-    world.session.receive(former.peer, &messages::leave().into(), world.now);
+    world.session.receive(former.peer, &messages::leave(), world.now);
     world.session.leave(former.peer, world.now);
     world.session.detach(former.peer, former.attachment, world.now);
     assert_eq!(world.step("60 s pass"), [] as [&str; 0]);

@@ -405,4 +405,3 @@ impl Future for Connection {
         }
     }
 }
-

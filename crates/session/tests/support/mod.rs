@@ -149,7 +149,7 @@ impl World {
 
     pub fn send(&mut self, name: &str, message: Vec<u8>) {
         let peer = self.clients[name].attached.expect("only who is there can send").peer;
-        self.session.receive(peer, &message.into(), self.now);
+        self.session.receive(peer, &message, self.now);
     }
 
     /// Every peer that has a transport reads and acknowledges.
