@@ -319,7 +319,7 @@ impl Router {
             let is_still_there = leaving.as_ref().is_some_and(|(left, _)| Arc::ptr_eq(&left.node, &pin.node));
             // The node may have come back, or have answered another request, since this one looked.
             let is_alive = pin.holds() && pin.node.state().serves_own();
-            if is_still_there && !is_alive {
+            if is_still_there && !is_alive && !Arc::ptr_eq(&pin.node, &node) {
                 pin.move_to(&node, reason, serial, now);
                 moved = true;
             }

@@ -78,7 +78,8 @@ struct World {
     processes: Vec<Process>,
     keys: Vec<Life>,
     requests: Vec<Request>,
-    tunnels: Vec<(TunnelTicket, usize)>,
+    /// With the key, and how often it had moved.
+    tunnels: Vec<(TunnelTicket, usize, usize)>,
     /// Every node that ever was, so that the counts of forgotten ones are checked too.
     nodes: Vec<Arc<Node>>,
     seen: Seen,
@@ -105,7 +106,16 @@ struct Life {
     /// The place was down since it was last chosen, so that the key may move.
     excused: bool,
     last_used: Instant,
+    /// Tunnels to the place. Those to a place that the key has left keep it nowhere.
     tunnels: usize,
+    /// How often it has moved.
+    moves: usize,
+}
+
+impl Life {
+    fn moved(&mut self) {
+        (self.settled, self.tunnels, self.moves) = (false, 0, self.moves + 1);
+    }
 }
 
 struct Request {
@@ -198,7 +208,7 @@ impl World {
         if let Choice::Node(Placed { node, .. }) = choice {
             assert!(node.accepts_new(), "{} is {:?} and gets a new key", node.id(), node.state());
             let place = Some(node.clone());
-            self.keys.push(Life { key, place, settled: false, excused: false, last_used: now, tunnels: 0 });
+            self.keys.push(Life { key, place, settled: false, excused: false, last_used: now, tunnels: 0, moves: 0 });
             let (key, tried) = (self.keys.len() - 1, Vec::new());
             self.requests.push(Request { key, standing: Standing::Fresh, node, tried, wants_tunnel });
         }
@@ -258,7 +268,9 @@ impl World {
         self.seen.failovers += u64::from(!stays && life.settled);
         self.seen.stays_unlisted += u64::from(stays && !node.is_listed());
         self.seen.stays_draining += u64::from(stays && node.state() == NodeState::Draining);
-        life.settled &= stays;
+        if !stays {
+            life.moved();
+        }
         life.excused = false;
     }
 
@@ -316,10 +328,13 @@ impl World {
             self.seen.strays += 1;
             return;
         }
+        if !is_there {
+            life.moved();
+        }
         (life.place, life.settled, life.excused) = (Some(node.clone()), true, !is_up);
         if wants_tunnel {
             let ticket = self.router.tunnel_opened(&life.key, &node, self.now).expect("it has just answered");
-            self.tunnels.push((ticket, index));
+            self.tunnels.push((ticket, index, life.moves));
             life.tunnels += 1;
         }
         self.seen.served += 1;
@@ -332,10 +347,11 @@ impl World {
     fn close_tunnel(&mut self) {
         if !self.tunnels.is_empty() {
             let tunnel = self.below(self.tunnels.len());
-            let (ticket, key) = self.tunnels.swap_remove(tunnel);
+            let (ticket, key, moves) = self.tunnels.swap_remove(tunnel);
             self.router.tunnel_closed(ticket, self.now);
-            self.keys[key].tunnels -= 1;
-            self.keys[key].last_used = self.now;
+            let life = &mut self.keys[key];
+            life.tunnels -= usize::from(life.moves == moves);
+            life.last_used = self.now;
         }
     }
 
