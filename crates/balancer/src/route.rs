@@ -144,10 +144,10 @@ impl Route {
         }
     }
 
-    /// The node answered 503. Whether there is another that may take the request: not when something may live under
-    /// the key where it is.
+    /// The node answered 503. Whether there is another that may take the request; the router says no when something
+    /// may live under the key where it is.
     pub(crate) fn go_elsewhere(&mut self, shared: &Shared) -> bool {
-        let Some(placed) = self.placed.clone().filter(|placed| !placed.settled) else { return false };
+        let Some(placed) = self.placed.clone() else { return false };
         self.exclude(Arc::clone(&placed.node));
         if self.choose(shared).is_ok() {
             shared.metrics.retried(Retry::Unavailable);

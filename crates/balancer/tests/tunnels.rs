@@ -182,6 +182,24 @@ async fn a_balancer_that_stops_says_goodbye_between_two_frames() {
 }
 
 #[tokio::test]
+async fn a_goodbye_waits_for_the_end_of_a_frame() {
+    let backend = echo(1).await;
+    let mut settings = support::settings(&[&backend]);
+    settings.timeouts.stop = Duration::from_millis(800);
+    let mut edge = Edge::start(settings).await;
+    let mut client = edge.client().await;
+    client.upgrade("/ws", &[], b"").await;
+    client.send(&[0x82, 0x05, 1, 2]).await;
+    assert_eq!(client.exactly(4).await, [0x82, 0x05, 1, 2]);
+    edge.stop();
+    // The cut comes after half of the time to stop, in the middle of the frame.
+    tokio::time::sleep(Duration::from_millis(550)).await;
+    client.send(&[3, 4, 5]).await;
+    assert_eq!(client.exactly(7).await, [3, 4, 5, 0x88, 0x02, 0x03, 0xE9]);
+    edge.ended().await;
+}
+
+#[tokio::test]
 async fn an_access_line_is_written_when_a_tunnel_ends() {
     let backend = echo(1).await;
     let directory = tempfile::tempdir().unwrap();

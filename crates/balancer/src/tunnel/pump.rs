@@ -173,17 +173,22 @@ impl Ends {
         self.to_client.poll(cx, &mut self.node, &mut self.client, |bytes| frames.pass(bytes))
     }
 
+    /// Whether everything that the client was given so far is whole frames.
+    fn stands_between_frames(&self) -> bool {
+        self.frames.between() && self.to_client.rest.is_none()
+    }
+
     /// Ends the node's direction between two frames with a close frame of our own, and goes on reading until the
     /// client has closed too: what it had sent still reaches the node.
     async fn say_goodbye(&mut self) -> io::Result<()> {
         poll_fn(|cx| {
-            while !self.frames.between() || self.to_client.rest.is_some() {
-                ready!(self.poll_to_client(cx))?;
-                if self.to_client.ended {
-                    break;
-                }
+            // The rest of the node's frame may depend on what the client still says.
+            let _ = self.poll_to_node(cx)?;
+            if !self.stands_between_frames() {
+                let _ = self.poll_to_client(cx)?;
             }
-            Poll::Ready(io::Result::Ok(()))
+            let may_speak = self.to_client.ended || self.stands_between_frames();
+            if may_speak { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }
         })
         .await?;
         if !self.to_client.ended {
