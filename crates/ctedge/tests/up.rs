@@ -249,14 +249,24 @@ fn the_access_log_is_opened_again_after_a_rotation() {
 }
 
 #[test]
-fn children_stop_when_their_supervisor_is_killed_and_the_next_one_starts() {
+fn children_stop_when_their_supervisor_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let mut edge = Edge::start(folder.path(), "[up]\nnodes = 2\n");
     let children = edge.children();
     edge.process.kill().unwrap();
     edge.process.wait().unwrap();
-    // At once, while the children may still be saying goodbye.
+    wait_for(|| children.iter().all(|child| is_gone(*child)).then_some(()));
+}
+
+#[test]
+fn a_supervisor_that_is_started_over_a_dead_ones_leftovers_cleans_them_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut edge = Edge::start(folder.path(), "[up]\nnodes = 2\n");
+    let children = edge.children();
+    edge.process.kill().unwrap();
+    edge.process.wait().unwrap();
+    // At once, while they may still be saying goodbye.
     let next = Edge::start(folder.path(), "[up]\nnodes = 2\n");
-    assert!(children.into_iter().all(is_gone), "children outlived their supervisor");
+    assert!(children.into_iter().all(is_gone), "a child outlived two supervisors");
     assert!(next.stop().success());
 }
