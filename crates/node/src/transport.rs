@@ -44,6 +44,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// its bound while its peer keeps up, enough that a ping is rare beside its messages.
 const UNPROVEN_BYTES_MAX: usize = 64 * 1024;
 
+/// How long a message may be unproven before a ping goes out: a peer that rests should not hold what it has long had.
+/// A ping every so often is little beside the messages that bring it about.
+const UNPROVEN_MAX: Duration = Duration::from_secs(2);
+
 /// What a polling body has besides its messages' Base64: packet heads, and a CONNECT with its tokens.
 const PAYLOAD_OVERHEAD_BYTES: usize = 72 * 1024;
 
@@ -66,6 +70,7 @@ impl Transports {
             connect_timeout: CONNECT_TIMEOUT,
             payload_bytes_max: settings.limits.message_bytes_max.div_ceil(3) * 4 + PAYLOAD_OVERHEAD_BYTES,
             unproven_bytes_max: UNPROVEN_BYTES_MAX.min(settings.limits.outbox_bytes_max / 4),
+            unproven_max: UNPROVEN_MAX,
         });
         let stopping = Stopping::watch(hub.connections().stop_signal());
         Arc::new(Self { hub, engine, table: Table::default(), stopping })

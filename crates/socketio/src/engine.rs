@@ -32,8 +32,10 @@ pub struct EngineSettings {
     pub connect_timeout: Duration,
     /// The largest polling body that a client may send, as it is told.
     pub payload_bytes_max: usize,
-    /// How many bytes of messages may be unproven before a ping goes out early.
+    /// How many bytes of messages may be unproven before a ping goes out at once.
     pub unproven_bytes_max: usize,
+    /// How long a message may be unproven before a ping goes out.
+    pub unproven_max: Duration,
 }
 
 /// What carries a session.
@@ -228,9 +230,10 @@ impl Engine {
         self.heartbeat.message_written(offset, data.len());
     }
 
-    /// Writes what is owed besides messages. Call it after them: much that is unproven hastens a ping.
+    /// Writes what is owed besides messages. Call it after them: what is unproven hastens a ping.
     pub fn flush(&mut self, sink: &mut dyn Sink, now: Instant) {
-        if self.heartbeat.hastens(self.settings.unproven_bytes_max, self.settings.ping_timeout, now) {
+        let EngineSettings { unproven_bytes_max, unproven_max, ping_timeout, .. } = *self.settings;
+        if self.heartbeat.hastens(unproven_bytes_max, unproven_max, ping_timeout, now) {
             self.controls.push(Control::Ping);
         }
         self.write_controls(sink);

@@ -1,8 +1,8 @@
 //! Pings, pongs, and what a pong proves.
 //!
 //! A transport delivers in order, and a client answers a ping only after it handled what came before. So a pong proves
-//! the receipt of every message written before its ping. When much is unproven, a ping goes out early: what is proven
-//! need not be kept.
+//! the receipt of every message written before its ping. What is proven need not be kept: a ping goes out early when
+//! much is unproven, and soon after the first message that is.
 
 use std::time::{Duration, Instant};
 
@@ -51,13 +51,24 @@ impl Heartbeat {
         self.unproven_bytes = self.unproven_bytes.saturating_add(bytes);
     }
 
-    /// Whether so much is unproven that a ping should not wait for its time. Makes it owed.
-    pub(crate) fn hastens(&mut self, unproven_bytes_max: usize, ping_timeout: Duration, now: Instant) -> bool {
-        let hastens = self.unproven_bytes >= unproven_bytes_max && matches!(self.phase, Phase::Resting { .. });
-        if hastens {
+    /// Sees to it that messages are proven soon: at the latest after `unproven_max`, or at once if more than
+    /// `unproven_bytes_max` are not. Whether a ping is owed by that.
+    pub(crate) fn hastens(
+        &mut self,
+        unproven_bytes_max: usize,
+        unproven_max: Duration,
+        ping_timeout: Duration,
+        now: Instant,
+    ) -> bool {
+        let Phase::Resting { ping_at } = &mut self.phase else { return false };
+        if self.unproven_bytes >= unproven_bytes_max {
             self.owe(ping_timeout, now);
+            return true;
         }
-        hastens
+        if self.unproven_bytes > 0 {
+            *ping_at = (*ping_at).min(now + unproven_max);
+        }
+        false
     }
 
     /// The owed ping was written.
@@ -173,18 +184,39 @@ mod tests {
         assert_eq!(heartbeat.handle_timeout(TIMEOUT, second(45, start)), Beat::Dead);
     }
 
+    fn hastens(heartbeat: &mut Heartbeat, now: Instant) -> bool {
+        heartbeat.hastens(100, Duration::from_secs(2), TIMEOUT, now)
+    }
+
     #[test]
     fn many_unproven_bytes_hasten_one_ping_at_a_time() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(INTERVAL, start);
         heartbeat.message_written(1, 60);
-        assert!(!heartbeat.hastens(100, TIMEOUT, start));
+        assert!(!hastens(&mut heartbeat, start));
         heartbeat.message_written(2, 60);
-        assert!(heartbeat.hastens(100, TIMEOUT, start));
+        assert!(hastens(&mut heartbeat, start));
         heartbeat.message_written(3, 200);
-        assert!(!heartbeat.hastens(100, TIMEOUT, start));
+        assert!(!hastens(&mut heartbeat, start));
         heartbeat.ping_written();
         assert_eq!(heartbeat.pong(INTERVAL, start), Some(3));
-        assert!(!heartbeat.hastens(100, TIMEOUT, start));
+        assert!(!hastens(&mut heartbeat, start));
+    }
+
+    #[test]
+    fn a_message_is_proven_soon_after_the_first_that_is_not() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::new(INTERVAL, start);
+        assert!(!hastens(&mut heartbeat, start));
+        assert_eq!(heartbeat.deadline(), start + INTERVAL);
+        for at in [10, 11] {
+            heartbeat.message_written(at, 1);
+            assert!(!hastens(&mut heartbeat, second(at, start)));
+            assert_eq!(heartbeat.deadline(), second(12, start));
+        }
+        assert_eq!(heartbeat.handle_timeout(TIMEOUT, second(12, start)), Beat::Ping);
+        heartbeat.ping_written();
+        assert_eq!(heartbeat.pong(INTERVAL, second(13, start)), Some(11));
+        assert_eq!(heartbeat.deadline(), second(13, start) + INTERVAL);
     }
 }

@@ -39,6 +39,7 @@ fn settings() -> Arc<EngineSettings> {
         connect_timeout: Duration::from_secs(10),
         payload_bytes_max: 1_000_000,
         unproven_bytes_max: 100,
+        unproven_max: Duration::from_secs(2),
     })
 }
 

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ctedge_socketio::{CloseReason, Fault, Sink};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
@@ -129,7 +128,7 @@ type Flow = ControlFlow<()>;
 impl Connection {
     pub(super) fn new(
         stream: TcpStream,
-        early: &Bytes,
+        early: Vec<u8>,
         carried: Carried,
         message_bytes_max: usize,
         stopping: Arc<Stopping>,
@@ -140,7 +139,7 @@ impl Connection {
             carried,
             phase: Phase::Open,
             reader: FrameReader::default(),
-            early: early.to_vec(),
+            early,
             unwritten: Unwritten::default(),
             pong: None,
             probe_answer: None,

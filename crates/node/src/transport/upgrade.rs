@@ -6,7 +6,7 @@ use axum::extract::Request;
 use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
@@ -44,13 +44,10 @@ impl Upgrade {
                 // The client went away before the answer was out; dropping what is carried tells the session.
                 Err(error) => return tracing::debug!(%error, "a WebSocket was given up before it began"),
             };
-            match upgraded.downcast::<TokioIo<TcpStream>>() {
-                Ok(parts) => {
-                    let stream = parts.io.into_inner();
-                    Connection::new(stream, &parts.read_buf, carried, message_bytes_max, stopping).await;
-                }
-                Err(_) => tracing::error!("the HTTP server serves something else than TCP sockets"),
-            }
+            let Some((stream, early)) = take_socket(upgraded) else {
+                return tracing::error!("the HTTP server serves something else than TCP sockets");
+            };
+            Connection::new(stream, early, carried, message_bytes_max, stopping).await;
         });
         let headers = [
             (CONNECTION, HeaderValue::from_static("upgrade")),
@@ -59,6 +56,13 @@ impl Upgrade {
         ];
         (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
     }
+}
+
+/// The raw socket, and what the HTTP server had read past the request. That is copied: even empty, it would keep the
+/// server's buffer of several kilobytes for as long as the connection lives.
+fn take_socket(upgraded: Upgraded) -> Option<(TcpStream, Vec<u8>)> {
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf.to_vec()))
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
