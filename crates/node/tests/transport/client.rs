@@ -49,13 +49,18 @@ impl Client {
 
     /// Opens a WebSocket; the head of the answer if that is not 101.
     pub(crate) async fn upgrade(room: &Room, path: &str, headers: &str) -> Result<Self, String> {
+        Self::upgrade_at_once(room, path, headers, &[]).await
+    }
+
+    /// As [`Self::upgrade`], with frames that do not wait for the answer.
+    pub(crate) async fn upgrade_at_once(room: &Room, path: &str, headers: &str, early: &[u8]) -> Result<Self, String> {
         let mut stream = TcpStream::connect(room.address).await.unwrap();
         // The example of RFC 6455, section 1.3.
         let request = format!(
             "GET {path} HTTP/1.1\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
         );
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(&[request.as_bytes(), early].concat()).await.unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(soon(stream.read_u8()).await.unwrap());

@@ -77,6 +77,16 @@ async fn fragments_and_pings_in_between_are_understood() {
 }
 
 #[tokio::test]
+async fn frames_in_the_same_segment_as_the_request_are_read() {
+    let room = Room::start().await;
+    let headers = room.headers(&room.host_token());
+    let path = "/socket.io/?EIO=4&transport=websocket";
+    let mut host = Client::upgrade_at_once(&room, path, &headers, &frame(0x81, b"40")).await.unwrap();
+    host.frame().await;
+    host.connected().await;
+}
+
+#[tokio::test]
 async fn a_browser_may_name_its_token_in_the_connect() {
     let room = Room::start().await;
     let headers = "host: node\r\norigin: http://page.example\r\n";
