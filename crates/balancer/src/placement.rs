@@ -59,21 +59,27 @@ impl Placement {
         self.balancer.update().await
     }
 
-    /// The addresses of all nodes, the best for `key` first. The first costs little; whoever asks for more pays for
-    /// all.
+    /// The addresses of all nodes, the best for `key` first. Nothing is computed before it is asked for, since a pin
+    /// decides most requests; the first costs little, and whoever asks for more pays for all.
     pub(crate) fn rank<'a>(&'a self, key: &Key) -> impl Iterator<Item = SocketAddr> + use<'a> {
-        let steps = self.list.0.load().len() * STEPS_PER_NODE;
-        let first = self.balancer.select_with(key.as_str().as_bytes(), steps, |_, _| true);
-        let first = first.as_ref().and_then(address);
-        let key = key.clone();
-        let others = std::iter::once_with(move || self.rank_all(key.as_str().as_bytes(), steps)).flatten().skip(1);
-        first.into_iter().chain(others)
+        let (key, key_of_others) = (key.clone(), key.clone());
+        let first = std::iter::once_with(move || self.first(key.as_str().as_bytes())).flatten();
+        let others = std::iter::once_with(move || self.rank_all(key_of_others.as_str().as_bytes())).flatten().skip(1);
+        first.chain(others)
     }
 
-    fn rank_all(&self, key: &[u8], steps: usize) -> Vec<SocketAddr> {
+    fn first(&self, key: &[u8]) -> Option<SocketAddr> {
+        self.balancer.select_with(key, self.steps(), |_, _| true).as_ref().and_then(address)
+    }
+
+    fn steps(&self) -> usize {
+        self.list.0.load().len() * STEPS_PER_NODE
+    }
+
+    fn rank_all(&self, key: &[u8]) -> Vec<SocketAddr> {
         let list = self.list.0.load();
         let ranked = RefCell::new(Vec::with_capacity(list.len()));
-        self.balancer.select_with(key, steps, |backend, _| {
+        self.balancer.select_with(key, self.steps(), |backend, _| {
             ranked.borrow_mut().extend(address(backend));
             ranked.borrow().len() == list.len()
         });

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use ctedge_logs::AccessLog;
 use ctedge_routing::{
-    KeyFinder, KeyNames, Node, NodeChanges, NodeSpec, Router, RouterSettings, StateChange, Thresholds,
+    KeyFinder, KeyNames, Node, NodeChanges, NodeSpec, NodeState, Router, RouterSettings, StateChange, Thresholds,
 };
 use ctedge_settings::BalancerSettings;
 use http::HeaderValue;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use tokio::sync::watch;
 
 use crate::forwarded::TrustedProxies;
 use crate::limits::Limits;
@@ -54,6 +55,9 @@ pub(crate) struct Target {
     pub(crate) metrics: NodeMetrics,
     /// The value of `x-ctedge-node`.
     pub(crate) name: HeaderValue,
+    /// Tells the node's tunnels that it went down. Their clients must come back and meet at another node: kept, the
+    /// tunnels of a node that only seems dead would hold one part of a session while the others begin it elsewhere.
+    pub(crate) went_down: watch::Sender<()>,
 }
 
 impl Live {
@@ -120,7 +124,11 @@ impl Shared {
     pub(crate) fn refresh_targets(&self) {
         let live = self.live.load();
         let nodes = self.router.nodes();
-        let targets = nodes.iter().map(|node| (identity(node), Arc::new(self.make_target(node, &live))));
+        let known = self.targets.load();
+        let targets = nodes.iter().map(|node| {
+            let went_down = known.get(&identity(node)).map(|target| target.went_down.clone()).unwrap_or_default();
+            (identity(node), Arc::new(self.make_target(node, &live, went_down)))
+        });
         self.targets.store(Arc::new(targets.collect()));
     }
 
@@ -128,7 +136,7 @@ impl Shared {
     pub(crate) fn target(&self, node: &Arc<Node>) -> Arc<Target> {
         let known = self.targets.load().get(&identity(node)).cloned();
         // A node that left the list a moment ago may still be named by a pin.
-        known.unwrap_or_else(|| Arc::new(self.make_target(node, &self.live.load())))
+        known.unwrap_or_else(|| Arc::new(self.make_target(node, &self.live.load(), watch::Sender::default())))
     }
 
     /// Notes that a node's state has changed, if it has.
@@ -138,9 +146,14 @@ impl Shared {
         let trouble = node.trouble();
         tracing::info!(node = id, address = %node.address(), from, to, reason = trouble, "node is {to}");
         self.metrics.state_changes.with_label_values(&[id, to]).inc();
+        if change.to == NodeState::Down
+            && let Some(target) = self.targets.load().get(&identity(node))
+        {
+            target.went_down.send_replace(());
+        }
     }
 
-    fn make_target(&self, node: &Arc<Node>, live: &Live) -> Target {
+    fn make_target(&self, node: &Arc<Node>, live: &Live, went_down: watch::Sender<()>) -> Target {
         let timeouts = &live.settings.timeouts;
         let mut peer = HttpPeer::new(node.address(), false, String::new());
         peer.options.connection_timeout = Some(timeouts.connect);
@@ -156,11 +169,12 @@ impl Shared {
             peer,
             metrics: self.metrics.of_node(node.id().as_str()),
             name: name.unwrap_or_else(|_| HeaderValue::from_static("unnamed")),
+            went_down,
         }
     }
 }
 
 /// The router has one object per node for as long as anything needs it, so that its address tells nodes apart.
-fn identity(node: &Arc<Node>) -> usize {
-    Arc::as_ptr(node) as usize
+fn identity(node: &Node) -> usize {
+    std::ptr::from_ref(node) as usize
 }

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use support::{Backend, Edge, Reply, until};
@@ -216,4 +218,27 @@ async fn an_access_line_is_written_when_a_tunnel_ends() {
     let text = lines().await;
     assert!(text.contains(" 101 ") && text.contains("tests/1"), "{text}");
     assert!(!text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn the_tunnels_of_a_node_that_goes_down_end_so_that_their_clients_meet_elsewhere() {
+    let sick = Arc::new(AtomicBool::new(false));
+    let seen_sick = Arc::clone(&sick);
+    let backend = Backend::new(1, move |request| match request.path.as_str() {
+        "/health" if seen_sick.load(Ordering::Relaxed) => Reply::status(500, &[]),
+        "/health" => Reply::text("fine"),
+        _ => Reply::Echo(Vec::new()),
+    })
+    .await;
+    let mut settings = support::settings(&[&backend]);
+    settings.health.path = "/health".into();
+    let edge = Edge::start(settings).await;
+    let mut client = edge.client().await;
+    client.upgrade("/ws", &[], b"").await;
+    client.send(&[0x82, 0x01, 9]).await;
+    assert_eq!(client.exactly(3).await, [0x82, 0x01, 9]);
+    sick.store(true, Ordering::Relaxed);
+    assert_eq!(client.exactly(4).await, [0x88, 0x02, 0x03, 0xE9]);
+    client.end().await;
+    until("the tunnel is given back", async || open_tunnels(&edge).await == 0).await;
 }

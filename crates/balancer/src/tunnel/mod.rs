@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ctedge_logs::AccessLine;
-use ctedge_routing::TunnelTicket;
+use ctedge_routing::{NodeState, TunnelTicket};
 use ctedge_wire::{Redirect, headers};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora_core::protocols::Stream;
@@ -23,6 +23,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
+use tokio::sync::watch;
 
 use self::dial::{DialError, Dialed, ask};
 use self::pump::{Carried, Client, Ends};
@@ -174,6 +175,7 @@ struct Tunnel {
     shared: Arc<Shared>,
     target: Arc<Target>,
     ticket: Option<TunnelTicket>,
+    went_down: watch::Receiver<()>,
     started: Instant,
     _slot: TunnelSlot,
 }
@@ -189,12 +191,23 @@ impl Drop for Tunnel {
 fn register(shared: &Arc<Shared>, context: &RequestContext, slot: TunnelSlot) -> Option<Tunnel> {
     let route = context.route.as_ref()?;
     let target = Arc::clone(route.target.as_ref()?);
+    // Subscribed before the look at the state, so that a node that goes down meanwhile is not missed.
+    let went_down = target.went_down.subscribe();
+    if target.node.state() == NodeState::Down {
+        return None;
+    }
     let ticket = shared.router.tunnel_opened(&route.key, &target.node, Instant::now())?;
-    Some(Tunnel { shared: Arc::clone(shared), target, ticket: Some(ticket), started: context.started, _slot: slot })
+    let (shared, started) = (Arc::clone(shared), context.started);
+    Some(Tunnel { shared, target, ticket: Some(ticket), went_down, started, _slot: slot })
 }
 
 /// Takes the client's connection and lets the bytes flow.
-async fn begin(session: &mut Session, context: &mut RequestContext, tunnel: Tunnel, dialed: Dialed) -> Result<bool> {
+async fn begin(
+    session: &mut Session,
+    context: &mut RequestContext,
+    mut tunnel: Tunnel,
+    dialed: Dialed,
+) -> Result<bool> {
     let line = tunnel.shared.access_log.is_some().then(|| Line::new(session, context)).flatten();
     let (stream, early) = take_stream(session).await?;
     context.is_tunnel = true;
@@ -204,7 +217,7 @@ async fn begin(session: &mut Session, context: &mut RequestContext, tunnel: Tunn
     // Subscribed before the spawn, so that no phase is missed by a tunnel that is being born.
     let phase = tunnel.shared.stop.subscribe();
     tokio::spawn(async move {
-        let carried = ends.pump(idle_time_max, phase).await;
+        let carried = ends.pump(idle_time_max, phase, &mut tunnel.went_down).await;
         tunnel.end(carried, line);
     });
     Ok(true)

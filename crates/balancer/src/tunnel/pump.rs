@@ -96,6 +96,8 @@ pub(super) enum End {
     Idle,
     /// The balancer ends.
     Stopping,
+    /// The node seems dead: the client comes back and gets to another.
+    NodeDown,
 }
 
 impl End {
@@ -106,6 +108,7 @@ impl End {
             Self::Lost => "lost",
             Self::Idle => "idle",
             Self::Stopping => "stopping",
+            Self::NodeDown => "node-down",
         }
     }
 }
@@ -121,20 +124,31 @@ impl Ends {
     }
 
     /// Carries until the tunnel ends, for whatever reason.
-    pub(super) async fn pump(mut self, idle_time_max: Duration, mut phase: watch::Receiver<Phase>) -> Carried {
-        let end = self.carry(idle_time_max, &mut phase).await;
-        if matches!(end, End::Idle | End::Stopping) {
+    pub(super) async fn pump(
+        mut self,
+        idle_time_max: Duration,
+        mut phase: watch::Receiver<Phase>,
+        went_down: &mut watch::Receiver<()>,
+    ) -> Carried {
+        let end = self.carry(idle_time_max, &mut phase, went_down).await;
+        if matches!(end, End::Idle | End::Stopping | End::NodeDown) {
             // Whoever does not answer within its time is gone already.
             let _ = timeout_at(Instant::now() + GOODBYE_TIME_MAX, self.say_goodbye()).await;
         }
         Carried { to_node: self.to_node.bytes, to_client: self.to_client.bytes, end }
     }
 
-    async fn carry(&mut self, idle_time_max: Duration, phase: &mut watch::Receiver<Phase>) -> End {
+    async fn carry(
+        &mut self,
+        idle_time_max: Duration,
+        phase: &mut watch::Receiver<Phase>,
+        went_down: &mut watch::Receiver<()>,
+    ) -> End {
         let mut idle = pin!(sleep(idle_time_max));
         let mut last_moved = Instant::now();
         // An error means that the balancer is gone, which is a cut as well.
         let mut cut = pin!(phase.wait_for(|phase| *phase >= Phase::Cutting));
+        let mut node_down = pin!(went_down.changed());
         poll_fn(|cx| {
             let bytes_before = self.to_node.bytes + self.to_client.bytes;
             match self.poll_both(cx) {
@@ -152,6 +166,9 @@ impl Ends {
                     return Poll::Ready(End::Idle);
                 }
                 idle.as_mut().reset(due);
+            }
+            if node_down.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(End::NodeDown);
             }
             if cut.as_mut().poll(cx).is_ready() { Poll::Ready(End::Stopping) } else { Poll::Pending }
         })
