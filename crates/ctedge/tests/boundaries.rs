@@ -32,15 +32,19 @@ const IO: [&str; 10] = [
 const IMPURE_WORDS: [&str; 7] =
     ["Instant::now", "SystemTime::now", "std::env", "std::fs", "std::net::Tcp", "std::net::Udp", "std::thread"];
 
-/// Each workspace member's direct dependencies, those of its tests left out.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+fn metadata() -> serde_json::Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON");
+    serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
+}
+
+/// Each workspace member's direct dependencies, those of its tests left out.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = metadata();
     let text = |value: &serde_json::Value| value.as_str().expect("a name").to_owned();
     let packages = metadata["packages"].as_array().expect("packages");
     packages
@@ -118,4 +122,15 @@ fn only_the_binary_knows_every_role() {
         let known = roles.iter().filter(|role| direct.contains(**role)).count();
         assert!(known == 0 || name == "ctedge", "{name} depends on a role");
     }
+}
+
+#[test]
+fn a_bare_cargo_run_finds_one_binary_and_it_is_the_product() {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().expect("packages").iter();
+    let default = metadata["workspace_default_members"].as_array().expect("default members");
+    let targets = packages.filter(|package| default.contains(&package["id"])).flat_map(|package| {
+        package["targets"].as_array().expect("targets").iter().filter(|target| target["kind"][0] == "bin")
+    });
+    assert_eq!(targets.map(|target| &target["name"]).collect::<Vec<_>>(), ["ctedge"]);
 }
