@@ -1,4 +1,4 @@
-//! What a decision costs. Run with `cargo test --release -p ctedge-routing --test speed -- --ignored --nocapture`.
+//! What a decision costs. Run with `cargo bench -p ctedge-routing`.
 
 use std::hint::black_box;
 use std::net::SocketAddr;
@@ -26,9 +26,7 @@ fn measure(what: &str, mut call: impl FnMut(usize)) {
     println!("{what}: {} ns", rounds[rounds.len() / 2]);
 }
 
-#[test]
-#[ignore = "measures, and says nothing in a debug build"]
-fn decisions_are_cheap() {
+fn main() {
     let thresholds = Thresholds { rise: 1, fall: 1 };
     let idle_max = Duration::from_secs(3_600);
     let settings = RouterSettings { seed: 1, pins_max: PINS, pin_idle_max: idle_max, load_bound: 0.25, thresholds };
