@@ -28,10 +28,11 @@ use crate::{prepare, tunnel};
 const NODE: HeaderName = HeaderName::from_static(headers::NODE);
 
 /// The headers of a node's answer that are for the balancer alone.
-const REDIRECT_HEADERS: [HeaderName; 3] = [
+const REDIRECT_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static(headers::REDIRECT_KEY),
     HeaderName::from_static(headers::REDIRECT_OWNER),
-    HeaderName::from_static(headers::REDIRECT_EPOCH),
+    HeaderName::from_static(headers::REDIRECT_ADDRESS),
+    HeaderName::from_static(headers::EPOCH),
 ];
 
 /// The balancer, as Pingora calls it.

@@ -131,7 +131,7 @@ impl Route {
                 self.tried.clear();
                 self.choose(shared)
             }
-            Redirect::Owner { node, epoch } => {
+            Redirect::Owner { node, epoch, .. } => {
                 shared.metrics.retried(Retry::RedirectOwner);
                 match shared.router.redirected(&self.key, &node, epoch, Instant::now()) {
                     Redirected::Owner(placed) | Redirected::Stale(placed) => self.take(shared, Choice::Node(placed)),

@@ -74,10 +74,7 @@ fn report(status: NodeStatus) -> String {
         pid: 1,
         version: "0".into(),
         uptime_s: 0,
-        sessions: 0,
-        peers: 0,
-        connections: 0,
-        lag_ms: 0.0,
+        ..HealthReport::default()
     };
     serde_json::to_string(&report).unwrap()
 }

@@ -64,6 +64,7 @@ impl App {
             peers: totals.peers as u64,
             connections: self.hub.connections().count() as u64,
             lag_ms: self.lag.average_ms(),
+            ..HealthReport::default()
         }
     }
 

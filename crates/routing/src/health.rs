@@ -194,7 +194,7 @@ mod tests {
 
     fn report(status: NodeStatus) -> HealthReport {
         let (node, version) = ("node-1".to_owned(), "0.1.0".to_owned());
-        HealthReport { status, node, pid: 1, version, uptime_s: 1, sessions: 0, peers: 0, connections: 0, lag_ms: 0.0 }
+        HealthReport { status, node, pid: 1, version, uptime_s: 1, sessions: 0, peers: 0, ..HealthReport::default() }
     }
 
     #[test]

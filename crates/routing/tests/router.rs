@@ -59,9 +59,7 @@ impl Bench {
             version: "0".into(),
             uptime_s: 1,
             sessions,
-            peers: 0,
-            connections: 0,
-            lag_ms: 0.0,
+            ..HealthReport::default()
         });
         self.router.check_succeeded(&self.node(number), report, self.now());
     }

@@ -482,8 +482,6 @@ fn report(process: &Process) -> HealthReport {
         version: "0".into(),
         uptime_s: 1,
         sessions: process.sessions.len() as u64,
-        peers: 0,
-        connections: 0,
-        lag_ms: 0.0,
+        ..HealthReport::default()
     }
 }

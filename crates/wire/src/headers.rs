@@ -10,11 +10,21 @@ pub const REDIRECT_KEY: &str = "x-ctedge-key";
 /// On a 421: the id of the node that owns the key.
 pub const REDIRECT_OWNER: &str = "x-ctedge-owner";
 
-/// On a 421 with an owner: the epoch of the ownership, a decimal number.
-pub const REDIRECT_EPOCH: &str = "x-ctedge-epoch";
+/// On a 421 with an owner: where the owner listens, `IP:PORT`, so that a balancer whose list of nodes is stale still
+/// gets there.
+pub const REDIRECT_ADDRESS: &str = "x-ctedge-address";
 
-/// Tells a client which node answered, where the operator asked for it (`--expose-node`).
+/// The epoch of an ownership, a decimal number: on a 421 with an owner that owner's, and on what a node answers as the
+/// owner of a key its own.
+pub const EPOCH: &str = "x-ctedge-epoch";
+
+/// On what a node answers as the owner of a key: the node's id. The balancer takes it off again, except where the
+/// operator wants clients to see which node answered (`--expose-node`).
 pub const NODE: &str = "x-ctedge-node";
+
+/// From the balancer to a node: the ids of the nodes that it could not connect to for this request, separated by commas.
+/// A node that would send the request on to one of them waits until that one has proven to be gone instead.
+pub const UNREACHABLE: &str = "x-ctedge-unreachable";
 
 /// The access token of the nodes' control endpoints below [`CONTROL_PATH`].
 pub const CONTROL_TOKEN: &str = "x-ctedge-control";

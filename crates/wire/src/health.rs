@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// What a node accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeStatus {
     /// Everything.
+    #[default]
     Ready,
     /// No new sessions: the node serves its own until they are gone, so that it can be stopped without ending one.
     Draining,
@@ -26,11 +27,84 @@ impl NodeStatus {
     }
 }
 
+/// How a node gets along with the store that it shares with other nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreState {
+    /// It answers in time.
+    Ok,
+    /// It answers, but late.
+    Slow,
+    /// It does not answer. The node serves what it owns and begins nothing.
+    Unreachable,
+    /// It takes no more writes.
+    Full,
+    /// The node has none: what it owns is its own alone.
+    #[default]
+    None,
+}
+
+impl StoreState {
+    /// Every state, for metrics that have one series a state.
+    pub const ALL: [Self; 5] = [Self::Ok, Self::Slow, Self::Unreachable, Self::Full, Self::None];
+
+    /// The word of the wire, of the logs and of the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Slow => "slow",
+            Self::Unreachable => "unreachable",
+            Self::Full => "full",
+            Self::None => "none",
+        }
+    }
+}
+
+/// What a draining node is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainPhase {
+    /// It serves its sessions until they end by themselves or the deadline comes. It can still be resumed.
+    Waiting,
+    /// It gives its sessions to other nodes.
+    HandingOff,
+    /// It has no session left.
+    Done,
+}
+
+impl DrainPhase {
+    /// The word of the wire, of the logs and of the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::HandingOff => "handing-off",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// How far a drain has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainProgress {
+    /// What the node is doing.
+    pub phase: DrainPhase,
+    /// Seconds until it begins to give its sessions away; none when it waits for them to end by themselves.
+    pub deadline_s: Option<u64>,
+    /// Sessions left.
+    pub sessions: u64,
+    /// Peers left.
+    pub peers: u64,
+    /// Whether the node's process ends with the drain.
+    pub exit: bool,
+}
+
 /// The JSON body of a node's `/ct-health/`, always with status 200 while the node serves.
 ///
 /// A server that is not ours (a real CodeTogether container) answers something else; a balancer takes any 2xx of such
-/// a server as ready.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// a server as ready. A node also writes its report beside its lease into the store, for others to sum up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct HealthReport {
     /// What the node accepts.
     pub status: NodeStatus,
@@ -50,15 +124,38 @@ pub struct HealthReport {
     pub connections: u64,
     /// How late the event loop runs its timers, in milliseconds, averaged over the last seconds.
     pub lag_ms: f64,
+    /// Tells this start of the node's process from every other one.
+    #[serde(default)]
+    pub incarnation: u64,
+    /// Whether the node shares with others who owns which key, and so redirects: a pin on it is then a cache only.
+    #[serde(default)]
+    pub shares_ownership: bool,
+    /// How the node gets along with the store.
+    #[serde(default)]
+    pub store: StoreState,
+    /// How far the drain has come, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainProgress>,
+    /// Different users with an open transport connection.
+    #[serde(default)]
+    pub users_online: u64,
+    /// Different users among the peers of the sessions, those within their grace period included.
+    #[serde(default)]
+    pub users_in_sessions: u64,
+    /// Sessions that began on this node since its start.
+    #[serde(default)]
+    pub sessions_total: u64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_wire_form_is_stable() {
-        let report = HealthReport {
+    /// What a node of an earlier version says.
+    const OLD: &str = r#"{"status":"draining","node":"node-1","pid":7,"version":"0.1.0","uptime_s":3,"sessions":2,"peers":5,"connections":4,"lag_ms":0.5}"#;
+
+    fn report() -> HealthReport {
+        HealthReport {
             status: NodeStatus::Draining,
             node: "node-1".into(),
             pid: 7,
@@ -68,9 +165,44 @@ mod tests {
             peers: 5,
             connections: 4,
             lag_ms: 0.5,
+            ..HealthReport::default()
+        }
+    }
+
+    #[test]
+    fn the_wire_form_is_stable() {
+        let (phase, deadline_s) = (DrainPhase::HandingOff, Some(60));
+        let report = HealthReport {
+            incarnation: 9,
+            shares_ownership: true,
+            store: StoreState::Slow,
+            drain: Some(DrainProgress { phase, deadline_s, sessions: 2, peers: 5, exit: true }),
+            users_online: 3,
+            users_in_sessions: 4,
+            sessions_total: 6,
+            ..report()
         };
-        let json = r#"{"status":"draining","node":"node-1","pid":7,"version":"0.1.0","uptime_s":3,"sessions":2,"peers":5,"connections":4,"lag_ms":0.5}"#;
+        let added = r#","incarnation":9,"shares_ownership":true,"store":"slow","drain":{"phase":"handing-off","deadline_s":60,"sessions":2,"peers":5,"exit":true},"users_online":3,"users_in_sessions":4,"sessions_total":6}"#;
+        let json = format!("{}{added}", OLD.trim_end_matches('}'));
         assert_eq!(serde_json::to_string(&report).unwrap(), json);
-        assert_eq!(serde_json::from_str::<HealthReport>(json).unwrap(), report);
+        assert_eq!(serde_json::from_str::<HealthReport>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn a_report_without_the_shared_ownership_is_read_too() {
+        assert_eq!(serde_json::from_str::<HealthReport>(OLD).unwrap(), report());
+    }
+
+    #[test]
+    fn a_state_has_one_word_everywhere() {
+        for state in StoreState::ALL {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
+        }
+        for phase in [DrainPhase::Waiting, DrainPhase::HandingOff, DrainPhase::Done] {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
+        }
+        for status in [NodeStatus::Ready, NodeStatus::Draining, NodeStatus::Suspended] {
+            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+        }
     }
 }

@@ -14,7 +14,7 @@ pub mod key;
 pub mod redirect;
 pub mod secret;
 
-pub use health::{HealthReport, NodeStatus};
+pub use health::{DrainPhase, DrainProgress, HealthReport, NodeStatus, StoreState};
 pub use key::{Key, KeyedToken, MalformedKey, Random};
 pub use redirect::Redirect;
 pub use secret::ClusterSecret;

@@ -3,6 +3,8 @@
 //! A node that answers 421 has done nothing else, so that the balancer may send the request elsewhere whatever its
 //! method. The answer is in the headers; its body is for people.
 
+use std::net::SocketAddr;
+
 use crate::headers;
 use crate::key::Key;
 
@@ -17,6 +19,9 @@ pub enum Redirect {
         node: String,
         /// The epoch of its ownership; a higher one is the fresher answer.
         epoch: u64,
+        /// Where it listens, if the node that answered knows. A header that cannot be read is as good as none: the id
+        /// alone still leads there.
+        address: Option<SocketAddr>,
     },
 }
 
@@ -25,8 +30,9 @@ impl Redirect {
     /// is not ours, which then goes to the client as it is.
     pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
         if let Some(node) = header(headers::REDIRECT_OWNER) {
-            let epoch = header(headers::REDIRECT_EPOCH)?.parse().ok()?;
-            return Some(Self::Owner { node: node.to_owned(), epoch });
+            let epoch = header(headers::EPOCH)?.parse().ok()?;
+            let address = header(headers::REDIRECT_ADDRESS).and_then(|address| address.parse().ok());
+            return Some(Self::Owner { node: node.to_owned(), epoch, address });
         }
         header(headers::REDIRECT_KEY).and_then(|key| Key::parse(key).ok()).map(Self::Key)
     }
@@ -36,8 +42,10 @@ impl Redirect {
     pub fn headers(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Key(key) => vec![(headers::REDIRECT_KEY, key.to_string())],
-            Self::Owner { node, epoch } => {
-                vec![(headers::REDIRECT_OWNER, node.clone()), (headers::REDIRECT_EPOCH, epoch.to_string())]
+            Self::Owner { node, epoch, address } => {
+                let mut headers = vec![(headers::REDIRECT_OWNER, node.clone()), (headers::EPOCH, epoch.to_string())];
+                headers.extend(address.map(|address| (headers::REDIRECT_ADDRESS, address.to_string())));
+                headers
             }
         }
     }
@@ -50,8 +58,10 @@ mod tests {
     #[test]
     fn a_redirect_is_read_as_it_was_written() {
         let key = Redirect::Key(Key::parse("room").unwrap());
-        let owner = Redirect::Owner { node: "node-2".into(), epoch: 3 };
-        for redirect in [key, owner] {
+        let owner = Redirect::Owner { node: "node-2".into(), epoch: 3, address: None };
+        let address = Some(SocketAddr::from(([127, 0, 0, 1], 3002)));
+        let reachable = Redirect::Owner { node: "node-2".into(), epoch: 3, address };
+        for redirect in [key, owner, reachable] {
             let written = redirect.headers();
             let read = Redirect::read(|name| written.iter().find(|(n, _)| *n == name).map(|(_, value)| &**value));
             assert_eq!(read, Some(redirect));

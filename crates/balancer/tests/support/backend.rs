@@ -195,10 +195,7 @@ impl Server {
             pid: 1,
             version: "0".into(),
             uptime_s: 1,
-            sessions: 0,
-            peers: 0,
-            connections: 0,
-            lag_ms: 0.0,
+            ..HealthReport::default()
         };
         Reply::text(serde_json::to_string(&report).unwrap())
     }
