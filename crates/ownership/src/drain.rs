@@ -1,0 +1,26 @@
+//! What an operator orders, and how far it has come.
+
+use std::time::Duration;
+
+/// How a drain goes. Draining begins at once: the node takes no new sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// When the sessions that are left are handed off; `Duration::ZERO` is at once, `None` never.
+    pub deadline: Option<Duration>,
+    /// Whether the process ends when nothing is left. Only then is a session parked if no other node is ready; without,
+    /// it stays until one is.
+    pub exit: bool,
+}
+
+/// How far a drain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainProgress {
+    /// What was ordered.
+    pub drain: Drain,
+    /// The time until handoffs begin. `None` without a deadline; zero once they have begun.
+    pub deadline_left: Option<Duration>,
+    /// Sessions that the node still owns, those being handed off included.
+    pub sessions: usize,
+    /// Those that are being handed off.
+    pub moving: usize,
+}
