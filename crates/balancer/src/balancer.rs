@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctedge_logs::AccessLog;
-use ctedge_settings::BalancerSettings;
+use ctedge_logs::{AccessLog, Rotation, Zone};
+use ctedge_settings::{BalancerSettings, LogSettings};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -120,12 +120,7 @@ impl Balancer {
         }
         let admin = listen(settings.admin, "admin API")?;
         addresses.admin = admin.local_addr().unwrap_or(settings.admin);
-        let access_log = match &settings.access_log {
-            Some(path) => {
-                Some(AccessLog::open(path).map_err(|source| BindError::AccessLog { path: path.clone(), source })?)
-            }
-            None => None,
-        };
+        let access_log = open_access_log(&settings.log)?;
         let shared = Arc::new(Shared::new(settings, Metrics::new()?, access_log, certificates));
         let membership = Membership::new(Arc::clone(&shared));
         let reloader = Arc::new(Reloader::new(Arc::clone(&shared), Arc::clone(&membership), source));
@@ -253,4 +248,14 @@ fn listen(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, Bin
         io::Result::Ok(TcpListener::from(socket))
     };
     bound().map_err(|source| BindError::Listen { address, purpose, source })
+}
+
+fn open_access_log(log: &LogSettings) -> Result<Option<AccessLog>, BindError> {
+    let Some(path) = &log.access else { return Ok(None) };
+    let rotation =
+        Rotation { bytes_max: log.rotation.bytes_max, age_max: log.rotation.age_max, kept: log.rotation.kept };
+    // The settings have made sure that there is such a zone.
+    let zone = Zone::named(&log.time_zone).unwrap_or_default();
+    let opened = AccessLog::open(path, rotation, zone);
+    opened.map(Some).map_err(|source| BindError::AccessLog { path: path.clone(), source })
 }

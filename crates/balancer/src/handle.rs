@@ -48,8 +48,10 @@ impl Handle {
         self.reloader.reload().await
     }
 
-    /// Opens the access log's file anew, after it was rotated. On an error the log goes on with the file it has.
-    pub fn reopen_access_log(&self) -> std::io::Result<()> {
-        self.shared.access_log.as_ref().map_or(Ok(()), ctedge_logs::AccessLog::reopen)
+    /// Opens the access log's file anew, after it was rotated.
+    pub fn reopen_access_log(&self) {
+        if let Some(log) = &self.shared.access_log {
+            log.reopen();
+        }
     }
 }

@@ -105,13 +105,13 @@ fn keep_what_needs_a_restart(settings: &mut BalancerSettings, before: &BalancerS
     keep(settings.https != before.https, "https");
     keep(settings.admin != before.admin, "admin");
     keep(settings.threads != before.threads, "threads");
-    keep(settings.access_log != before.access_log, "access_log");
+    keep(settings.log != before.log, "log");
     keep(settings.secret.placement_seed() != before.secret.placement_seed(), "secret");
     settings.http = before.http;
     settings.https = before.https;
     settings.admin = before.admin;
     settings.threads = before.threads;
-    settings.access_log.clone_from(&before.access_log);
+    settings.log.clone_from(&before.log);
     settings.secret = before.secret.clone();
     differing
 }

@@ -254,7 +254,7 @@ async fn an_access_line_is_written_for_every_answer() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
     let mut settings = support::settings(&[&backend]);
-    settings.access_log = Some(path.clone());
+    settings.log.access = Some(path.clone());
     let edge = Edge::start(settings).await;
     edge.get("/clients/vscode/x?x-oct-jwt=a.secret.token", &[("User-Agent", "tests/1"), ("Referer", "r")]).await;
     edge.post("/ct-control/x", &[], b"").await;

@@ -207,7 +207,7 @@ async fn an_access_line_is_written_when_a_tunnel_ends() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
     let mut settings = support::settings(&[&backend]);
-    settings.access_log = Some(path.clone());
+    settings.log.access = Some(path.clone());
     let edge = Edge::start(settings).await;
     let mut client = edge.client().await;
     client.upgrade("/ws?x-oct-jwt=a.secret.token", &[("User-Agent", "tests/1")], b"12345").await;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ctedge_balancer::{Balancer, BindError, Handle, SettingsSource};
+use ctedge_balancer::{Addresses, Balancer, BindError, Handle, SettingsSource};
+use ctedge_logs::Logs;
 use ctedge_settings::BalancerSettings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
@@ -26,7 +27,7 @@ pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
     }
     let source = Arc::new(Source(SettingsFile::new(Some(options.config), vec![])));
     let settings = source.0.load(vec![])?;
-    start_log(&settings.log())?;
+    let logs = start_log(&settings.log())?;
     warn_of_variables();
     raise_open_files();
     let settings = source.settle()?;
@@ -41,11 +42,24 @@ pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
         let stop = StopSignal::listen()?;
         let balancer = Balancer::bind(settings, Arc::clone(&source) as Arc<dyn SettingsSource>).map_err(advise)?;
         let addresses = balancer.addresses();
-        tracing::info!(http = ?addresses.http, https = ?addresses.https, admin = %addresses.admin, "the balancer serves");
-        tokio::spawn(obey_signals(balancer.handle(), source)?);
+        announce(&addresses);
+        tokio::spawn(obey_signals(balancer.handle(), source, logs)?);
         balancer.run(stop.received()).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Says where the edge is, in the words that operators' scripts look for.
+fn announce(addresses: &Addresses) {
+    let ports = [(addresses.http, "HTTP"), (addresses.https, "SSL")];
+    let ports = ports.map(|(address, word)| address.map(|address| format!("port {} ({word})", address.port())));
+    let ports = match ports {
+        // The word "port" stands once in the original's line.
+        [Some(http), Some(https)] => format!("{http} and {}", https.trim_start_matches("port ")),
+        [http, https] => http.or(https).unwrap_or_else(|| "no port".into()),
+    };
+    tracing::info!(target: "server", "CodeTogether On-Premises services now available on {ports}");
+    tracing::info!(http = ?addresses.http, https = ?addresses.https, admin = %addresses.admin, "the balancer serves");
 }
 
 /// Says which settings stand behind a port that is taken.
@@ -74,8 +88,8 @@ impl SettingsSource for Source {
     }
 }
 
-/// Reloads at SIGHUP and when the file changes, opens the access log again at SIGUSR1. Listens from the call on.
-fn obey_signals(handle: Handle, source: Arc<Source>) -> anyhow::Result<impl Future<Output = ()> + Send> {
+/// Reloads at SIGHUP and when the file changes, opens the log files again at SIGUSR1. Listens from the call on.
+fn obey_signals(handle: Handle, source: Arc<Source>, logs: Logs) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let mut rotated = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
     Ok(async move {
@@ -85,9 +99,8 @@ fn obey_signals(handle: Handle, source: Arc<Source>) -> anyhow::Result<impl Futu
             tokio::select! {
                 _ = hang_up.recv() => {}
                 _ = rotated.recv() => {
-                    if let Err(error) = handle.reopen_access_log() {
-                        tracing::error!("the access log cannot be opened again, it goes on where it was: {error}");
-                    }
+                    handle.reopen_access_log();
+                    logs.reopen();
                     continue;
                 }
                 _ = watch.tick() => if !source.0.has_changed() { continue },

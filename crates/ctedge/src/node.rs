@@ -6,7 +6,7 @@ use anyhow::Context;
 use ctedge_node::Node;
 
 use crate::arguments::NodeOptions;
-use crate::process::{StopSignal, raise_open_files, start_log};
+use crate::process::{StopSignal, raise_open_files, reopen_when_rotated, start_log};
 use crate::settings_file::{SettingsFile, processors, read_secret, warn_of_variables};
 
 /// Runs until a signal stops it.
@@ -16,7 +16,7 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
     }
     let file = SettingsFile::new(Some(options.config), vec![]);
     let settings = file.load(vec![])?;
-    start_log(&settings.log())?;
+    let logs = start_log(&settings.log())?;
     warn_of_variables();
     raise_open_files();
     let secret = read_secret(&settings)?;
@@ -30,6 +30,7 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
         .context("cannot start the threads of the node")?;
     runtime.block_on(async {
         let stop = StopSignal::listen()?;
+        tokio::spawn(reopen_when_rotated(logs)?);
         Node::bind(settings).await?.run(stop.received()).await?;
         Ok(ExitCode::SUCCESS)
     })

@@ -1,13 +1,13 @@
 //! What every long-running role does to its process: the server log, the limit on open files, the signals.
 
 use anyhow::Context;
-use ctedge_logs::{Destination, Format, Level};
-use ctedge_settings::{LogFormat, LogLevel, LogSettings};
+use ctedge_logs::{Format, Level, LogFiles, Logs, Rotation, Zone};
+use ctedge_settings::{LogFormat, LogLevel, LogRotation, LogSettings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Starts the server log on stderr, where supervisors and container runtimes collect it.
-pub(crate) fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
+/// Starts the log, on stderr and in the files of the settings.
+pub(crate) fn start_log(settings: &LogSettings) -> anyhow::Result<Logs> {
     let format = match settings.format {
         LogFormat::Human => Format::Human,
         LogFormat::Json => Format::Json,
@@ -19,7 +19,21 @@ pub(crate) fn start_log(settings: &LogSettings) -> anyhow::Result<()> {
         LogLevel::Debug => Level::Debug,
         LogLevel::Trace => Level::Trace,
     };
-    ctedge_logs::init(format, level, &Destination::Stderr).context("cannot start the server log")
+    let files = LogFiles {
+        server: settings.server.clone(),
+        sessions: settings.sessions.clone(),
+        error: settings.error.clone(),
+    };
+    // The settings have made sure that there is such a zone.
+    let zone = Zone::named(&settings.time_zone).unwrap_or_default();
+    ctedge_logs::init(format, level, &files, rotation(settings), &zone).with_context(
+        || "a log file cannot be written; see log.server, log.sessions, log.error, and who may write there",
+    )
+}
+
+fn rotation(settings: &LogSettings) -> Rotation {
+    let LogRotation { bytes_max, age_max, kept } = settings.rotation;
+    Rotation { bytes_max, age_max, kept }
 }
 
 /// Raises the soft limit on open files to the hard one: shells give 1024, which is few hundred tunnels.
@@ -32,6 +46,16 @@ pub(crate) fn raise_open_files() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, limit = ?limit.current, "the limit on open files cannot be raised");
     }
+}
+
+/// Opens the log files again at SIGUSR1. Listens from the call on.
+pub(crate) fn reopen_when_rotated(logs: Logs) -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let mut rotated = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+    Ok(async move {
+        while rotated.recv().await.is_some() {
+            logs.reopen();
+        }
+    })
 }
 
 /// The signals that stop a role.

@@ -10,10 +10,9 @@
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -21,8 +20,9 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::calendar::write_time;
+use crate::file::{LogFile, Rotation};
 use crate::redact::redact;
+use crate::zone::{Style, Zone};
 
 /// The most bytes that wait to be written: about 5,000 lines, a second of a busy balancer.
 const WAITING_BYTES_MAX: usize = 1024 * 1024;
@@ -65,7 +65,7 @@ pub struct AccessLog {
 /// Ends the writer with the last handle.
 #[derive(Debug)]
 struct Owner {
-    path: PathBuf,
+    zone: Zone,
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
 }
@@ -81,25 +81,22 @@ struct Shared {
 struct State {
     waiting: Vec<u8>,
     lines_waiting: u64,
-    /// The file to go on with, after [`AccessLog::reopen`].
-    reopened: Option<File>,
+    /// Whether the file is to be opened again by its name.
+    reopen: bool,
     stopping: bool,
 }
 
 impl AccessLog {
-    /// Opens the log at `path` for appending, creating it and its folder where they are missing.
-    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        let path = path.as_ref().to_owned();
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let file = open_for_append(&path)?;
+    /// Opens the log at `path` for appending, creating it and its folder where they are missing. Times are those of
+    /// `zone`.
+    pub fn open(path: impl AsRef<Path>, rotation: Rotation, zone: Zone) -> io::Result<Self> {
+        let file = LogFile::open(path.as_ref(), rotation)?;
         let shared = Arc::new(Shared::default());
         let of_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
             .name("access-log".into())
             .spawn(move || write_until_stopped(&of_writer, file))?;
-        Ok(Self { owner: Arc::new(Owner { path, shared, writer: Some(writer) }) })
+        Ok(Self { owner: Arc::new(Owner { zone, shared, writer: Some(writer) }) })
     }
 
     /// Logs one request. Never blocks on the disk.
@@ -109,17 +106,15 @@ impl AccessLog {
         }
         TEXT.with_borrow_mut(|text| {
             text.clear();
-            write_line(text, line).expect("writing to a String cannot fail");
+            write_line(text, line, &self.owner.zone).expect("writing to a String cannot fail");
             self.owner.shared.append(text.as_bytes());
         });
     }
 
     /// Opens the file again by its name, for log rotation: every line recorded after this is in the file of that name.
-    /// On an error the log goes on with the file it has.
-    pub fn reopen(&self) -> io::Result<()> {
-        let file = open_for_append(&self.owner.path)?;
-        self.owner.shared.state.lock().reopened = Some(file);
-        Ok(())
+    /// If that fails, the log says so and goes on with the file it has.
+    pub fn reopen(&self) {
+        self.owner.shared.state.lock().reopen = true;
     }
 
     /// How many lines were dropped, because they came faster than the disk takes them or because writing failed.
@@ -159,7 +154,7 @@ impl Shared {
 }
 
 /// The writer's life: sleep until there is a line, let more gather, write them all at once.
-fn write_until_stopped(shared: &Shared, mut file: File) {
+fn write_until_stopped(shared: &Shared, mut file: LogFile) {
     let mut batch = Vec::new();
     let mut failing = false;
     loop {
@@ -171,15 +166,16 @@ fn write_until_stopped(shared: &Shared, mut file: File) {
             // Woken early only by the order to stop: lines that come while others wait do not notify.
             let _ = shared.changed.wait_for(&mut state, GATHER);
         }
-        if let Some(reopened) = state.reopened.take() {
-            file = reopened;
-        }
+        let reopen = std::mem::take(&mut state.reopen);
         std::mem::swap(&mut batch, &mut state.waiting);
         let lines = std::mem::take(&mut state.lines_waiting);
         let stopping = state.stopping;
         drop(state);
 
-        match file.write_all(&batch) {
+        if reopen && let Err(error) = file.reopen() {
+            tracing::error!(%error, "the access log cannot be opened again, it goes on where it was");
+        }
+        match file.append(&batch) {
             Ok(()) => failing = false,
             Err(error) => {
                 shared.lines_dropped.fetch_add(lines, Ordering::Relaxed);
@@ -196,15 +192,11 @@ fn write_until_stopped(shared: &Shared, mut file: File) {
     }
 }
 
-fn open_for_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
-}
-
-fn write_line(text: &mut String, line: &AccessLine<'_>) -> fmt::Result {
+fn write_line(text: &mut String, line: &AccessLine<'_>, zone: &Zone) -> fmt::Result {
     write!(text, "{} - ", line.client)?;
     write_escaped(text, line.user.filter(|user| !user.is_empty()).unwrap_or("-"))?;
     text.push_str(" [");
-    write_time(text, line.time)?;
+    zone.write(text, line.time, Style::Access);
     text.push_str("] \"");
     write_escaped(text, line.method)?;
     text.push(' ');
@@ -239,6 +231,11 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::UNIX_EPOCH;
 
+    fn open(path: &Path) -> AccessLog {
+        let rotation = Rotation { bytes_max: 1 << 20, age_max: Duration::from_secs(3600), kept: 1 };
+        AccessLog::open(path, rotation, Zone::default()).unwrap()
+    }
+
     fn line(path: &str) -> AccessLine<'_> {
         AccessLine {
             client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)),
@@ -258,7 +255,7 @@ mod tests {
     fn a_line_is_what_nginx_would_write() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs").join("access.log");
-        let log = AccessLog::open(&path).unwrap();
+        let log = open(&path);
         log.record(&line("/clients/eclipse/plugins/x.jar"));
         drop(log);
         assert_eq!(
@@ -271,7 +268,7 @@ mod tests {
     fn no_token_reaches_the_file_and_no_client_can_forge_a_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
-        let log = AccessLog::open(&path).unwrap();
+        let log = open(&path);
         let referer = Some("https://edge/login.html?token=the-secret");
         log.record(&AccessLine { referer, ..line("/websocket?x-oct-jwt=the-secret") });
         log.record(&AccessLine { user_agent: Some("x\"\n203.0.113.8 - - forged"), ..line("/") });
@@ -287,9 +284,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let rotated = folder.path().join("access.log.1");
-        let log = AccessLog::open(&path).unwrap();
+        let log = open(&path);
         std::fs::rename(&path, &rotated).unwrap();
-        log.reopen().unwrap();
+        log.reopen();
         log.record(&line("/after"));
         drop(log);
         assert!(std::fs::read_to_string(&path).unwrap().contains("/after"));

@@ -1,14 +1,24 @@
-//! The logs that operators read: server log and access log.
+//! The logs that operators read.
 //!
-//! - [`server`]: what the program says of itself, for people or as JSON.
+//! - [`server`]: what the program says of itself, on stderr for people or as JSON, and in `server.log`, `error.log` and
+//!   `sessions.log` in the forms that operators' scripts know.
 //! - [`access`]: one line a request, in nginx's combined format, written off the hot path.
+//! - [`usage`]: `usage.log`, the users online and in sessions.
+//! - [`file`](mod@file): files that several processes append to, set aside by size and age.
+//! - [`zone`]: the time zone of all of them.
 //! - [`redact`]: what is taken out of a request line before it may be logged. No token is ever in a log.
 
 pub mod access;
-mod calendar;
+pub mod file;
+mod lines;
 pub mod redact;
 pub mod server;
+pub mod usage;
+pub mod zone;
 
 pub use access::{AccessLine, AccessLog};
+pub use file::Rotation;
 pub use redact::redact;
-pub use server::{Destination, Format, Level, init};
+pub use server::{Format, Level, LogFiles, Logs, init};
+pub use usage::UsageLog;
+pub use zone::Zone;

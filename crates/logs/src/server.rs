@@ -1,13 +1,18 @@
-//! The server log: what the program says of itself, for people or as JSON, through `tracing`.
+//! What the program says of itself through `tracing`: to stderr, for people or as JSON, and to the operators' files.
 
-use std::fs::OpenOptions;
-use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::time::SystemTime;
+use std::{fmt, io};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry};
+
+use crate::file::Rotation;
+use crate::lines::{FileLayer, Kind};
+use crate::zone::{Style, Zone};
 
 /// How a line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,46 +54,82 @@ impl Level {
     }
 }
 
-/// Where the server log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// The standard error stream. Under a supervisor or a container runtime this is what is collected.
-    Stderr,
-    /// A file, appended to.
-    File(PathBuf),
+/// The files of the log, beside stderr. Each is written by every process of this machine that is told of it.
+#[derive(Debug, Clone, Default)]
+pub struct LogFiles {
+    /// `server.log`: what the program says of itself, in the form of the original's.
+    pub server: Option<PathBuf>,
+    /// `sessions.log`: what became of sessions.
+    pub sessions: Option<PathBuf>,
+    /// `error.log`: warnings and errors in nginx's form.
+    pub error: Option<PathBuf>,
 }
 
-/// Installs the server log for the whole process. Call it once, before anything is worth logging.
+/// The open log files of this process. Copies stand for the same files.
+#[derive(Clone, Copy)]
+pub struct Logs {
+    files: &'static [FileLayer],
+}
+
+impl Logs {
+    /// Opens every file again by its name, after they were moved.
+    pub fn reopen(&self) {
+        self.files.iter().for_each(FileLayer::reopen);
+    }
+}
+
+/// Installs the log for the whole process. Call it once, before anything is worth logging.
 ///
-/// Events of our own crates are written from `level` on; those of libraries from `warn` on, unless `level` asks for
-/// less, because at `info` they tell what no operator asked for.
-pub fn init(format: Format, level: Level, destination: &Destination) -> io::Result<()> {
-    let (writer, is_terminal) = match destination {
-        Destination::Stderr => (BoxMakeWriter::new(io::stderr), io::IsTerminal::is_terminal(&io::stderr())),
-        Destination::File(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path)?;
-            (BoxMakeWriter::new(Mutex::new(file)), false)
-        }
-    };
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter(level)).with_writer(writer).with_ansi(is_terminal);
+/// Everything goes to stderr, where a supervisor or a container runtime collects it, and to the `files` as far as it
+/// belongs there. Events of our own crates are written from `level` on; those of libraries from `warn` on, unless
+/// `level` asks for less, because at `info` they tell what no operator asked for. The audit of sessions is complete at
+/// any level.
+pub fn init(format: Format, level: Level, files: &LogFiles, rotation: Rotation, zone: &Zone) -> io::Result<Logs> {
+    let kinds = [(Kind::Server, &files.server), (Kind::Sessions, &files.sessions), (Kind::Error, &files.error)];
+    let open = kinds
+        .into_iter()
+        .filter_map(|(kind, path)| path.as_deref().map(|path| FileLayer::open(kind, path, rotation, zone.clone())))
+        .collect::<io::Result<Vec<_>>>()?;
+    // They live as long as the process, which the log is installed for.
+    let files: &'static [FileLayer] = Vec::leak(open);
+
+    let stderr = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .with_timer(Clock(zone.clone()));
+    let layers = files.iter().map(|file| Layer::<Registry>::boxed(file)).collect::<Vec<_>>();
+    let subscriber = tracing_subscriber::registry().with(layers).with(filter(level));
     let installed = match format {
-        Format::Human => subscriber.finish().try_init(),
-        Format::Json => subscriber.json().flatten_event(true).finish().try_init(),
+        Format::Human => subscriber.with(stderr).try_init(),
+        Format::Json => subscriber.with(stderr.json().flatten_event(true)).try_init(),
     };
-    installed.map_err(io::Error::other)
+    installed.map_err(io::Error::other)?;
+    Ok(Logs { files })
 }
 
-/// A directive matches every target that begins with it, so that `ctedge` names all crates of this workspace.
+/// The times of stderr's lines.
+struct Clock(Zone);
+
+impl FormatTime for Clock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.0.write(&mut text, SystemTime::now(), Style::Server);
+        writer.write_str(&text)
+    }
+}
+
+/// A directive matches every target that begins with it, so that `ctedge` names all crates of this workspace. `server`
+/// and `sessions` are the targets of lines that belong to no crate.
 fn filter(level: Level) -> EnvFilter {
     let of_libraries = level.min(Level::Warn);
-    EnvFilter::new(format!("{},ctedge={}", of_libraries.as_str(), level.as_str()))
+    let level = level.as_str();
+    EnvFilter::new(format!("{},ctedge={level},server={level},sessions=info", of_libraries.as_str()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);

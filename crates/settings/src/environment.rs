@@ -4,27 +4,28 @@ use crate::settings::Override;
 use crate::value::Value;
 
 /// Variables that override a setting of text, and the setting.
-const HONOURED: [(&str, &str); 1] = [("CT_SERVER_URL", "server_url")];
+const HONOURED: [(&str, &str); 6] = [
+    ("CT_SERVER_URL", "server_url"),
+    ("CT_TIME_ZONE", "log.time_zone"),
+    ("CT_DASHBOARD_USER", "portal.dashboard_user"),
+    ("CT_DASHBOARD_PASSWORD", "portal.dashboard_password"),
+    ("CT_LOGS_USER", "portal.logs_user"),
+    ("CT_LOGS_PASSWORD", "portal.logs_password"),
+];
 
 /// Variables of the original that stand for something this edge does not do yet. They are named at the start, so that
 /// nobody relies on one of them in vain.
-const NOT_HONOURED: [&str; 24] = [
+const NOT_HONOURED: [&str; 18] = [
     "CT_TRUST_ALL_CERTS",
     "CT_LICENSEE",
     "CT_MAXCONNECTIONS",
     "CT_EXPIRATION",
     "CT_LOCATOR",
     "CT_SIGNATURE",
-    "CT_DASHBOARD_USER",
-    "CT_DASHBOARD_PASSWORD",
-    "CT_LOGS_USER",
-    "CT_LOGS_PASSWORD",
     "CT_METRICS_STATSD_HOST",
     "CT_METRICS_STATSD_PORT",
     "CT_METRICS_STATSD_PROTOCOL",
     "CT_PROMETHEUS_ENABLED",
-    "CT_NOCLIENTS",
-    "CT_TIME_ZONE",
     "CT_AUTO_RESTART_DISABLED",
     "CT_AUTO_RESTART_CRON_PATTERN",
     "CT_SSO_SYSTEM_BASE_URL",
@@ -43,7 +44,25 @@ pub fn overrides_of(variable: &dyn Fn(&str) -> Option<String>) -> Vec<Override> 
             let value = variable(name).filter(|value| !value.is_empty())?;
             Some(Override::new(*setting, Value::Text(value), *name))
         })
+        .chain(no_clients(variable))
         .collect()
+}
+
+/// `CT_NOCLIENTS` says the opposite of its setting.
+fn no_clients(variable: &dyn Fn(&str) -> Option<String>) -> Option<Override> {
+    const NAME: &str = "CT_NOCLIENTS";
+    let written = variable(NAME).filter(|value| !value.is_empty())?;
+    let value = switch(&written).map_or(Value::Text(written), |no_clients| Value::Switch(!no_clients));
+    Some(Override::new("portal.clients", value, NAME))
+}
+
+/// The ways in which operators write a switch in a variable.
+fn switch(written: &str) -> Option<bool> {
+    match written.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
 }
 
 /// The variables that are set and change nothing.

@@ -1,19 +1,25 @@
 //! The settings file: every setting with its meaning, its default and its range, in the order of the written file.
 
 mod balancer;
+mod log;
 mod node;
+mod ownership;
+mod portal;
 mod units;
 
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::balancer::Balancer;
 use self::balancer::balancer;
+use self::log::log;
 pub(crate) use self::node::Node;
 use self::node::node;
+pub(crate) use self::portal::Portal;
+use self::portal::portal;
 use crate::listed::{certificates, dns_nodes, fixed_nodes};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
-use crate::settled::{CertificateFiles, LogFormat, LogLevel, LogSettings, NodeSource, UpSettings};
+use crate::settled::{CertificateFiles, LogSettings, NodeSource, UpSettings};
 use crate::weigh::weigh;
 
 /// Everything that a file says, before it is cut to what one role needs.
@@ -26,6 +32,7 @@ pub(crate) struct File {
     pub(crate) log: LogSettings,
     pub(crate) balancer: Balancer,
     pub(crate) node: Node,
+    pub(crate) portal: Portal,
     pub(crate) nodes: NodeSource,
     pub(crate) certificates: Vec<CertificateFiles>,
 }
@@ -41,6 +48,7 @@ pub(crate) fn read(reader: &mut Reader) -> File {
         log: log(reader),
         balancer: balancer(reader),
         node: node(reader),
+        portal: portal(reader),
         nodes: NodeSource { fixed: fixed_nodes(reader), dns: dns_nodes(reader) },
         certificates: certificates(reader),
     };
@@ -85,33 +93,6 @@ fn up(reader: &mut Reader) -> UpSettings {
             "node_base_port",
             "The port of the first node on 127.0.0.1; the others follow. 0 takes free ports.",
             3001,
-        ),
-    }
-}
-
-fn log(reader: &mut Reader) -> LogSettings {
-    let mut section = reader.section("log", "The logs. No token and no password is ever in one.");
-    LogSettings {
-        format: section.one_of(
-            "format",
-            "How the server log is written, for people or for collectors.",
-            &[("human", LogFormat::Human), ("json", LogFormat::Json)],
-        ),
-        level: section.one_of(
-            "level",
-            "The least severe events that are written.",
-            &[
-                ("info", LogLevel::Info),
-                ("error", LogLevel::Error),
-                ("warn", LogLevel::Warn),
-                ("debug", LogLevel::Debug),
-                ("trace", LogLevel::Trace),
-            ],
-        ),
-        access: section.any(
-            "access",
-            "One line a request in nginx's combined format; opened again on SIGUSR1. \"\" switches it off.",
-            Some(PathBuf::from("logs/access.log")),
         ),
     }
 }

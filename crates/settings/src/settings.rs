@@ -14,7 +14,7 @@ use crate::file::{self, File};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
 use crate::settled::{
-    BalancerSettings, CertificateFiles, LogSettings, NodeAddress, NodeSettings, NodeSource, UpSettings,
+    BalancerSettings, CertificateFiles, LogSettings, NodeAddress, NodeSettings, NodeSource, PortalSettings, UpSettings,
 };
 use crate::value::{Item, Value};
 
@@ -113,8 +113,30 @@ impl Settings {
     /// The logs.
     #[must_use]
     pub fn log(&self) -> LogSettings {
-        let access = self.file.log.access.as_ref().map(|path| self.file.data.join(path));
-        LogSettings { access, ..self.file.log.clone() }
+        let mut log = self.file.log.clone();
+        for file in [&mut log.server, &mut log.sessions, &mut log.usage, &mut log.access, &mut log.error] {
+            *file = file.take().map(|path| self.file.data.join(path));
+        }
+        log
+    }
+
+    /// The pages for people: downloads, logs, dashboard.
+    #[must_use]
+    pub fn portal(&self) -> PortalSettings {
+        let portal = self.file.portal.clone();
+        let log = self.log();
+        let log_files = [log.server, log.sessions, log.usage, log.access, log.error];
+        PortalSettings {
+            server_url: self.file.server_url.clone(),
+            clients: portal.clients,
+            clients_folder: self.file.data.join(portal.clients_folder),
+            logs_folder: self.file.data.join("logs"),
+            log_files: log_files.into_iter().flatten().collect(),
+            dashboard: portal.dashboard,
+            logs: portal.logs,
+            password_file: self.file.data.join(portal.password_file),
+            limits: portal.limits,
+        }
     }
 
     /// Where the balancer listens: plain HTTP, HTTPS, the admin API.
@@ -175,7 +197,7 @@ impl Settings {
             limits: balancer.limits,
             timeouts: balancer.timeouts,
             secret,
-            access_log: self.log().access,
+            log: self.log(),
         })
     }
 
@@ -199,7 +221,7 @@ impl Settings {
 
     /// What the node `id` of this file runs with, on a machine with `processors`.
     pub fn node(&self, id: &str, secret: ClusterSecret, processors: usize) -> Result<NodeSettings, Vec<Fault>> {
-        let Some(NodeAddress { listen, .. }) = self.file.nodes.fixed.iter().find(|node| node.id == id) else {
+        let Some(NodeAddress { listen, address, .. }) = self.file.nodes.fixed.iter().find(|node| node.id == id) else {
             let known = self.file.nodes.fixed.iter().map(|node| node.id.as_str()).collect::<Vec<_>>();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             let problem = format!("no node has the id {id:?}; listed: {known}");
@@ -208,7 +230,9 @@ impl Settings {
         let node = self.file.node.clone();
         Ok(NodeSettings {
             id: id.to_owned(),
+            incarnation: None,
             listen: *listen,
+            address: Some(*address).filter(|address| address.port() != 0),
             threads: threads(node.threads, processors),
             owner: node.owner,
             simple_login: node.simple_login,
@@ -216,6 +240,8 @@ impl Settings {
             secret,
             limits: node.limits,
             timeouts: node.timeouts,
+            lease: node.lease,
+            drain: node.drain,
         })
     }
 

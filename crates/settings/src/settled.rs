@@ -2,6 +2,10 @@
 //! has a default. How a setting is written in the file, and its default, stands in
 //! `file.rs`.
 
+mod log;
+mod ownership;
+mod portal;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
@@ -9,6 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ctedge_wire::ClusterSecret;
+
+pub use log::{LogFormat, LogLevel, LogRotation, LogSettings};
+pub use ownership::{DrainSettings, LeaseSettings};
+pub use portal::{Login, Password, PortalLimits, PortalSettings};
 
 /// What `ctedge up` runs on one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,41 +36,6 @@ pub struct Listeners {
     pub https: Option<SocketAddr>,
     /// The admin API.
     pub admin: SocketAddr,
-}
-
-/// The logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSettings {
-    /// How the server log is written.
-    pub format: LogFormat,
-    /// The least severe events of the server log.
-    pub level: LogLevel,
-    /// The access log. `None` switches it off.
-    pub access: Option<PathBuf>,
-}
-
-/// How the server log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Human,
-    /// One JSON object a line.
-    Json,
-}
-
-/// How severe an event of the server log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLevel {
-    /// What failed.
-    Error,
-    /// What will fail, or was refused.
-    Warn,
-    /// What an operator wants to know of every day.
-    Info,
-    /// What explains a misbehaviour.
-    Debug,
-    /// Every step.
-    Trace,
 }
 
 /// What a balancer needs to run.
@@ -102,8 +75,8 @@ pub struct BalancerSettings {
     pub timeouts: BalancerTimeouts,
     /// The cluster secret.
     pub secret: ClusterSecret,
-    /// The access log. `None` switches it off.
-    pub access_log: Option<PathBuf>,
+    /// The logs.
+    pub log: LogSettings,
 }
 
 /// The bearer token of the admin API. Debug output does not show it, so that it reaches no log with the settings.
@@ -275,8 +248,12 @@ pub struct BalancerTimeouts {
 pub struct NodeSettings {
     /// Its name in logs, metrics and commands.
     pub id: String,
+    /// Tells this start of the node from every other one. `None` draws a number.
+    pub incarnation: Option<u64>,
     /// Where it listens: a private address.
     pub listen: SocketAddr,
+    /// Where balancers and other nodes reach it, which is its identity among them. `None` is where it listens.
+    pub address: Option<SocketAddr>,
     /// Threads that relay.
     pub threads: usize,
     /// Who runs this server, as `/api/meta` says it.
@@ -291,6 +268,10 @@ pub struct NodeSettings {
     pub limits: NodeLimits,
     /// How long anything may take.
     pub timeouts: NodeTimeouts,
+    /// How it tells other nodes that it lives.
+    pub lease: LeaseSettings,
+    /// How it gives its sessions up.
+    pub drain: DrainSettings,
 }
 
 /// The bounds of what a node holds.

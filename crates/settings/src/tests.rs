@@ -204,3 +204,40 @@ fn no_debug_output_and_no_fault_shows_the_admin_token() {
     let faults = faults_of(&text.replace("a-very-secret-token", "very-secret"));
     assert!(!faults[0].contains("very-secret"), "{faults:?}");
 }
+
+#[test]
+fn ct_noclients_switches_the_downloads_off_and_a_wrong_value_of_it_is_named() {
+    let with = |value: &'static str| parse("", &move |name| (name == "CT_NOCLIENTS").then(|| value.to_owned()));
+    assert!(valid("").portal().clients);
+    for (value, clients) in [("true", false), ("1", false), ("Yes", false), ("false", true), ("", true)] {
+        assert_eq!(with(value).unwrap().portal().clients, clients, "{value:?}");
+    }
+    let faults = with("maybe").unwrap_err();
+    assert!(
+        faults[0].to_string().starts_with("CT_NOCLIENTS: portal.clients: \"maybe\" is not true or false"),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn credentials_come_from_variables_in_pairs_and_are_never_shown() {
+    let pair = |name: &str| match name {
+        "CT_DASHBOARD_USER" => Some("admin".to_owned()),
+        "CT_DASHBOARD_PASSWORD" => Some("very-secret".to_owned()),
+        _ => None,
+    };
+    let settings = parse("", &pair).unwrap();
+    let portal = settings.portal();
+    assert_eq!(portal.dashboard.as_ref().unwrap().user, "admin");
+    assert_eq!(portal.dashboard.as_ref().unwrap().password.reveal(), "very-secret");
+    assert_eq!(portal.logs, None);
+    assert!(!format!("{portal:?} {settings:?}").contains("very-secret"));
+
+    let half = |name: &str| (name == "CT_LOGS_PASSWORD").then(|| "very-secret".to_owned());
+    let faults = parse("", &half).unwrap_err();
+    let expected = "CT_LOGS_PASSWORD: portal.logs_password: needs portal.logs_user (CT_LOGS_USER) beside it";
+    assert_eq!(faults.iter().map(Fault::to_string).collect::<Vec<_>>(), [expected]);
+    let half = |name: &str| (name == "CT_DASHBOARD_USER").then(|| "admin".to_owned());
+    assert_eq!(parse("", &half).unwrap_err().len(), 1);
+    check_fault("[portal]\nlogs_password = 3", "line 2: portal.logs_password: a password stands in quotes");
+}

@@ -65,6 +65,10 @@ fn sizes_and_times(file: &File, reader: &mut Reader) {
     if balancer.timeouts.response <= node.timeouts.poll {
         reader.fault("balancer.timeouts.response", "is not longer than node.timeouts.poll: every poll would fail");
     }
+    if node.lease.lost_after < 2 * node.lease.beat {
+        let problem = "is not twice as long as node.lease.beat: one late heartbeat would cost a node its sessions";
+        reader.fault("node.lease.lost_after", problem);
+    }
     if balancer.timeouts.tunnel_idle <= node.timeouts.ping_interval {
         reader.fault(
             "balancer.timeouts.tunnel_idle",

@@ -93,7 +93,7 @@ pub fn settings(backends: &[&Backend]) -> BalancerSettings {
             stop: Duration::from_secs(4),
         },
         secret: secret(),
-        access_log: None,
+        log: LogSettings::default(),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::ownership::{drain, lease};
 use super::units::{hours, kib, mib, milliseconds, minutes, seconds, size};
 use crate::reader::Reader;
-use crate::settled::{NodeLimits, NodeTimeouts};
+use crate::settled::{DrainSettings, LeaseSettings, NodeLimits, NodeTimeouts};
 
 /// `[node]` and the sections below it.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub(crate) struct Node {
     pub(crate) cors_origins: Vec<String>,
     pub(crate) limits: NodeLimits,
     pub(crate) timeouts: NodeTimeouts,
+    pub(crate) lease: LeaseSettings,
+    pub(crate) drain: DrainSettings,
 }
 
 pub(super) fn node(reader: &mut Reader) -> Node {
@@ -35,6 +38,8 @@ pub(super) fn node(reader: &mut Reader) -> Node {
         ),
         limits: node_limits(reader),
         timeouts: node_timeouts(reader),
+        lease: lease(reader),
+        drain: drain(reader),
     }
 }
 

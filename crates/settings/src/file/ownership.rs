@@ -1,0 +1,42 @@
+//! `[node.lease]` and `[node.drain]`: how a node holds what it owns, and how it gives it up.
+
+use super::units::{hours, milliseconds, minutes, seconds};
+use crate::reader::Reader;
+use crate::settled::{DrainSettings, LeaseSettings};
+
+pub(super) fn lease(reader: &mut Reader) -> LeaseSettings {
+    let mut section =
+        reader.section("node.lease", "How nodes tell each other that they live; the same on all of them.");
+    LeaseSettings {
+        beat: section.within(
+            "beat",
+            "The pause between two heartbeats in the store.",
+            seconds(1),
+            milliseconds(50)..=minutes(1),
+        ),
+        lost_after: section.within(
+            "lost_after",
+            "How long a node must be silent before others take its sessions.",
+            seconds(3),
+            milliseconds(200)..=minutes(10),
+        ),
+    }
+}
+
+pub(super) fn drain(reader: &mut Reader) -> DrainSettings {
+    let mut section = reader.section("node.drain", "How a node gives its sessions up to be stopped.");
+    DrainSettings {
+        deadline: section.within(
+            "deadline",
+            "How long sessions may go on there before they are handed off to other nodes.",
+            minutes(10),
+            seconds(0)..=hours(240),
+        ),
+        handoffs_per_second: section.within(
+            "handoffs_per_second",
+            "How many sessions begin to be handed off in a second.",
+            50,
+            1..=10_000,
+        ),
+    }
+}
