@@ -110,6 +110,10 @@ fn settings_that_contradict_each_other_are_faults() {
         "line 2: balancer.admin: port 1080 is taken by another setting of [balancer]",
     );
     check_fault(
+        "[node.lease]\nlost_after = \"1500ms\"",
+        "line 2: node.lease.lost_after: is not twice as long as node.lease.beat: one late heartbeat would cost a node its sessions",
+    );
+    check_fault(
         "[balancer.timeouts]\nresponse = \"30s\"",
         "line 2: balancer.timeouts.response: is not longer than node.timeouts.poll: every poll would fail",
     );

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ctedge_node::Node;
 use ctedge_protocol::{RoomClaim, Tokens, User};
-use ctedge_settings::{NodeLimits, NodeSettings, NodeTimeouts};
+use ctedge_settings::{DrainSettings, LeaseSettings, NodeLimits, NodeSettings, NodeTimeouts};
 use ctedge_wire::{ClusterSecret, Key};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -96,7 +96,9 @@ impl Drop for Room {
 fn settings() -> NodeSettings {
     NodeSettings {
         id: "node-1".into(),
+        incarnation: None,
         listen: ([127, 0, 0, 1], 0).into(),
+        address: None,
         threads: 1,
         owner: "tests".into(),
         simple_login: true,
@@ -120,5 +122,7 @@ fn settings() -> NodeSettings {
             ping_timeout: Duration::from_secs(20),
             stop: Duration::from_secs(10),
         },
+        lease: LeaseSettings { beat: Duration::from_secs(1), lost_after: Duration::from_secs(3) },
+        drain: DrainSettings { deadline: Duration::from_secs(600), handoffs_per_second: 50 },
     }
 }

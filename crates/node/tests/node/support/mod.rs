@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ctedge_node::Node;
-use ctedge_settings::{NodeLimits, NodeSettings, NodeTimeouts};
+use ctedge_settings::{DrainSettings, LeaseSettings, NodeLimits, NodeSettings, NodeTimeouts};
 use ctedge_wire::ClusterSecret;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,7 +46,9 @@ pub(crate) struct Ask<'a> {
 pub(crate) fn settings() -> NodeSettings {
     NodeSettings {
         id: "node-1".into(),
+        incarnation: None,
         listen: ([127, 0, 0, 1], 0).into(),
+        address: None,
         threads: 1,
         owner: "The <Testers>".into(),
         simple_login: true,
@@ -70,6 +72,8 @@ pub(crate) fn settings() -> NodeSettings {
             ping_timeout: Duration::from_secs(20),
             stop: Duration::from_secs(10),
         },
+        lease: LeaseSettings { beat: Duration::from_secs(1), lost_after: Duration::from_secs(3) },
+        drain: DrainSettings { deadline: Duration::from_secs(600), handoffs_per_second: 50 },
     }
 }
 
