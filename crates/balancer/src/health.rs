@@ -76,12 +76,13 @@ async fn check_until_forgotten(shared: Arc<Shared>, node: Arc<Node>) {
 async fn check(shared: &Shared, node: &Node) {
     let live = shared.live.load_full();
     let health = &live.settings.health;
+    let asked = Instant::now();
     let reply = request(node.address(), "GET", &health.path, &[], health.timeout).await;
     let now = Instant::now();
     let change = match reply {
         Ok(Reply { status: 200..=299, body }) => {
             let report = serde_json::from_slice::<HealthReport>(&body).ok();
-            shared.router.check_succeeded(node, report, now)
+            shared.router.check_succeeded(node, report, asked, now)
         }
         Ok(Reply { status, .. }) => shared.router.check_failed(node, &format!("it answered {status}"), now),
         Err(error) => shared.router.check_failed(node, &error.to_string(), now),

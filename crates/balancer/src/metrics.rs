@@ -34,10 +34,13 @@ pub(crate) enum Retry {
     RedirectOwner,
     /// The node takes nothing new.
     Unavailable,
+    /// The node could not be reached and is not down: it was asked again, or another was, after a pause.
+    Pause,
 }
 
 impl Retry {
-    const ALL: [Self; 5] = [Self::Connect, Self::Died, Self::RedirectKey, Self::RedirectOwner, Self::Unavailable];
+    const ALL: [Self; 6] =
+        [Self::Connect, Self::Died, Self::RedirectKey, Self::RedirectOwner, Self::Unavailable, Self::Pause];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -46,6 +49,7 @@ impl Retry {
             Self::RedirectKey => "redirect_key",
             Self::RedirectOwner => "redirect_owner",
             Self::Unavailable => "unavailable",
+            Self::Pause => "pause",
         }
     }
 }

@@ -87,12 +87,10 @@ impl ProxyHttp for Edge {
 
     async fn upstream_peer(&self, _: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
         context.is_replaying = false;
-        let target = context.route.as_mut().ok_or(Refusal::Internal).and_then(|route| {
-            if route.target.is_none() {
-                route.choose(&self.0)?;
-            }
-            route.next_target()
-        });
+        let target = match &mut context.route {
+            Some(route) => route.next_target(&self.0).await,
+            None => Err(Refusal::Internal),
+        };
         match target {
             Ok(target) => {
                 let mut peer = Box::new(target.peer.clone());

@@ -3,11 +3,12 @@
 //! Plain requests and tunnels go the same way; they only differ in how a node is asked.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ctedge_routing::{Choice, ConnectFailure, Finding, Node, Placed, Redirected, Standing};
 use ctedge_wire::{Key, Redirect};
 use http::HeaderValue;
+use tokio::time::sleep;
 
 use crate::answer::Refusal;
 use crate::metrics::Retry;
@@ -18,13 +19,21 @@ use crate::shared::{Shared, Target};
 /// only while ownership moves.
 const REDIRECTS_MAX: u32 = 4;
 
-/// How often a request is sent at all. Each failure to connect excludes a node, so that this bounds large clusters with
-/// many dead nodes and nothing else.
-pub(crate) const TRIES_MAX: u32 = 12;
+/// How often a request is sent at all. Each failure to connect excludes a node or is followed by a pause, so that this
+/// bounds large clusters with many dead nodes and nothing else.
+pub(crate) const TRIES_MAX: u32 = 16;
 
 /// How often a node may go away under a request. The first time it may have been the connection alone; a node that is
 /// being killed may still accept one more.
 const DEATHS_MAX: u32 = 3;
+
+/// The first pause before a node that could not be reached, and yet is not down, is asked again; each further one is
+/// twice as long. A process that is being killed resets connections for a few milliseconds before it refuses them.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// How long a request waits in such pauses before it is refused. Either the node answers by then, or the failed connects
+/// have taken it down and the key goes on elsewhere.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where a request goes, and where it has been.
 pub(crate) struct Route {
@@ -38,10 +47,12 @@ pub(crate) struct Route {
     tries: u32,
     redirects: u32,
     deaths: u32,
+    /// When the first pause began, and how long the next one is.
+    pauses: Option<(Instant, Duration)>,
 }
 
 impl Route {
-    /// Takes or mints the key and chooses its node.
+    /// Takes or mints the key and chooses its node. Without a place, the next try looks for one.
     pub(crate) fn begin(shared: &Shared, finding: Finding) -> Result<Self, (Box<Self>, Refusal)> {
         shared.metrics.key_from(finding.source());
         if finding.malformed > 0 {
@@ -67,23 +78,57 @@ impl Route {
             tries: 0,
             redirects: 0,
             deaths: 0,
+            pauses: None,
         };
-        match route.take(shared, choice) {
-            Ok(()) => Ok(route),
-            Err(refusal) => Err((Box::new(route), refusal)),
+        match choice {
+            Choice::Node(placed) => route.take(shared, placed),
+            Choice::Unreachable(_) => {}
+            Choice::NoneUp => return Err((Box::new(route), Refusal::NoNode)),
+        }
+        Ok(route)
+    }
+
+    /// Chooses again, after a try that failed. What the request was not given to may pass in a moment: the node is dying,
+    /// or overrun. So it is asked again after a pause, until it answers, is down, or took too long.
+    async fn choose(&mut self, shared: &Shared) -> Result<(), Refusal> {
+        loop {
+            match self.look(shared) {
+                Choice::Node(placed) => {
+                    self.take(shared, placed);
+                    return Ok(());
+                }
+                Choice::Unreachable(node) => {
+                    self.pause().await?;
+                    shared.metrics.retried(Retry::Pause);
+                    self.tried.retain(|tried| !Arc::ptr_eq(tried, &node));
+                }
+                Choice::NoneUp => return Err(Refusal::NoNode),
+            }
         }
     }
 
-    /// Chooses again, after a try that failed.
-    pub(crate) fn choose(&mut self, shared: &Shared) -> Result<(), Refusal> {
+    async fn pause(&mut self) -> Result<(), Refusal> {
+        let now = Instant::now();
+        let (begun, pause) = self.pauses.unwrap_or((now, PAUSE_MIN));
+        if now.saturating_duration_since(begun) >= PATIENCE {
+            return Err(Refusal::NoNode);
+        }
+        self.pauses = Some((begun, pause * 2));
+        sleep(pause).await;
+        Ok(())
+    }
+
+    fn look(&self, shared: &Shared) -> Choice {
         let placement = shared.placement.load();
         let ranked = placement.rank(&self.key);
-        let choice = shared.router.choose(&self.key, self.standing, ranked, &self.tried, Instant::now());
-        self.take(shared, choice)
+        shared.router.choose(&self.key, self.standing, ranked, &self.tried, Instant::now())
     }
 
     /// The node of the next try.
-    pub(crate) fn next_target(&mut self) -> Result<&Arc<Target>, Refusal> {
+    pub(crate) async fn next_target(&mut self, shared: &Shared) -> Result<&Arc<Target>, Refusal> {
+        if self.target.is_none() {
+            self.choose(shared).await?;
+        }
         self.tries += 1;
         self.target.as_ref().filter(|_| self.tries <= TRIES_MAX).ok_or(Refusal::NoNode)
     }
@@ -115,7 +160,7 @@ impl Route {
         true
     }
 
-    /// The node answered 421 and said where the request belongs.
+    /// The node answered 421 and said where the request belongs. Without a place, the next try looks for one.
     pub(crate) fn follow(&mut self, shared: &Shared, redirect: Redirect) -> Result<(), Refusal> {
         self.redirects += 1;
         if self.redirects > REDIRECTS_MAX {
@@ -129,12 +174,16 @@ impl Route {
                 // A session that is being created has got another unused key; anything else names one that lives.
                 self.standing = if self.finding.wants_fresh { Standing::Fresh } else { Standing::Issued };
                 self.tried.clear();
-                self.choose(shared)
+                (self.target, self.placed) = (None, None);
+                Ok(())
             }
             Redirect::Owner { node, epoch, .. } => {
                 shared.metrics.retried(Retry::RedirectOwner);
                 match shared.router.redirected(&self.key, &node, epoch, Instant::now()) {
-                    Redirected::Owner(placed) | Redirected::Stale(placed) => self.take(shared, Choice::Node(placed)),
+                    Redirected::Owner(placed) | Redirected::Stale(placed) => {
+                        self.take(shared, placed);
+                        Ok(())
+                    }
                     Redirected::UnknownNode => {
                         tracing::warn!(key = %self.key, owner = node, "the owner of a key is no node of the list");
                         Err(Refusal::NoNode)
@@ -149,13 +198,13 @@ impl Route {
     pub(crate) fn go_elsewhere(&mut self, shared: &Shared) -> bool {
         let Some(placed) = self.placed.clone() else { return false };
         self.exclude(Arc::clone(&placed.node));
-        if self.choose(shared).is_ok() {
+        if let Choice::Node(elsewhere) = self.look(shared) {
             shared.metrics.retried(Retry::Unavailable);
+            self.take(shared, elsewhere);
             return true;
         }
         // The answer that there is goes to the client, as that node's.
-        self.target = Some(shared.target(&placed.node));
-        self.placed = Some(placed);
+        self.take(shared, placed);
         false
     }
 
@@ -173,18 +222,8 @@ impl Route {
         self.target = None;
     }
 
-    fn take(&mut self, shared: &Shared, choice: Choice) -> Result<(), Refusal> {
-        match choice {
-            Choice::Node(placed) => {
-                self.target = Some(shared.target(&placed.node));
-                self.placed = Some(placed);
-                Ok(())
-            }
-            Choice::Unreachable(_) | Choice::NoneUp => {
-                self.target = None;
-                self.placed = None;
-                Err(Refusal::NoNode)
-            }
-        }
+    fn take(&mut self, shared: &Shared, placed: Placed) {
+        self.target = Some(shared.target(&placed.node));
+        self.placed = Some(placed);
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use ctedge_wire::NodeStatus;
 use support::{Backend, Edge, Reply};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 /// A key that lives on the first of two backends.
 async fn key_on(edge: &Edge, id: &str) -> String {
@@ -72,6 +74,71 @@ async fn a_post_whose_connect_failed_goes_on_with_its_body() {
     let answer = edge.post("/", &[("ctstickiness", &key)], b"what was said").await;
     assert_eq!((answer.status, answer.node()), (200, "node-2"));
     assert_eq!(backends[1].seen().pop().unwrap().body, b"what was said");
+}
+
+/// Listens, and yet takes no connection: those of the returned clients fill its queue.
+async fn full_listener(address: std::net::SocketAddr) -> (TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let mut clients = Vec::new();
+    while let Ok(client) = timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+        clients.push(client.unwrap());
+    }
+    (listener, clients)
+}
+
+/// Two backends, a key that lives on the first, and nothing but refused connects that could take a node down.
+async fn edge_without_an_opinion() -> ([Backend; 2], Edge, String) {
+    let backends = [Backend::named(1).await, Backend::named(2).await];
+    let mut settings = support::settings(&backends.iter().collect::<Vec<_>>());
+    settings.health.interval = Duration::from_secs(60);
+    settings.health.fall = 100;
+    settings.timeouts.connect = Duration::from_millis(100);
+    let edge = Edge::start(settings).await;
+    let key = key_on(&edge, "node-1").await;
+    (backends, edge, key)
+}
+
+#[tokio::test]
+async fn a_live_key_whose_node_takes_no_connection_waits_until_the_node_is_gone_and_goes_on_elsewhere() {
+    let (mut backends, edge, key) = edge_without_an_opinion().await;
+    backends[0].kill().await;
+    let full = full_listener(backends[0].address).await;
+    let ends = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        drop(full);
+    };
+    let headers = [("ctstickiness", key.as_str())];
+    let (answer, ()) = tokio::join!(edge.post("/", &headers, b"what was said"), ends);
+    assert_eq!((answer.status, answer.node()), (200, "node-2"), "{answer:?}");
+    assert_eq!(backends[1].seen().pop().unwrap().body, b"what was said");
+}
+
+#[tokio::test]
+async fn a_live_key_whose_node_takes_no_connection_for_a_moment_stays_there() {
+    let (mut backends, edge, key) = edge_without_an_opinion().await;
+    backends[0].kill().await;
+    let full = full_listener(backends[0].address).await;
+    let recovers = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        drop(full);
+        backends[0].revive().await;
+    };
+    let headers = [("ctstickiness", key.as_str())];
+    let (answer, ()) = tokio::join!(edge.post("/", &headers, b"what was said"), recovers);
+    assert_eq!((answer.status, answer.node()), (200, "node-1"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_live_key_whose_node_takes_no_connection_for_long_is_refused_and_does_not_move() {
+    let (mut backends, edge, key) = edge_without_an_opinion().await;
+    backends[0].kill().await;
+    let _full = full_listener(backends[0].address).await;
+    let answer = edge.get("/", &[("ctstickiness", &key)]).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("2")));
+    assert!(backends[1].seen().iter().all(|request| request.key() != key));
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ fn main() {
     let spec = |address: &SocketAddr| NodeSpec { id: NodeId::new(&address.to_string()), address: *address, weight: 1 };
     router.set_nodes(&addresses.iter().map(spec).collect::<Vec<_>>(), now);
     for node in router.nodes().iter() {
-        router.check_succeeded(node, None, now);
+        router.check_succeeded(node, None, now, now);
     }
     let named: Vec<_> = addresses.iter().map(|address| (address.to_string(), 1)).collect();
     let placement = Rendezvous::new(1, &named);

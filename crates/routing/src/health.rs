@@ -3,7 +3,8 @@
 //! A node is down until its first check succeeds: a node that was just listed gets no keys before it has answered
 //! once. From then on it takes `fall` failures in a row to take it down, and `rise` successes in a row to bring it up
 //! again. A refused connect needs no second opinion: nobody listens there, so that the node is down at once and its
-//! keys can go on elsewhere. What a node that is up says of itself (draining, suspended) counts at once too.
+//! keys can go on elsewhere; the good answer to a check that was asked before that is of the process that has ended, and
+//! counts for nothing. What a node that is up says of itself (draining, suspended) counts at once too.
 
 use std::time::Instant;
 
@@ -51,6 +52,8 @@ pub struct HealthMachine {
     said: NodeStatus,
     ordered: NodeStatus,
     since: Instant,
+    /// When a connect was last refused.
+    refused: Option<Instant>,
     report: Option<HealthReport>,
     trouble: Option<String>,
 }
@@ -67,6 +70,7 @@ impl HealthMachine {
             said: NodeStatus::Ready,
             ordered: NodeStatus::Ready,
             since: now,
+            refused: None,
             report: None,
             trouble: None,
         }
@@ -96,9 +100,17 @@ impl HealthMachine {
         self.trouble.as_deref()
     }
 
-    /// A check found the node serving. `report` is what it said of itself; a server that is not ours says nothing and
-    /// is taken as ready.
-    pub fn check_succeeded(&mut self, report: Option<HealthReport>, now: Instant) -> Option<StateChange> {
+    /// A check that was sent at `asked` found the node serving. `report` is what it said of itself; a server that is not
+    /// ours says nothing and is taken as ready.
+    pub fn check_succeeded(
+        &mut self,
+        report: Option<HealthReport>,
+        asked: Instant,
+        now: Instant,
+    ) -> Option<StateChange> {
+        if self.refused.is_some_and(|refused| asked < refused) {
+            return None;
+        }
         self.change(now, |health| {
             health.said = report.as_ref().map_or(NodeStatus::Ready, |report| report.status);
             health.report = report;
@@ -122,7 +134,10 @@ impl HealthMachine {
     /// A request could not connect to the node.
     pub fn connect_failed(&mut self, failure: ConnectFailure, now: Instant) -> Option<StateChange> {
         self.change(now, |health| match failure {
-            ConnectFailure::Refused => health.failed("the connection was refused", true),
+            ConnectFailure::Refused => {
+                health.refused = Some(now);
+                health.failed("the connection was refused", true);
+            }
             ConnectFailure::Other => health.failed("the connection could not be made", false),
         })
     }
@@ -178,9 +193,9 @@ mod tests {
                 'x' => health.check_failed("timeout", now),
                 'r' => health.connect_failed(ConnectFailure::Refused, now),
                 't' => health.connect_failed(ConnectFailure::Other, now),
-                'd' => health.check_succeeded(Some(report(NodeStatus::Draining)), now),
-                's' => health.check_succeeded(Some(report(NodeStatus::Suspended)), now),
-                _ => health.check_succeeded(None, now),
+                'd' => health.check_succeeded(Some(report(NodeStatus::Draining)), now, now),
+                's' => health.check_succeeded(Some(report(NodeStatus::Suspended)), now, now),
+                _ => health.check_succeeded(None, now, now),
             };
             let expected = (before != health.state()).then(|| StateChange { from: before, to: health.state() });
             assert_eq!(change, expected);
@@ -216,6 +231,18 @@ mod tests {
     }
 
     #[test]
+    fn a_check_that_was_asked_before_a_connect_was_refused_does_not_bring_the_node_back() {
+        let asked = Instant::now();
+        let refused = asked + Duration::from_millis(1);
+        let mut health = HealthMachine::new(Thresholds { rise: 1, fall: 3 }, asked);
+        health.check_succeeded(None, asked, asked);
+        health.connect_failed(ConnectFailure::Refused, refused);
+        assert_eq!(health.check_succeeded(None, asked, refused), None);
+        assert_eq!(health.state(), NodeState::Down);
+        assert!(health.check_succeeded(None, refused, refused).is_some());
+    }
+
+    #[test]
     fn what_a_node_says_of_itself_counts_at_once() {
         assert_eq!(states(".ds."), ["ready", "draining", "suspended", "ready"]);
         assert_eq!(states(".drd."), ["ready", "draining", "down", "down", "ready"]);
@@ -226,11 +253,11 @@ mod tests {
         let now = Instant::now();
         let mut health = HealthMachine::new(Thresholds { rise: 1, fall: 1 }, now);
         assert_eq!(health.ordered(NodeStatus::Suspended, now), None);
-        health.check_succeeded(None, now);
+        health.check_succeeded(None, now, now);
         assert_eq!(health.state(), NodeState::Suspended);
         health.check_failed("timeout", now);
         assert_eq!((health.state(), health.trouble()), (NodeState::Down, Some("timeout")));
-        health.check_succeeded(Some(report(NodeStatus::Ready)), now);
+        health.check_succeeded(Some(report(NodeStatus::Ready)), now, now);
         assert_eq!((health.state(), health.trouble()), (NodeState::Suspended, None));
         let resumed = StateChange { from: NodeState::Suspended, to: NodeState::Ready };
         assert_eq!(health.ordered(NodeStatus::Ready, now), Some(resumed));

@@ -5,7 +5,7 @@
 //! 1. A key that is pinned goes to its node, whatever has become of the list of nodes, as long as the node is not down.
 //! 2. A key whose node is down goes on to the best node that takes new keys, and stays there when the other returns.
 //! 3. A key that could not be reached on a node that is not down does not move once the node has answered for it: two
-//!    nodes would serve one session. The request is refused, the client comes back.
+//!    nodes would serve one session. The request waits a moment and asks that node again, until it answers or is down.
 //! 4. A key without a pin goes where placement says. New keys go to ready nodes only, and obey the load bound; a key
 //!    that a node issued goes to its first rank even if that one is draining or suspended.
 //! 5. A node that says who owns a key is believed, unless a fresher answer is known.
@@ -53,7 +53,8 @@ pub struct RouterSettings {
 pub enum Choice {
     /// There.
     Node(Placed),
-    /// Nowhere for now: its key lives on this node, which did not take the request and is not known to be down.
+    /// Nowhere for now: its key lives on this node, which did not take the request and is not known to be down. It may be
+    /// ending, or have come back since: ask it again in a moment, without it among the tried ones.
     Unreachable(Arc<Node>),
     /// Nowhere: no node takes it.
     NoneUp,
@@ -148,10 +149,17 @@ impl Router {
         self.nodes.by_id(id)
     }
 
-    /// A check found the node serving; `report` is what it said of itself, if it is one that does.
-    pub fn check_succeeded(&self, node: &Node, report: Option<HealthReport>, now: Instant) -> Option<StateChange> {
+    /// A check that was sent at `asked` found the node serving; `report` is what it said of itself, if it is one that
+    /// does.
+    pub fn check_succeeded(
+        &self,
+        node: &Node,
+        report: Option<HealthReport>,
+        asked: Instant,
+        now: Instant,
+    ) -> Option<StateChange> {
         node.sessions_reported(report.as_ref().map(|report| report.sessions));
-        node.with_health(|health| health.check_succeeded(report, now))
+        node.with_health(|health| health.check_succeeded(report, asked, now))
     }
 
     /// A check of the node failed.

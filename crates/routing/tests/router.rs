@@ -61,7 +61,7 @@ impl Bench {
             sessions,
             ..HealthReport::default()
         });
-        self.router.check_succeeded(&self.node(number), report, self.now());
+        self.router.check_succeeded(&self.node(number), report, self.now(), self.now());
     }
 
     fn drains(&self, number: u16) {
@@ -174,7 +174,7 @@ fn a_node_id_may_come_back_with_its_keys_or_at_another_address() {
     bench.router.set_nodes(&[spec(1), moved], bench.now());
     let node = bench.node(2);
     assert_eq!(node.address(), address(22), "the listed one has the name");
-    bench.router.check_succeeded(&node, None, bench.now());
+    bench.router.check_succeeded(&node, None, bench.now(), bench.now());
     assert_eq!(bench.named("k", &[22, 1]).0, 2, "the key still lives at the old address");
     assert_eq!(bench.named("new", &[22, 1]).0, 22);
 }
@@ -232,6 +232,41 @@ fn a_live_key_whose_node_is_unreachable_but_not_down_does_not_move() {
     assert!(matches!(choice, Choice::Unreachable(node) if node.address() == address(1)));
     bench.dies(1);
     assert_eq!(port(bench.choose("k", Standing::Named, &[1, 2], &[1])), 2);
+}
+
+/// While a process ends, its connections are reset before they are refused.
+#[test]
+fn a_live_key_whose_node_resets_connects_is_asked_for_there_again_and_moves_when_they_are_refused() {
+    let bench = Bench::new(&[1, 2]);
+    bench.named("k", &[1, 2]);
+    bench.router.connect_failed(&bench.node(1), ConnectFailure::Other, bench.now());
+    assert!(matches!(bench.choose("k", Standing::Named, &[1, 2], &[1]), Choice::Unreachable(_)));
+    assert_eq!(port(bench.choose("k", Standing::Named, &[1, 2], &[])), 1, "after a pause it is asked again");
+    bench.dies(1);
+    assert_eq!(port(bench.choose("k", Standing::Named, &[1, 2], &[1])), 2);
+}
+
+#[test]
+fn a_live_key_whose_node_went_down_and_came_back_under_a_request_is_asked_for_there_again() {
+    let bench = Bench::new(&[1, 2]);
+    bench.named("k", &[1, 2]);
+    bench.dies(1);
+    bench.says(1, None);
+    assert!(matches!(bench.choose("k", Standing::Named, &[1, 2], &[1]), Choice::Unreachable(_)));
+    assert_eq!(port(bench.choose("k", Standing::Named, &[1, 2], &[])), 1);
+}
+
+/// While the ranks are read for a first request, another one places the key on a node that then ends.
+#[test]
+fn a_key_that_was_placed_on_a_node_that_ended_meanwhile_is_chosen_for_again() {
+    let bench = Bench::new(&[1, 2]);
+    let ranked = addresses(&[1, 2]).into_iter().inspect(|_| {
+        bench.choose("k", Standing::Named, &[2, 1], &[]);
+        bench.dies(2);
+    });
+    let choice = bench.router.choose(&key("k"), Standing::Named, ranked, &[], bench.now());
+    assert!(matches!(choice, Choice::Unreachable(node) if node.address() == address(2)));
+    assert_eq!(port(bench.choose("k", Standing::Named, &[1, 2], &[])), 1);
 }
 
 #[test]

@@ -398,7 +398,7 @@ impl World {
             let process = &self.processes[process_of(node)];
             let change = if process.alive && !process.hung {
                 let report = process.reports.then(|| report(process));
-                self.router.check_succeeded(node, report, self.now)
+                self.router.check_succeeded(node, report, self.now, self.now)
             } else {
                 self.router.check_failed(node, "no answer", self.now)
             };

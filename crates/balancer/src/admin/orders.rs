@@ -54,6 +54,7 @@ async fn tell(shared: &Shared, node: &Arc<Node>, order: &str, status: NodeStatus
     let path = format!("{CONTROL_PATH}{order}");
     let headers = [(CONTROL_TOKEN, token.as_str())];
     let is_ours = node.report().is_some();
+    let asked = Instant::now();
     let reply = request(node.address(), "POST", &path, &headers, ORDER_TIME_MAX).await;
     let now = Instant::now();
     match reply {
@@ -61,7 +62,7 @@ async fn tell(shared: &Shared, node: &Arc<Node>, order: &str, status: NodeStatus
             if let Ok(report) = serde_json::from_slice::<HealthReport>(&body) {
                 // An earlier word of this balancer's own must not outlive the node's.
                 shared.note(node, shared.router.order(node, NodeStatus::Ready, now));
-                shared.note(node, shared.router.check_succeeded(node, Some(report), now));
+                shared.note(node, shared.router.check_succeeded(node, Some(report), asked, now));
                 return Ok(true);
             }
         }

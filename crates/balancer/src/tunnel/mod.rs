@@ -75,10 +75,7 @@ async fn find_node(shared: &Shared, session: &Session, context: &mut RequestCont
     let path = target.path_and_query().map_or("/", |target| target.as_str());
     let route = context.route.as_mut().ok_or(Refusal::Internal)?;
     loop {
-        if route.target.is_none() {
-            route.choose(shared)?;
-        }
-        let node = route.next_target()?.node.address();
+        let node = route.next_target(shared).await?.node.address();
         let head = upgrade_head(path, &request.headers, &route.key_value());
         match ask(node, &head, timeouts.connect, timeouts.response).await {
             Err(DialError::Connect(error)) => route.could_not_connect(shared, was_refused(&error)),
