@@ -1,0 +1,128 @@
+//! The figures as lines of the StatsD protocol, <https://github.com/statsd/statsd/blob/master/docs/metric_types.md>.
+//!
+//! Everything is a gauge with the whole value, totals too, so that a lost line costs one point and no count is wrong
+//! from then on.
+
+use std::fmt::Write as _;
+
+use crate::figures::Figures;
+
+/// How the lines are named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Naming {
+    /// Stands before every name, without the dot between.
+    pub prefix: String,
+    /// Whether node and IDE are DogStatsD tags and not parts of the name.
+    pub tags: bool,
+}
+
+impl Naming {
+    /// The lines of one node's figures, each without a line break.
+    ///
+    /// ```text
+    /// codetogether.nodes.node-1.active_sessions:3|g
+    /// codetogether.nodes.active_sessions:3|g|#node:node-1
+    /// ```
+    #[must_use]
+    pub fn of_node(&self, node: &str, figures: &Figures) -> Vec<String> {
+        let node = name_part(node);
+        if self.tags {
+            self.lines(&format!("{}.nodes", self.prefix), &[format!("node:{node}")], figures)
+        } else {
+            self.lines(&format!("{}.nodes.{node}", self.prefix), &[], figures)
+        }
+    }
+
+    /// The lines of what all nodes have together.
+    ///
+    /// ```text
+    /// codetogether.active_sessions:12|g
+    /// codetogether.total_downloads.vscode:4|g
+    /// ```
+    #[must_use]
+    pub fn of_all(&self, sum: &Figures) -> Vec<String> {
+        self.lines(&self.prefix, &[], sum)
+    }
+
+    fn lines(&self, place: &str, tags: &[String], figures: &Figures) -> Vec<String> {
+        let mut lines: Vec<String> = [
+            ("unique_users_online", figures.users_online as f64),
+            ("active_sessions", figures.sessions as f64),
+            ("active_session_connections", figures.connections as f64),
+            ("average_server_lag_ms", figures.lag_seconds * 1000.0),
+            ("total_sessions_hosted", figures.sessions_hosted as f64),
+        ]
+        .iter()
+        .map(|(name, value)| gauge(&format!("{place}.{name}"), *value, tags))
+        .collect();
+        for (ide, count) in &figures.downloads {
+            let ide = name_part(ide);
+            lines.push(if self.tags {
+                let tags: Vec<_> = tags.iter().cloned().chain([format!("ide:{ide}")]).collect();
+                gauge(&format!("{place}.total_downloads"), *count as f64, &tags)
+            } else {
+                gauge(&format!("{place}.total_downloads.{ide}"), *count as f64, tags)
+            });
+        }
+        lines
+    }
+}
+
+/// A gauge. No value of ours is below zero, which would mean a change and not a value.
+fn gauge(name: &str, value: f64, tags: &[String]) -> String {
+    // Thousandths are enough for the one value that is no count.
+    let mut line = format!("{name}:{}|g", (value * 1000.0).round() / 1000.0);
+    if !tags.is_empty() {
+        let _ = write!(line, "|#{}", tags.join(","));
+    }
+    line
+}
+
+/// `text` as a part of a name or tag: dots, colons, bars and the like would be read as something else.
+fn name_part(text: &str) -> String {
+    let keeps = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
+    text.chars().map(|character| if keeps(character) { character } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn figures() -> Figures {
+        Figures {
+            users_online: 3,
+            sessions: 2,
+            connections: 5,
+            lag_seconds: 0.001_25,
+            sessions_hosted: 90,
+            downloads: BTreeMap::from([("vscode".to_owned(), 7)]),
+        }
+    }
+
+    #[test]
+    fn the_sum_has_the_plain_names() {
+        let naming = Naming { prefix: "codetogether".into(), tags: false };
+        assert_eq!(
+            naming.of_all(&figures()),
+            [
+                "codetogether.unique_users_online:3|g",
+                "codetogether.active_sessions:2|g",
+                "codetogether.active_session_connections:5|g",
+                "codetogether.average_server_lag_ms:1.25|g",
+                "codetogether.total_sessions_hosted:90|g",
+                "codetogether.total_downloads.vscode:7|g",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_node_is_a_part_of_the_name_or_a_tag() {
+        let plain = Naming { prefix: "edge".into(), tags: false };
+        assert_eq!(plain.of_node("10.0.0.1:80", &figures())[1], "edge.nodes.10_0_0_1_80.active_sessions:2|g");
+        let tagged = Naming { prefix: "edge".into(), tags: true };
+        let lines = tagged.of_node("node-1", &figures());
+        assert_eq!(lines[1], "edge.nodes.active_sessions:2|g|#node:node-1");
+        assert_eq!(lines[5], "edge.nodes.total_downloads:7|g|#node:node-1,ide:vscode");
+    }
+}
