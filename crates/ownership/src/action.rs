@@ -21,7 +21,8 @@ pub enum Action {
     /// time in which the store must answer at all. Commands may overtake each other.
     Store(CommandId, Command),
     /// Ask the node at that address for its health, and tell [`crate::Ownership::probe_answered`] whether it is that very
-    /// lease that answered within [`crate::OwnershipSettings::probe_timeout`].
+    /// lease that answered within [`crate::OwnershipSettings::probe_timeout`]. A lost packet must not end a lease: connect
+    /// more than once within that time.
     Probe(LeaseId, SocketAddr),
     /// Answer the request.
     Answer(Ticket, Verdict),
@@ -96,14 +97,16 @@ pub enum LetGoReason {
     EpochPassed,
 }
 
-/// Whether a node may serve the sessions that it has. The answer is for each relayed message, so that it can be published
-/// as one number.
+/// Whether a node may serve the sessions that it has.
+///
+/// It holds for each request and each relayed message, and it closes by itself: a process that was stopped and goes on
+/// relays nothing before it has looked at its clock. The clock must be one that runs on while the process is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fence {
     /// It may until then, and then it must hold everything until it is told more.
     OpenUntil(Instant),
-    /// It may until it is told otherwise: the store cannot be reached, and a node that answers probes loses nothing.
-    CutOff,
+    /// The same, but the store cannot be reached: the node goes on because whoever answers probes keeps its lease.
+    CutOffUntil(Instant),
     /// It must hold everything until it is told more: it was away for so long that its sessions may be another's.
     Closed,
 }
@@ -113,8 +116,7 @@ impl Fence {
     #[must_use]
     pub fn is_open(self, now: Instant) -> bool {
         match self {
-            Self::OpenUntil(until) => now < until,
-            Self::CutOff => true,
+            Self::OpenUntil(until) | Self::CutOffUntil(until) => now < until,
             Self::Closed => false,
         }
     }
@@ -139,12 +141,10 @@ pub enum Event {
     Redirected,
     /// A session was let go, since the lease was over or its epoch had passed.
     Fenced,
-    /// A record of a session was deleted because nobody came back for it.
-    Reaped,
+    /// Another node has fallen silent and is probed.
+    LeaseSilent,
     /// A silent node did not answer a probe and its lease was ended by this node.
     EndedSilentLease,
-    /// A silent node answered the probe: it lives and lost the store.
-    SilentLeaseAnswered,
     /// This node's own lease was found ended.
     LeaseLost,
     /// This node could not reach the store for so long that it is cut off.

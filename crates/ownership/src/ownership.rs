@@ -1,18 +1,35 @@
-//! One node's decisions.
+//! One node's decisions. Its parts are in files of their own, by topic:
+//!
+//! - `life`: the own lease, heartbeats, and the fence.
+//! - `others`: the leases of others: silent, probed, ended, reaped.
+//! - `asking`: who owns a key that somebody asked for.
+//! - `owning`: how a key comes to be owned here, and how it ends.
+//! - `giving`: drain and handoff.
 
-use std::collections::VecDeque;
+mod asking;
+mod entry;
+mod giving;
+mod life;
+mod others;
+mod owning;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use ctedge_wire::{Key, NodeStatus};
 
-use crate::action::{Action, CommandId, Fence};
-use crate::ask::Ask;
+use crate::action::{Action, CommandId, Event, Fence};
+use crate::ask::{Ask, Ticket};
 use crate::command::{Command, Estate, Outcome, StoreFailure};
 use crate::drain::{Drain, DrainProgress};
 use crate::id::{Epoch, LeaseId};
 use crate::ranking::Ranking;
 use crate::settings::OwnershipSettings;
+use entry::{Entry, State};
+use giving::Giving;
+use life::Life;
+use others::Others;
 
 /// What a node owns, and what it does about it. See the crate's documentation.
 ///
@@ -23,17 +40,47 @@ pub struct Ownership {
     lease: LeaseId,
     address: SocketAddr,
     pid: u32,
-    ranking: Box<dyn Ranking>,
-    actions: VecDeque<Action>,
-    commands: u64,
-    fence: Fence,
     report: String,
-    status: NodeStatus,
+    ranking: Box<dyn Ranking>,
+    life: Life,
+    others: Others,
+    entries: BTreeMap<Key, Entry>,
+    /// The requests that wait, each at its key.
+    tickets: BTreeMap<Ticket, Key>,
+    timers: BTreeSet<(Instant, Timer)>,
+    giving: Giving,
+    commands: BTreeMap<CommandId, Purpose>,
+    commands_given: u64,
+    actions: VecDeque<Action>,
+}
+
+/// What is due at some time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A request has waited long enough.
+    Ticket(Ticket),
+    /// A key's state is to be looked after.
+    Key(Key),
+}
+
+/// What a command is for.
+#[derive(Debug, Clone)]
+enum Purpose {
+    /// To register or to beat, given at that time.
+    Live(Instant),
+    /// To end the own lease.
+    Leave,
+    /// To end a silent lease.
+    End(LeaseId),
+    /// To reap an ended one.
+    Reap(LeaseId),
+    /// To take a key one step on.
+    Key(Key),
 }
 
 impl Ownership {
-    /// A node that listens at `address` (bound already) and registers as `lease`. It may serve nothing before the store has
-    /// answered.
+    /// A node that listens at `address` (bound already) and registers as `lease`. It may serve nothing before the store
+    /// has answered.
     #[must_use]
     pub fn new(
         settings: OwnershipSettings,
@@ -41,67 +88,131 @@ impl Ownership {
         address: SocketAddr,
         pid: u32,
         ranking: Box<dyn Ranking>,
-        _now: Instant,
+        now: Instant,
     ) -> Self {
         let mut ownership = Self {
             settings,
             lease,
             address,
             pid,
-            ranking,
-            actions: VecDeque::new(),
-            commands: 0,
-            fence: Fence::Closed,
             report: String::new(),
-            status: NodeStatus::Ready,
+            ranking,
+            life: Life::new(now),
+            others: Others::default(),
+            entries: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            giving: Giving::new(),
+            commands: BTreeMap::new(),
+            commands_given: 0,
+            actions: VecDeque::new(),
         };
-        let lease = ownership.lease.clone();
-        ownership.store(Command::Register { lease, address, pid });
+        ownership.live(now);
         ownership
     }
 
     /// A request needs the owner of a key. Answered by [`Action::Answer`], which may be given at once.
-    pub fn asked(&mut self, _ask: Ask, _now: Instant) {}
-
-    /// The asking client is gone, or the request took too long: no answer is wanted any more.
-    pub fn gave_up(&mut self, _ticket: crate::ask::Ticket) {}
-
-    /// The epoch of a key that the node owns and serves, for a request that does not need to ask, and for the headers
-    /// of an answer. `None` does not mean that the node does not own it: ask.
-    #[must_use]
-    pub fn epoch(&self, _key: &Key) -> Option<Epoch> {
-        None
+    pub fn asked(&mut self, ask: Ask, now: Instant) {
+        self.tick(now);
+        self.ask(ask, now);
     }
 
-    /// The store answered a command.
-    pub fn store_answered(&mut self, _id: CommandId, _answer: Result<Outcome, StoreFailure>, _now: Instant) {}
+    /// The asking client is gone: no answer is wanted any more.
+    pub fn gave_up(&mut self, ticket: Ticket) {
+        self.forget_ticket(ticket);
+    }
+
+    /// The epoch of a key that the node owns and serves, for a request that does not need to ask, and for the headers
+    /// of an answer. `None` does not mean that the node does not own it: ask. The fence holds all the same.
+    #[must_use]
+    pub fn epoch(&self, key: &Key) -> Option<Epoch> {
+        match self.entries.get(key)?.state {
+            State::Owned { epoch } => Some(epoch),
+            _ => None,
+        }
+    }
+
+    /// How many sessions the node has in memory, those included that are being handed off.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.entries.values().filter(|entry| entry.state.is_session()).count()
+    }
+
+    /// How many requests wait for a verdict.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// The store answered a command, or did not.
+    pub fn store_answered(&mut self, id: CommandId, answer: Result<Outcome, StoreFailure>, now: Instant) {
+        self.tick(now);
+        // What was asked under a lease that is over says nothing any more.
+        let Some(purpose) = self.commands.remove(&id) else {
+            return;
+        };
+        let is_over = matches!(answer, Ok(Outcome::LeaseEnded));
+        match purpose {
+            Purpose::Leave => self.left(),
+            _ if is_over => self.lease_lost(now),
+            Purpose::Live(sent) => self.lived(sent, answer, now),
+            Purpose::End(lease) => self.ended(&lease, answer, now),
+            Purpose::Reap(lease) => self.reaped(&lease, answer),
+            Purpose::Key(key) => self.stepped(key, id, answer, now),
+        }
+        self.look_around(now);
+    }
 
     /// A probed node answered as that very lease (`true`), or did not in time.
-    pub fn probe_answered(&mut self, _lease: &LeaseId, _alive: bool, _now: Instant) {}
+    pub fn probe_answered(&mut self, lease: &LeaseId, alive: bool, now: Instant) {
+        self.tick(now);
+        self.probed(lease, alive);
+    }
 
-    /// The journal was told by the store that the key has another owner or epoch, or that the lease has ended.
-    pub fn fenced(&mut self, _key: &Key, _epoch: Epoch, _now: Instant) {}
+    /// The journal was told by the store that the key has another owner or epoch than `epoch`.
+    pub fn fenced(&mut self, key: &Key, epoch: Epoch, now: Instant) {
+        self.tick(now);
+        self.lose(key, epoch);
+        self.look_around(now);
+    }
 
     /// A session is over: everyone has left, or the grace of its last peer has passed. Its record will be deleted.
-    pub fn session_ended(&mut self, _key: &Key, _now: Instant) {}
+    pub fn session_ended(&mut self, key: &Key, now: Instant) {
+        self.tick(now);
+        self.end_session(key);
+        self.look_around(now);
+    }
 
     /// A session that was told to move is closed and exported, and is forgotten by the node: from here on it exists in
     /// `estate` alone.
-    pub fn moved(&mut self, _key: &Key, _estate: Estate, _now: Instant) {}
+    pub fn moved(&mut self, key: &Key, estate: Estate, now: Instant) {
+        self.tick(now);
+        self.hand_off(key, estate, now);
+    }
 
     /// The node has let go of everything and draws this incarnation.
-    pub fn registers_anew(&mut self, _incarnation: u64, _now: Instant) {}
+    pub fn registers_anew(&mut self, incarnation: u64, now: Instant) {
+        self.lease.incarnation = incarnation;
+        self.life = Life::new(now);
+        self.live(now);
+    }
 
     /// Takes no new sessions, and gives up those that are left at the deadline. Another order replaces the former one.
-    pub fn drain(&mut self, _drain: Drain, _now: Instant) {}
+    pub fn drain(&mut self, drain: Drain, now: Instant) {
+        self.tick(now);
+        self.giving.drain(drain, now);
+        self.look_around(now);
+    }
 
-    /// Takes no new sessions until resumed.
-    pub fn suspend(&mut self, _now: Instant) {}
+    /// Takes no new sessions until resumed. A drain is over by that; what is being handed off already goes on to be. A
+    /// node that has begun to give up its sessions in order to exit does not stop: `false`.
+    pub fn suspend(&mut self) -> bool {
+        self.giving.stop(NodeStatus::Suspended)
+    }
 
-    /// Takes new sessions again. Ends a drain; what is being handed off already goes on to be. A node that is about to
-    /// exit does not resume: `false`.
-    pub fn resume(&mut self, _now: Instant) -> bool {
-        true
+    /// Takes new sessions again. The same holds as for [`Self::suspend`].
+    pub fn resume(&mut self) -> bool {
+        self.giving.stop(NodeStatus::Ready)
     }
 
     /// What the next heartbeat tells the others.
@@ -110,12 +221,23 @@ impl Ownership {
     }
 
     /// The time of [`Self::poll_timeout`] has come, or a later one. It does not matter if it is called too often.
-    pub fn timeout(&mut self, _now: Instant) {}
+    pub fn timeout(&mut self, now: Instant) {
+        self.tick(now);
+        while let Some((at, timer)) = self.timers.first().cloned().filter(|(at, _)| *at <= now) {
+            self.timers.remove(&(at, timer.clone()));
+            match timer {
+                Timer::Ticket(ticket) => self.ticket_expired(ticket),
+                Timer::Key(key) => self.look_after(&key, at),
+            }
+        }
+        self.look_around(now);
+    }
 
     /// When [`Self::timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let timer = self.timers.first().map(|(at, _)| *at);
+        [timer, self.life.due(&self.settings), self.giving.due()].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -126,7 +248,7 @@ impl Ownership {
     /// Whether sessions may be served.
     #[must_use]
     pub fn fence(&self) -> Fence {
-        self.fence
+        self.life.fence
     }
 
     /// The lease under which the node registered last. The health report names it, for probes.
@@ -138,17 +260,31 @@ impl Ownership {
     /// What the node takes.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
-        self.status
+        self.giving.status
     }
 
     /// How far a drain has come, if there is one.
     #[must_use]
-    pub fn drain_progress(&self, _now: Instant) -> Option<DrainProgress> {
-        None
+    pub fn drain_progress(&self, now: Instant) -> Option<DrainProgress> {
+        self.giving.progress(self.sessions(), now)
     }
 
-    fn store(&mut self, command: Command) {
-        self.commands += 1;
-        self.actions.push_back(Action::Store(CommandId(self.commands), command));
+    /// What every input may have made due.
+    fn look_around(&mut self, now: Instant) {
+        self.live(now);
+        self.give(now);
+        self.refence(now);
+    }
+
+    fn command(&mut self, purpose: Purpose, command: Command) -> CommandId {
+        self.commands_given += 1;
+        let id = CommandId(self.commands_given);
+        self.commands.insert(id, purpose);
+        self.actions.push_back(Action::Store(id, command));
+        id
+    }
+
+    fn count(&mut self, event: Event) {
+        self.actions.push_back(Action::Count(event));
     }
 }

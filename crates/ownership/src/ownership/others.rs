@@ -1,0 +1,188 @@
+//! The leases of other nodes, as this one sees them: silent, probed, ended, reaped.
+//!
+//! Silence is measured on the own clock, from the moment when a beat was first seen to the moment when a later heartbeat of
+//! one's own, whose answer shows the same beat, was *sent*. A node that was stopped itself calls nobody silent for that.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use ctedge_wire::NodeStatus;
+
+use super::{Ownership, Purpose};
+use crate::action::{Action, Event};
+use crate::command::{Command, Outcome, StoreFailure};
+use crate::id::LeaseId;
+use crate::record::Lease;
+
+/// All leases that the last heartbeat told of, the own one left out.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    leases: BTreeMap<LeaseId, Seen>,
+    /// Whether a lease is being reaped. One after the other is enough.
+    reaping: bool,
+}
+
+/// Another lease.
+#[derive(Debug)]
+struct Seen {
+    lease: Lease,
+    /// When this beat was first seen.
+    beat_at: Instant,
+    /// When the lease was first seen ended.
+    ended_at: Option<Instant>,
+    silence: Silence,
+}
+
+/// What is known of a lease that may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    /// It beats.
+    No,
+    /// It is silent and is being probed.
+    Probing,
+    /// It is silent, but its node answered the last probe.
+    Answered,
+    /// It answered no probe and is being ended.
+    Ending,
+}
+
+impl Others {
+    /// The lease, if the last heartbeat told of it.
+    pub(super) fn lease(&self, id: &LeaseId) -> Option<&Lease> {
+        self.leases.get(id).map(|seen| &seen.lease)
+    }
+
+    /// The leases that a session may be handed to.
+    pub(super) fn ready(&self) -> Vec<&Lease> {
+        let is_ready =
+            |seen: &&Seen| !seen.lease.ended && seen.lease.status == NodeStatus::Ready && seen.silence == Silence::No;
+        self.leases.values().filter(is_ready).map(|seen| &seen.lease).collect()
+    }
+
+    /// The store says that the lease is over.
+    pub(super) fn mark_ended(&mut self, id: &LeaseId, now: Instant) {
+        if let Some(seen) = self.leases.get_mut(id) {
+            seen.lease.ended = true;
+            seen.silence = Silence::No;
+            seen.ended_at.get_or_insert(now);
+        }
+    }
+
+    /// The answers to what is under way will not be heard.
+    pub(super) fn forget_commands(&mut self) {
+        self.reaping = false;
+        for seen in self.leases.values_mut().filter(|seen| seen.silence == Silence::Ending) {
+            seen.silence = Silence::No;
+        }
+    }
+}
+
+impl Seen {
+    fn new(lease: Lease, now: Instant) -> Self {
+        let ended_at = lease.ended.then_some(now);
+        Self { lease, beat_at: now, ended_at, silence: Silence::No }
+    }
+
+    fn update(&mut self, lease: Lease, now: Instant) {
+        if lease.beat != self.lease.beat {
+            (self.beat_at, self.silence) = (now, Silence::No);
+        }
+        if lease.ended {
+            self.ended_at.get_or_insert(now);
+        }
+        self.lease = lease;
+    }
+}
+
+impl Ownership {
+    /// Takes what a heartbeat that was sent at `sent` told of all leases.
+    pub(super) fn observe(&mut self, leases: Vec<Lease>, sent: Instant, now: Instant) {
+        let mut before = std::mem::take(&mut self.others.leases);
+        let mut any_ended = false;
+        for lease in leases.into_iter().filter(|lease| lease.id != self.lease) {
+            let id = lease.id.clone();
+            let seen = match before.remove(&id) {
+                Some(mut seen) => {
+                    any_ended |= lease.ended && !seen.lease.ended;
+                    seen.update(lease, now);
+                    seen
+                }
+                None => Seen::new(lease, now),
+            };
+            self.others.leases.insert(id, seen);
+        }
+        if any_ended {
+            self.look_for_awaited();
+        }
+        self.probe_silent(sent);
+        self.reap(now);
+    }
+
+    fn probe_silent(&mut self, sent: Instant) {
+        for (id, seen) in &mut self.others.leases {
+            let rests = matches!(seen.silence, Silence::No | Silence::Answered);
+            let is_silent = sent.saturating_duration_since(seen.beat_at) >= self.settings.lost_after;
+            if !seen.lease.ended && rests && is_silent {
+                if seen.silence == Silence::No {
+                    // Whoever answers is counted once for each time that it falls silent.
+                    self.actions.push_back(Action::Count(Event::LeaseSilent));
+                }
+                seen.silence = Silence::Probing;
+                self.actions.push_back(Action::Probe(id.clone(), seen.lease.address));
+            }
+        }
+    }
+
+    /// A probe has ended. An alive node keeps its lease: it serves its sessions, and only lost the store.
+    pub(super) fn probed(&mut self, id: &LeaseId, alive: bool) {
+        let Some(seen) = self.others.leases.get_mut(id).filter(|seen| seen.silence == Silence::Probing) else {
+            return;
+        };
+        if alive {
+            seen.silence = Silence::Answered;
+            return;
+        }
+        seen.silence = Silence::Ending;
+        let beat = Some(seen.lease.beat);
+        self.command(Purpose::End(id.clone()), Command::EndLease { lease: id.clone(), beat });
+    }
+
+    /// The store answered to the ending of a lease.
+    pub(super) fn ended(&mut self, id: &LeaseId, answer: Result<Outcome, StoreFailure>, now: Instant) {
+        if answer == Ok(Outcome::Ended) {
+            self.others.mark_ended(id, now);
+            self.count(Event::EndedSilentLease);
+            self.look_for_awaited();
+        } else if let Some(seen) = self.others.leases.get_mut(id) {
+            // It beats again, or nobody knows: the next heartbeat will tell.
+            seen.silence = Silence::No;
+        }
+    }
+
+    /// Deletes what a lease left behind that ended long ago.
+    fn reap(&mut self, now: Instant) {
+        let is_due =
+            |seen: &Seen| seen.ended_at.is_some_and(|at| now.saturating_duration_since(at) >= self.settings.reap_after);
+        if self.others.reaping {
+            return;
+        }
+        if let Some(lease) = self.others.leases.iter().find(|(_, seen)| is_due(seen)).map(|(id, _)| id.clone()) {
+            self.others.reaping = true;
+            self.command(Purpose::Reap(lease.clone()), Command::Reap { lease });
+        }
+    }
+
+    /// The store answered to a reaping.
+    pub(super) fn reaped(&mut self, id: &LeaseId, answer: Result<Outcome, StoreFailure>) {
+        self.others.reaping = false;
+        let Ok(Outcome::Reaped { keys, all }) = answer else {
+            return;
+        };
+        if all {
+            self.others.leases.remove(id);
+        }
+        if !keys.is_empty() {
+            self.actions.push_back(Action::Reaped(keys));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! How a key comes to be owned by this node, and how it is owned no more.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use ctedge_wire::Key;
+
+use super::Ownership;
+use super::entry::{Entry, State};
+use crate::action::{Action, Event, LetGo, LetGoReason, Origin};
+use crate::ask::{Verdict, Wants};
+use crate::command::Estate;
+use crate::id::Epoch;
+use crate::record::{Legacy, Record};
+
+impl Ownership {
+    /// The key belongs to this node since `epoch`.
+    pub(super) fn owned(&mut self, key: &Key, epoch: Epoch, legacy: Legacy, now: Instant) {
+        let Some(entry) = self.entries.get(key) else {
+            return;
+        };
+        let taken_over = matches!(entry.state, State::TakingOver { .. });
+        match entry.state {
+            // Nobody waits for it any more, so that nobody knows of it.
+            State::Creating { .. } if entry.waiting.is_empty() => self.step(key, State::Deleting { epoch }),
+            State::Creating { .. } => self.begin(key, epoch, Origin::Created, Event::Created, now),
+            _ if legacy.estate.is_some() => self.step(key, State::Adopting { epoch, legacy, taken_over }),
+            _ => self.begin(key, epoch, Origin::Takeover(legacy), Event::TakenOver, now),
+        }
+    }
+
+    /// The estate is out of the store, and no other will ever use it.
+    pub(super) fn adopted(&mut self, key: &Key, now: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let State::Adopting { epoch, legacy, taken_over } = &mut entry.state else {
+            return;
+        };
+        let (epoch, Legacy { estate, peers, in_flight }) = (*epoch, std::mem::take(legacy));
+        let event = if *taken_over { Event::EstateTakenOver } else { Event::EstateAdopted };
+        let estate = Estate { bytes: estate.unwrap_or_default(), peers, in_flight };
+        self.begin(key, epoch, Origin::Estate(estate), event, now);
+    }
+
+    fn begin(&mut self, key: &Key, epoch: Epoch, origin: Origin, event: Event, now: Instant) {
+        let created = origin == Origin::Created;
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.state = State::Owned { epoch };
+        }
+        self.actions.push_back(Action::Begin { key: key.clone(), epoch, origin });
+        self.count(event);
+        self.giving.began(key);
+        self.serve(key, epoch, created, now);
+    }
+
+    /// Answers all that wait for a key that is served here. If it was created for them, the first that wanted one that did
+    /// not exist gets it.
+    fn serve(&mut self, key: &Key, epoch: Epoch, mut created: bool, now: Instant) {
+        // Whoever is held by the fence finds a session that exists, except for the one that it was created for.
+        let is_open = self.life.fence.is_open(now);
+        self.settle(key, |waiting| match waiting.wants {
+            Wants::New if !std::mem::take(&mut created) => Some(Verdict::Taken),
+            _ => is_open.then_some(Verdict::Serve { epoch }),
+        });
+    }
+
+    /// The fence is open: answers who waited for that.
+    pub(super) fn serve_held(&mut self, now: Instant) {
+        let keys: BTreeSet<Key> = self.tickets.values().cloned().collect();
+        for key in keys {
+            if let Some(epoch) = self.epoch(&key) {
+                // Of those held, the one that wants a session anew is the one that it was created for.
+                self.serve(&key, epoch, true, now);
+            }
+        }
+    }
+
+    /// Takes up what was handed to this node, some at a time.
+    pub(super) fn adopt_estates(&mut self, estates: Vec<(Key, Epoch)>) {
+        if estates.is_empty() {
+            return;
+        }
+        let is_adopting = |entry: &&Entry| matches!(entry.state, State::Reading { .. } | State::Adopting { .. });
+        let adopting = self.entries.values().filter(is_adopting).count();
+        let room = self.settings.moving_max.saturating_sub(adopting);
+        let is_new = |(key, _): &(Key, Epoch)| !self.entries.contains_key(key) && !self.giving.has_parked(key);
+        let estates: Vec<_> = estates.into_iter().filter(is_new).take(room).collect();
+        for (key, epoch) in estates {
+            self.entries.insert(key.clone(), Entry::new(State::Reading { epoch }));
+            self.send(&key);
+        }
+    }
+
+    /// A command found that the record is not what it was taken for: this is what it is.
+    pub(super) fn lost(&mut self, key: &Key, record: Record, now: Instant) {
+        match self.entries.get(key).map(|entry| &entry.state) {
+            Some(State::HandingOff { to, .. }) => {
+                // An earlier try may have been executed though its answer was lost.
+                let parked = to.is_none() && record.owner == self.lease;
+                let handed = to.as_ref() == Some(&record.owner);
+                match (parked, handed) {
+                    (true, _) => self.parked(key),
+                    (_, true) => self.count(Event::HandedOff),
+                    _ => self.count(Event::Fenced),
+                }
+            }
+            Some(State::Adopting { .. } | State::Deleting { .. }) => self.count(Event::Fenced),
+            _ => {}
+        }
+        self.found(key, record, now);
+    }
+
+    /// The store says that the session at `epoch` is another's.
+    pub(super) fn lose(&mut self, key: &Key, epoch: Epoch) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        match entry.state {
+            State::Owned { epoch: own } | State::Moving { epoch: own } if own == epoch => {}
+            _ => return,
+        }
+        let is_wanted = !entry.waiting.is_empty();
+        let (which, why) = (LetGo::One(key.clone()), LetGoReason::EpochPassed);
+        self.actions.push_back(Action::LetGo { which, why });
+        self.count(Event::Fenced);
+        if is_wanted {
+            self.step(key, State::Looking);
+        } else {
+            self.entries.remove(key);
+        }
+    }
+
+    /// The session in memory is over.
+    pub(super) fn end_session(&mut self, key: &Key) {
+        if let Some(State::Owned { epoch } | State::Moving { epoch }) = self.entries.get(key).map(|entry| &entry.state)
+        {
+            let epoch = *epoch;
+            self.step(key, State::Deleting { epoch });
+        }
+    }
+}
