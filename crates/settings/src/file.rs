@@ -5,6 +5,7 @@ mod log;
 mod node;
 mod ownership;
 mod portal;
+mod store;
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -16,10 +17,11 @@ pub(crate) use self::node::Node;
 use self::node::node;
 pub(crate) use self::portal::Portal;
 use self::portal::portal;
+use self::store::store;
 use crate::listed::{certificates, dns_nodes, fixed_nodes};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
-use crate::settled::{CertificateFiles, LogSettings, NodeSource, UpSettings};
+use crate::settled::{CertificateFiles, LogSettings, NodeSource, StoreSettings, UpSettings};
 use crate::weigh::weigh;
 
 /// Everything that a file says, before it is cut to what one role needs.
@@ -33,6 +35,7 @@ pub(crate) struct File {
     pub(crate) balancer: Balancer,
     pub(crate) node: Node,
     pub(crate) portal: Portal,
+    pub(crate) store: StoreSettings,
     pub(crate) nodes: NodeSource,
     pub(crate) certificates: Vec<CertificateFiles>,
 }
@@ -49,6 +52,7 @@ pub(crate) fn read(reader: &mut Reader) -> File {
         balancer: balancer(reader),
         node: node(reader),
         portal: portal(reader),
+        store: store(reader),
         nodes: NodeSource { fixed: fixed_nodes(reader), dns: dns_nodes(reader) },
         certificates: certificates(reader),
     };

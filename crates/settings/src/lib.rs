@@ -1,7 +1,7 @@
 //! The settings file, the settled settings, and every fault between them.
 //!
 //! - [`parse`] and [`Settings`]: from a file's text to what the roles receive.
-//! - `file`, `listed`, `server_url`: every setting with its meaning, default and range.
+//! - `file`, `listed`, `server_url`, `store_url`: every setting with its meaning, default and range.
 //! - `weigh`: settings that contradict each other.
 //! - `environment`: the `CT_*` variables.
 //! - `reader`, `document`, `value`: how settings are read, with the line of every fault.
@@ -18,6 +18,7 @@ mod reader;
 mod server_url;
 mod settings;
 pub mod settled;
+mod store_url;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -28,6 +29,7 @@ pub use fault::{Fault, Origin};
 pub use server_url::ServerUrl;
 pub use settings::{Override, Settings, default_config, parse, parse_with};
 pub use settled::*;
+pub use store_url::StoreUrl;
 pub use value::{Item, Value};
 
 pub use ctedge_wire::ClusterSecret;

@@ -14,7 +14,7 @@ use crate::file::{self, File};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
 use crate::settled::{
-    BalancerSettings, CertificateFiles, LogSettings, NodeAddress, NodeSettings, NodeSource, PortalSettings, UpSettings,
+    BalancerSettings, CertificateFiles, LogSettings, NodeAddress, NodeSettings, NodeSource, PortalSettings, StoreSettings, UpSettings,
 };
 use crate::value::{Item, Value};
 
@@ -108,6 +108,13 @@ impl Settings {
     #[must_use]
     pub fn up(&self) -> &UpSettings {
         &self.file.up
+    }
+
+    /// The store that nodes share.
+    #[must_use]
+    pub fn store(&self) -> StoreSettings {
+        let store = self.file.store.clone();
+        StoreSettings { url: store.url.below(&self.file.data), ..store }
     }
 
     /// The logs.

@@ -5,6 +5,7 @@
 mod log;
 mod ownership;
 mod portal;
+mod store;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use ctedge_wire::ClusterSecret;
 pub use log::{LogFormat, LogLevel, LogRotation, LogSettings};
 pub use ownership::{DrainSettings, LeaseSettings};
 pub use portal::{Login, Password, PortalLimits, PortalSettings};
+pub use store::StoreSettings;
 
 /// What `ctedge up` runs on one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,45 @@
+//! `[store]`.
+
+use std::path::PathBuf;
+
+use super::units::{milliseconds, minutes, seconds};
+use crate::reader::Reader;
+use crate::settled::StoreSettings;
+use crate::store_url::StoreUrl;
+
+pub(super) fn store(reader: &mut Reader) -> StoreSettings {
+    let mut section = reader.section("store", "Who owns which session, audit and usage: what the nodes share.");
+    StoreSettings {
+        url: section.any(
+            "url",
+            "Where it is: \"sqlite:PATH\" for the nodes of one machine, \"postgres://USER:PASSWORD@HOST:PORT/DATABASE\" \
+             for those of several.",
+            StoreUrl::Sqlite(PathBuf::from("ctedge.db")),
+        ),
+        timeout: section.within(
+            "timeout",
+            "How long one call may take. Above it the store counts as slow.",
+            seconds(2),
+            milliseconds(100)..=minutes(1),
+        ),
+        connections: section.within(
+            "connections",
+            "Connections of each node to PostgreSQL that carry out commands; three more write the journal and read.",
+            4,
+            1..=64,
+        ),
+        journal_entries_max: section.within(
+            "journal_entries_max",
+            "Entries of each node that wait while the store is away. Above it audit and usage are lost first.",
+            100_000,
+            1_000..=10_000_000,
+        ),
+        audit_days: section.within("audit_days", "Days for which audit entries are kept.", 365, 1..=36_500),
+        usage_days: section.within(
+            "usage_days",
+            "Days for which usage samples and the users of a day are kept. The sums of a day are kept for ever.",
+            400,
+            31..=36_500,
+        ),
+    }
+}
