@@ -6,12 +6,14 @@
 //! - `attachment`: a transport's end of a session.
 //! - `cell`: one session behind its lock, with the wakers of its transports.
 //! - `effects`: what a session asks for, carried out after its lock is released.
+//! - `moving`: sessions leave for other nodes, and come from them.
 //! - `table`: the sessions by their keys.
 //! - `timers`: one task that wakes the sessions of a node.
 
 mod attachment;
 mod cell;
 mod effects;
+mod moving;
 mod refusal;
 mod table;
 mod timers;
@@ -29,6 +31,7 @@ use ctedge_settings::NodeSettings;
 use ctedge_wire::{Key, KeyedToken, Random};
 
 pub use attachment::{Attachment, Pending};
+pub use moving::{AdoptError, Export};
 pub use refusal::{AttachRefusal, CreateRefusal, JoinRefusal};
 
 use crate::clock::{random, unix_now};
@@ -90,28 +93,33 @@ impl Hub {
     /// by (`ctstickiness`), `None` where a client came without a balancer.
     ///
     /// A transport that the same peer still has is displaced. A host whose session this node does not have brings it
-    /// back: the session is begun anew.
-    pub fn attach(
+    /// back: the session is begun anew. `unreachable` are the nodes that the balancer could not connect to for this
+    /// request: an owner among them is waited for, not asked.
+    pub async fn attach(
         self: &Arc<Self>,
         routed_key: Option<&Key>,
+        unreachable: &[String],
         room_token: &str,
         handshake: Handshake,
     ) -> Result<Attachment, AttachRefusal> {
-        let attached = self.try_attach(routed_key, room_token, handshake);
+        let attached = self.try_attach(routed_key, unreachable, room_token, handshake).await;
         if let Err(refusal) = &attached {
             self.metrics.refused(refusal.reason());
         }
         attached
     }
 
-    fn try_attach(
+    // Looking into a shared store takes time; without one there is nothing to wait for.
+    #[allow(clippy::unused_async)]
+    async fn try_attach(
         self: &Arc<Self>,
         routed_key: Option<&Key>,
+        _unreachable: &[String],
         room_token: &str,
         handshake: Handshake,
     ) -> Result<Attachment, AttachRefusal> {
         if self.status.is_stopping() {
-            return Err(AttachRefusal::Unavailable);
+            return Err(AttachRefusal::unavailable());
         }
         let claim = self.tokens.verify_room(room_token, unix_now()).map_err(|refusal| {
             tracing::debug!(%refusal, "a transport's room token is not believed");
@@ -129,7 +137,7 @@ impl Hub {
                 Err(refusal) => return Err(refusal.into()),
             }
         }
-        Err(AttachRefusal::Unavailable)
+        Err(AttachRefusal::unavailable())
     }
 
     /// Begins a session anew that was lost with its node, for its host only.
@@ -141,12 +149,12 @@ impl Hub {
             return Err(AttachRefusal::SessionMissing);
         }
         if !self.status.accepts_new() {
-            return Err(AttachRefusal::Unavailable);
+            return Err(AttachRefusal::unavailable());
         }
         match self.begin(&claim.room, Beginning::revived(claim, unix_now())) {
             Insertion::Inserted(_) | Insertion::InUse => Ok(()),
             // Another node may have room.
-            Insertion::Full => Err(AttachRefusal::Unavailable),
+            Insertion::Full => Err(AttachRefusal::unavailable()),
         }
     }
 
@@ -165,7 +173,7 @@ impl Hub {
     fn begin(self: &Arc<Self>, key: &Key, beginning: Beginning) -> Insertion {
         let insertion = self.sessions.insert(key, || {
             let session = Session::new(key.clone(), self.session_limits(), beginning, &random(), Instant::now());
-            SessionCell::new(session)
+            SessionCell::new(session, 0)
         });
         if let Insertion::Inserted(cell) = &insertion {
             self.metrics.sessions_created.inc();
@@ -189,6 +197,11 @@ impl Hub {
             Refusal::Full => JoinRefusal::SessionFull,
             _ => JoinRefusal::NotFound,
         })
+    }
+
+    /// Whether `room_token` is a valid token of a host.
+    pub(crate) fn is_host(&self, room_token: &str) -> bool {
+        self.tokens.verify_room(room_token, unix_now()).is_ok_and(|claim| claim.host)
     }
 
     fn session_limits(&self) -> SessionLimits {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use ctedge_wire::KeyedToken;
+use ctedge_wire::{Key, KeyedToken};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -95,6 +95,17 @@ impl<T: Clone> PendingTable<T> {
         let entry = inner.entries.get_mut(token)?;
         let is_first = !std::mem::replace(&mut entry.polled, true);
         Some(Poll { is_first, decision: entry.decision.subscribe() })
+    }
+
+    /// The decided entries whose tokens name this key, with what is left of their time.
+    pub(crate) fn decided_of(&self, key: &Key, now: Instant) -> Vec<(KeyedToken, T, Duration)> {
+        let inner = self.inner.lock();
+        let of_key = inner.entries.iter().filter(|(token, _)| token.key() == *key);
+        let decided = of_key.filter_map(|(token, entry)| {
+            let decision = entry.decision.borrow().clone()?;
+            Some((token.clone(), decision, entry.end.0.saturating_duration_since(now)))
+        });
+        decided.collect()
     }
 
     /// Lets an entry end at `end`, if it does not end earlier anyway.

@@ -2,6 +2,7 @@
 //!
 //! - [`link`]: what a session is whichever transport carries it: its engine, its attachment to the hub, its cursor.
 //! - [`handshake`]: what the first request of a session says: who comes, with which token.
+//! - [`pacing`]: how many handshakes a second.
 //! - [`polling`]: sessions whose client polls, by GET and POST.
 //! - [`table`]: the polling sessions of a node, by `sid`.
 //! - [`upgrade`]: HTTP to WebSocket, and the raw socket out of the HTTP server's hands.
@@ -15,6 +16,7 @@ mod frames;
 mod handshake;
 mod link;
 mod outgoing;
+mod pacing;
 mod polling;
 mod socket;
 mod stopping;
@@ -33,6 +35,7 @@ use crate::hub::{AttachRefusal, Hub};
 use answer::EngineError;
 use handshake::{ClientHello, Query};
 use link::Link;
+use pacing::Pace;
 use polling::PollingSession;
 use stopping::Stopping;
 use table::Table;
@@ -57,6 +60,7 @@ pub(crate) struct Transports {
     engine: Arc<EngineSettings>,
     table: Table,
     stopping: Arc<Stopping>,
+    pace: Arc<Pace>,
 }
 
 impl Transports {
@@ -73,7 +77,8 @@ impl Transports {
             unproven_max: UNPROVEN_MAX,
         });
         let stopping = Stopping::watch(hub.connections().stop_signal());
-        Arc::new(Self { hub, engine, table: Table::default(), stopping })
+        let pace = Pace::new(hub.settings().limits.handshakes_per_second);
+        Arc::new(Self { hub, engine, table: Table::default(), stopping, pace })
     }
 
     /// Answers a request whose path ends in `/socket.io/`.
@@ -86,63 +91,79 @@ impl Transports {
             return EngineError::UnsupportedVersion.into();
         }
         match (query.transport(), query.sid()) {
-            (Some("polling"), None) => self.open_polling(&request, &query),
+            (Some("polling"), None) if request.method() == Method::GET => {
+                self.open_polling(ClientHello::of(request.headers(), &query)).await
+            }
+            (Some("polling"), None) => EngineError::BadHandshakeMethod.into(),
             (Some("polling"), Some(sid)) => match self.table.find(sid) {
-                Some(session) => polling::serve(session, request, self.engine.payload_bytes_max).await,
+                Some(session) => {
+                    let epoch = session.epoch();
+                    let response = polling::serve(session, request, self.engine.payload_bytes_max).await;
+                    self.owned(response, epoch)
+                }
                 None => answer::unknown_sid(sid, request.headers()),
             },
-            (Some("websocket"), sid) => self.open_socket(request, &query, sid),
+            (Some("websocket"), sid) => self.open_socket(request, &query, sid).await,
             _ => EngineError::UnknownTransport.into(),
         }
     }
 
-    fn open_polling(self: &Arc<Self>, request: &Request, query: &Query) -> Response {
-        if request.method() != Method::GET {
-            return EngineError::BadHandshakeMethod.into();
-        }
-        let hello = ClientHello::of(request.headers(), query);
+    async fn open_polling(self: &Arc<Self>, hello: ClientHello) -> Response {
         let sid = hello.mint_sid(&self.hub);
-        let link = match self.link(hello, Transport::Polling) {
+        let link = match self.link(hello, Transport::Polling).await {
             Ok(link) => link,
             Err(refusal) => return answer::refusal(&refusal),
         };
-        let mut body = PayloadSink::new();
+        let (mut body, epoch) = (PayloadSink::new(), link.epoch());
         link.open(sid.as_str(), &mut body);
         let session = PollingSession::new(sid, link);
         self.table.insert(&session);
         polling::keep(session, Arc::clone(self));
-        answer::payload(body)
+        self.owned(answer::payload(body), epoch)
     }
 
-    fn open_socket(self: &Arc<Self>, mut request: Request, query: &Query, sid: Option<&str>) -> Response {
+    async fn open_socket(self: &Arc<Self>, mut request: Request, query: &Query, sid: Option<&str>) -> Response {
         let Some(upgrade) = upgrade::Upgrade::of(&mut request) else {
             return EngineError::BadRequest.into();
         };
-        let connection = match sid {
+        let (carried, epoch) = match sid {
             None => {
                 let hello = ClientHello::of(request.headers(), query);
                 let sid = hello.mint_sid(&self.hub);
-                match self.link(hello, Transport::WebSocket) {
-                    Ok(link) => socket::Carried::own(link, sid.as_str()),
+                match self.link(hello, Transport::WebSocket).await {
+                    Ok(link) => {
+                        let epoch = link.epoch();
+                        (socket::Carried::own(link, sid.as_str()), epoch)
+                    }
                     Err(refusal) => return answer::refusal(&refusal),
                 }
             }
             Some(sid) => match self.table.find(sid) {
                 None => return answer::unknown_sid(sid, request.headers()),
                 Some(session) => match session.begin_upgrade() {
-                    Ok(()) => socket::Carried::probing(session),
+                    Ok(()) => {
+                        let epoch = session.epoch();
+                        (socket::Carried::probing(session), epoch)
+                    }
                     Err(_) => return EngineError::BadRequest.into(),
                 },
             },
         };
         let limits = &self.hub.settings().limits;
-        upgrade.accept(connection, limits.message_bytes_max, Arc::clone(&self.stopping))
+        let response = upgrade.accept(carried, limits.message_bytes_max, Arc::clone(&self.stopping));
+        self.owned(response, epoch)
     }
 
-    /// Takes a connection's slot and, if the client showed its token, attaches it.
-    fn link(&self, hello: ClientHello, transport: Transport) -> Result<Link, AttachRefusal> {
-        let slot = self.hub.connections().open().ok_or(AttachRefusal::Unavailable)?;
+    fn owned(&self, response: Response, epoch: u64) -> Response {
+        answer::owned(response, &self.hub.settings().id, epoch)
+    }
+
+    /// Waits for the handshake's turn, takes a connection's slot and, if the client showed its token, attaches it.
+    async fn link(&self, hello: ClientHello, transport: Transport) -> Result<Link, AttachRefusal> {
+        let turn = self.pace.turn(|| hello.is_host(&self.hub)).await;
+        turn.map_err(|crowded| AttachRefusal::Unavailable { retry_after: crowded.retry_after })?;
+        let slot = self.hub.connections().open().ok_or_else(AttachRefusal::unavailable)?;
         let engine = Engine::new(Arc::clone(&self.engine), transport, Instant::now());
-        Link::new(Arc::clone(&self.hub), slot, engine, hello)
+        Link::new(Arc::clone(&self.hub), slot, engine, hello).await
     }
 }

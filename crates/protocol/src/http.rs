@@ -209,7 +209,7 @@ impl JoinStarted {
 }
 
 /// `POST /api/session/poll/{token}`, 200.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum JoinPoll {
     /// The host agreed.

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A message for the user of a client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Info {
     /// What clients translate by.
     pub code: InfoCode,
@@ -31,7 +31,7 @@ impl From<InfoCode> for Info {
 }
 
 /// The codes that this server sends. The protocol's own come first; clients show the text of those they do not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum InfoCode {
     /// The login was not confirmed in time, or its poll token is unknown.
     AuthTimeout,

@@ -90,7 +90,7 @@ impl Handshake {
 }
 
 /// A peer as other peers see it. The JSON form stands in the answer to a poll, the MessagePack form in messages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Its id.
     pub id: String,
@@ -99,7 +99,7 @@ pub struct Peer {
     /// The user's name.
     pub name: String,
     /// The user's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// How to talk to it.
     pub metadata: PeerMetadata,
@@ -123,7 +123,7 @@ impl Peer {
 }
 
 /// How to talk to a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerMetadata {
     /// How to encrypt for it.
     pub encryption: EncryptionMetadata,
@@ -132,7 +132,7 @@ pub struct PeerMetadata {
 }
 
 /// How to encrypt for a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EncryptionMetadata {
     /// The peer's public key.
@@ -140,7 +140,7 @@ pub struct EncryptionMetadata {
 }
 
 /// What a peer can unpack.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompressionMetadata {
     /// The names of the algorithms.
     pub supported: Vec<String>,

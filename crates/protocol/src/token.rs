@@ -57,7 +57,7 @@ pub struct RoomClaim {
 pub struct LoginToken(String);
 
 /// A signed room token. Debug output hides it.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomToken(String);
 
 impl LoginToken {

@@ -2,18 +2,15 @@
 
 use ctedge_protocol::head::Malformed;
 use ctedge_protocol::{Peer, PeerId, RoomClaim, User, Workspace};
-use ctedge_wire::Key;
+use ctedge_wire::{Key, KeyedToken};
 
 use crate::peers::PeerSlot;
+use crate::stored::StoredPeer;
 
 /// One transport of one peer: [`crate::Session::attach`] names it, so that the end of an old transport cannot be taken
 /// for the end of the one that displaced it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttachmentId(pub(crate) u64);
-
-/// One request to join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JoinId(pub(crate) u64);
 
 /// What the owner of a session is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +33,22 @@ pub enum Action {
     },
     /// A join request has its answer.
     JoinDecided {
-        /// The request.
-        join: JoinId,
+        /// The token that the request was made with.
+        token: KeyedToken,
         /// The answer.
         decision: JoinDecision,
     },
+    /// A peer has joined: what is to be stored of it, so that another owner can take the session over.
+    PeerJoined(StoredPeer),
+    /// A peer that was stored is none any more. Not said of each when the session ends.
+    PeerLeft {
+        /// The room clock that tells it from the others.
+        clock: u64,
+    },
+    /// Other requests are in flight than [`crate::Session::in_flight_bytes`] gave last. Said once until it is called.
+    InFlightChanged,
+    /// The session moves, and no transport of it is left: it can be exported.
+    MoveReady,
     /// Something for the session audit.
     Audit(AuditEvent),
     /// A peer did something that is worth a line in the log. The first of its kind for this peer; all are counted.
@@ -74,13 +82,15 @@ pub enum CloseReason {
     Replaced,
     /// The peer is not known (any more).
     Gone,
+    /// The session moves to another owner: whoever comes back finds it there.
+    Moved,
 }
 
 impl CloseReason {
     /// Whether the client is to be told not to come back. If not, it may try again, or is here already.
     #[must_use]
     pub fn is_final(self) -> bool {
-        !matches!(self, Self::Displaced | Self::Gone)
+        !matches!(self, Self::Displaced | Self::Gone | Self::Moved)
     }
 
     /// The name of the reason in logs and metrics.
@@ -93,6 +103,7 @@ impl CloseReason {
             Self::Displaced => "displaced",
             Self::Replaced => "replaced",
             Self::Gone => "gone",
+            Self::Moved => "moved",
         }
     }
 }
@@ -171,6 +182,9 @@ pub enum Refusal {
     /// The session has ended.
     #[error("the session has ended")]
     Ended,
+    /// The session is about to have another owner. Whoever comes is to be held until it has.
+    #[error("the session moves to another node")]
+    Moving,
 }
 
 /// Something for the session audit.

@@ -9,6 +9,7 @@
 //! - [`action`]: what the owner of a session is to do, and why peers, joins and sessions end.
 //! - [`limits`]: the bounds.
 //! - [`counters`]: what was relayed, and what was dropped.
+//! - [`stored`]: what is stored of a peer, and of requests in flight, so that another owner can take over.
 //! - `peers`: the table of peers. `pending`: the table of what waits for a response.
 //!
 //! What is sent to one peer is delivered in the order in which it was sent. Everything in a session is plain data, so
@@ -23,13 +24,16 @@ pub mod outbox;
 mod peers;
 mod pending;
 pub mod session;
+pub mod stored;
 
 pub use action::{
-    Acceptance, Action, AttachmentId, AuditEvent, AuditKind, CloseReason, EndReason, JoinDecision, JoinId, Refusal,
-    Warning,
+    Acceptance, Action, AttachmentId, AuditEvent, AuditKind, CloseReason, EndReason, JoinDecision, Refusal, Warning,
 };
 pub use counters::Counters;
 pub use limits::SessionLimits;
 pub use outbox::Outbox;
 pub use peers::PeerSlot;
+pub use session::estate::EstateError;
+pub use session::resume::ResumeError;
 pub use session::{Attached, Beginning, Session};
+pub use stored::StoredPeer;

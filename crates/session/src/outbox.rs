@@ -8,6 +8,9 @@ use bytes::Bytes;
 /// messages would take many times the bound.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
+/// No session lives to see it: what is read from elsewhere may not come near the end of the numbers.
+const OFFSET_MAX: u64 = u64::MAX / 2;
+
 /// What one peer has been sent and has not yet proven to have: messages numbered by rising offsets, kept until
 /// acknowledged, bounded in bytes.
 ///
@@ -25,6 +28,18 @@ impl Outbox {
     /// Nothing yet; the first message will have the offset after `start`.
     pub(crate) fn new(start: u64, bytes_max: usize) -> Self {
         Self { messages: VecDeque::new(), start, bytes: 0, bytes_max }
+    }
+
+    /// Messages that were kept elsewhere after `start`, over the bound if they are. `None` if offsets would run out.
+    pub(crate) fn restored(start: u64, messages: Vec<Bytes>, bytes_max: usize) -> Option<Self> {
+        let end = start.checked_add(messages.len() as u64)?;
+        let bytes = messages.iter().map(cost).sum();
+        (end <= OFFSET_MAX).then(|| Self { messages: messages.into(), start, bytes, bytes_max })
+    }
+
+    /// The messages that are kept.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &Bytes> {
+        self.messages.iter()
     }
 
     /// Adds a message. `false`, and nothing is added, if it would go over the bound.

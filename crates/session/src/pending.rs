@@ -47,6 +47,11 @@ impl<T> Pending<T> {
         self.queue[at].value.as_ref()
     }
 
+    /// Everything that waits, oldest first: its id, its deadline, itself.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Instant, &T)> {
+        self.queue.iter().filter_map(|waiting| Some((waiting.id, waiting.deadline, waiting.value.as_ref()?)))
+    }
+
     /// Takes what waits under `id`.
     pub(crate) fn take(&mut self, id: u64) -> Option<T> {
         let at = self.queue.binary_search_by_key(&id, |waiting| waiting.id).ok()?;

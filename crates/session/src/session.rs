@@ -2,11 +2,15 @@
 //!
 //! This file has a session's beginning, its questions and its end. The rest is by what happens to it: `attach` (peers
 //! come, return, lose their transport, leave), `relay` (a peer sends something), `joins` (somebody asks to come in) and
-//! `timeouts`.
+//! `timeouts`; and by how it gets another owner: `moving` (its transports are closed), `estate` (it is written down and
+//! read back), `resume` (its owner died).
 
 mod attach;
+pub(crate) mod estate;
 mod joins;
+mod moving;
 mod relay;
+pub(crate) mod resume;
 mod timeouts;
 
 use std::collections::VecDeque;
@@ -16,9 +20,7 @@ use bytes::Bytes;
 use ctedge_protocol::{KeyEntry, Peer, PeerId, RoomClaim, User, server};
 use ctedge_wire::{Key, Random};
 
-use crate::action::{
-    Action, AttachmentId, AuditEvent, AuditKind, CloseReason, EndReason, JoinDecision, JoinId, Warning,
-};
+use crate::action::{Action, AttachmentId, AuditEvent, AuditKind, CloseReason, EndReason, JoinDecision, Warning};
 use crate::counters::Counters;
 use crate::limits::SessionLimits;
 use crate::outbox::Outbox;
@@ -26,6 +28,7 @@ use crate::peers::{Delivery, Member, PeerSlot, Peers, deliver};
 use crate::pending::Pending;
 
 use joins::Join;
+use moving::Moving;
 use relay::Request;
 
 /// How a session begins.
@@ -38,6 +41,9 @@ pub struct Beginning {
     pub host_clock: u64,
     /// Joins get the clocks after this.
     pub clock: u64,
+    /// Requests get the ids after this. A session that was lost goes on above all ids that it can ever have given: a
+    /// response to a request of its earlier life must not be taken for the response to another one.
+    request_id: u64,
 }
 
 impl Beginning {
@@ -45,13 +51,20 @@ impl Beginning {
     #[must_use]
     pub fn created(unix_now: Duration) -> Self {
         let clock = clock_at(unix_now);
-        Self { host_clock: clock, clock }
+        Self { host_clock: clock, clock, request_id: 0 }
     }
 
     /// A session that was lost with its node and comes back with its host, who bears `claim`.
     #[must_use]
     pub fn revived(claim: &RoomClaim, unix_now: Duration) -> Self {
-        Self { host_clock: claim.room_clock, clock: clock_at(unix_now).max(claim.room_clock) }
+        Self::again(claim.room_clock, unix_now)
+    }
+
+    /// The session of the host with this clock, after its earlier life was lost.
+    fn again(host_clock: u64, unix_now: Duration) -> Self {
+        // No session has made a million requests a second since 1970.
+        let request_id = u64::try_from(unix_now.as_micros()).unwrap_or(u64::MAX / 2);
+        Self { host_clock, clock: clock_at(unix_now).max(host_clock), request_id }
     }
 }
 
@@ -75,7 +88,7 @@ pub struct Attached {
 pub struct Session {
     key: Key,
     limits: SessionLimits,
-    recovery_id: Box<str>,
+    recovery_id: Key,
     state: State,
     /// Whether [`Action::Finished`] has been given.
     said_finished: bool,
@@ -85,9 +98,14 @@ pub struct Session {
     peers: Peers,
     host: Option<PeerSlot>,
     requests: Pending<Request>,
+    /// Whether [`Action::InFlightChanged`] has been said since the last [`Session::in_flight_bytes`].
+    in_flight_changed: bool,
     joins: Pending<Join>,
     last_request_id: u64,
     last_attachment: u64,
+    /// Transports that have not been detached, displaced ones included.
+    transports: usize,
+    moving: Option<Moving>,
     /// Outboxes begin after this offset: above all that were ever given, so that an offset that a peer brings from an
     /// earlier life is never taken for one of this life.
     offset_floor: u64,
@@ -114,7 +132,7 @@ impl Session {
     pub fn new(key: Key, limits: SessionLimits, beginning: Beginning, random: &Random, now: Instant) -> Self {
         Self {
             key,
-            recovery_id: Key::mint(random).as_str().into(),
+            recovery_id: Key::mint(random),
             state: State::AwaitingHost { until: now + limits.decision },
             limits,
             said_finished: false,
@@ -123,9 +141,12 @@ impl Session {
             peers: Peers::default(),
             host: None,
             requests: Pending::new(),
+            in_flight_changed: false,
             joins: Pending::new(),
-            last_request_id: 0,
+            last_request_id: beginning.request_id,
             last_attachment: 0,
+            transports: 0,
+            moving: None,
             offset_floor: 0,
             next_given_up: None,
             actions: VecDeque::new(),
@@ -151,7 +172,7 @@ impl Session {
     /// this name (the `pid` of Socket.IO's connection state recovery). It is no secret.
     #[must_use]
     pub fn recovery_id(&self) -> &str {
-        &self.recovery_id
+        self.recovery_id.as_str()
     }
 
     /// Whether the host is there, or in its grace period.
@@ -221,7 +242,7 @@ impl Session {
         match self.peers.member(peer) {
             None => Some(CloseReason::Gone),
             Some(member) if member.attachment != Some(attachment) => Some(CloseReason::Displaced),
-            Some(member) => member.closing,
+            Some(member) => member.closing.or_else(|| self.is_sent_away(member).then_some(CloseReason::Moved)),
         }
     }
 
@@ -266,8 +287,8 @@ impl Session {
         }
         self.state = State::Ended;
         self.requests = Pending::new();
-        for (id, _) in self.joins.take_matching(|_| true) {
-            self.actions.push_back(Action::JoinDecided { join: JoinId(id), decision: JoinDecision::SessionEnded });
+        for (_, join) in self.joins.take_matching(|_| true) {
+            self.actions.push_back(Action::JoinDecided { token: join.token, decision: JoinDecision::SessionEnded });
         }
         if let Some(host) = self.host {
             self.audit(AuditKind::Ended(reason), host);

@@ -5,6 +5,7 @@
 mod log;
 mod ownership;
 mod portal;
+mod restart;
 mod store;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use ctedge_wire::ClusterSecret;
 pub use log::{LogFormat, LogLevel, LogRotation, LogSettings};
 pub use ownership::{DrainSettings, LeaseSettings};
 pub use portal::{Login, Password, PortalLimits, PortalSettings};
+pub use restart::RestartSettings;
 pub use store::StoreSettings;
 
 /// What `ctedge up` runs on one machine.
@@ -293,6 +295,8 @@ pub struct NodeLimits {
     pub requests_in_flight_max: usize,
     /// Logins and join requests that wait for a decision.
     pub pending_max: usize,
+    /// Transport connections that begin in one second; further ones wait.
+    pub handshakes_per_second: u32,
 }
 
 /// How long anything on a node may take.

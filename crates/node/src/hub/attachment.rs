@@ -81,6 +81,18 @@ impl Attachment {
         self.cell.recovery_id()
     }
 
+    /// Whether this transport is to end at once: the session is not here any more.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cell.is_cut()
+    }
+
+    /// Since when this node owns the session; 0 where ownership is not shared.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.cell.epoch()
+    }
+
     /// The peer's id.
     #[must_use]
     pub fn peer_id(&self) -> &str {

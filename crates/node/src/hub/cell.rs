@@ -1,19 +1,21 @@
 //! One session behind its lock, with the wakers of its transports.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
 use ctedge_protocol::{Handshake, PeerId, RoomClaim, User};
-use ctedge_session::{Action, Attached, AttachmentId, CloseReason, JoinId, PeerSlot, Refusal, Session};
+use ctedge_session::{Action, Attached, AttachmentId, CloseReason, PeerSlot, Refusal, Session};
 use ctedge_wire::{Key, KeyedToken};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::Hub;
 use super::attachment::Pending;
 use super::effects::{Effects, Rare, Share, warning_text};
+use super::moving::Export;
 use super::timers::Deadline;
 use crate::metrics::Metrics;
 
@@ -21,14 +23,20 @@ use crate::metrics::Metrics;
 pub(super) struct SessionCell {
     key: Key,
     recovery_id: Box<str>,
+    /// Since when this node owns the session; 0 where ownership is not shared.
+    epoch: u64,
+    /// Whether the session's transports are to end at once: what they still bring does not count.
+    is_cut: AtomicBool,
     state: Mutex<State>,
 }
 
 struct State {
     session: Session,
     transports: Transports,
-    /// The poll tokens of the join requests that wait.
-    joins: HashMap<JoinId, KeyedToken>,
+    /// Waits until the session can be exported.
+    move_ready: Option<oneshot::Sender<()>>,
+    /// Whether the session was let go: whatever becomes of it here is no concern of anybody.
+    is_over: bool,
     /// The entry among the node's timers.
     scheduled: Option<Deadline>,
     share: Share,
@@ -46,14 +54,18 @@ struct Transport {
 }
 
 impl SessionCell {
-    pub(super) fn new(session: Session) -> Arc<Self> {
+    /// A session that this node owns since `epoch`; 0 where ownership is not shared.
+    pub(super) fn new(session: Session, epoch: u64) -> Arc<Self> {
         Arc::new(Self {
             key: session.key().clone(),
             recovery_id: session.recovery_id().into(),
+            epoch,
+            is_cut: AtomicBool::new(false),
             state: Mutex::new(State {
                 session,
                 transports: Transports::default(),
-                joins: HashMap::new(),
+                move_ready: None,
+                is_over: false,
                 scheduled: None,
                 share: Share::default(),
                 received_bytes: 0,
@@ -67,6 +79,15 @@ impl SessionCell {
 
     pub(super) fn recovery_id(&self) -> &str {
         &self.recovery_id
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the session's transports are to end at once.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
     }
 
     pub(super) fn host_claim(&self, user: User) -> RoomClaim {
@@ -107,11 +128,51 @@ impl SessionCell {
     }
 
     pub(super) fn request_join(self: &Arc<Self>, hub: &Hub, user: &User, token: KeyedToken) -> Result<(), Refusal> {
+        self.change(hub, |state| state.session.request_join(user, token, Instant::now()))
+    }
+
+    /// Closes all transports politely, the host's first, while the session goes on reading and relaying. Completes when
+    /// the last one is gone, after a few seconds at most, and with an error when the move was cancelled or the session
+    /// has finished meanwhile. From here on attaching and joining are refused with [`Refusal::Moving`].
+    pub(super) fn begin_move(self: &Arc<Self>, hub: &Hub) -> oneshot::Receiver<()> {
+        let (ready, readiness) = oneshot::channel();
         self.change(hub, |state| {
-            let join = state.session.request_join(user, Instant::now())?;
-            state.joins.insert(join, token);
-            Ok(())
-        })
+            state.move_ready = Some(ready);
+            state.session.begin_move(Instant::now());
+        });
+        readiness
+    }
+
+    /// The session stays after all.
+    pub(super) fn cancel_move(self: &Arc<Self>, hub: &Hub) {
+        self.change(hub, |state| {
+            state.move_ready = None;
+            state.session.cancel_move();
+        });
+        self.is_cut.store(false, Ordering::Release);
+    }
+
+    /// Writes the session down, with `luggage` beside it. It must be ready to move.
+    pub(super) fn export(&self, luggage: Bytes) -> Export {
+        let session = &mut self.state.lock().session;
+        let estate = session.export(luggage, Instant::now());
+        Export { estate, peers: session.stored_peers(), in_flight: session.in_flight_bytes() }
+    }
+
+    /// Ends the session's part in this node, at once and without a word: its transports are cut, so that their clients
+    /// come back to whoever owns it. Nothing that they still bring is relayed.
+    pub(super) fn let_go(self: &Arc<Self>, hub: &Hub) {
+        self.change(hub, |state| {
+            state.is_over = true;
+            state.session.cut(Instant::now());
+        });
+        hub.sessions.remove(self);
+        self.collect(&hub.metrics);
+    }
+
+    /// What is to be stored of the requests in flight.
+    pub(super) fn in_flight_bytes(&self) -> Bytes {
+        self.state.lock().session.in_flight_bytes()
     }
 
     pub(super) fn timer_fired(self: &Arc<Self>, hub: &Hub, deadline: Deadline) {
@@ -120,7 +181,9 @@ impl SessionCell {
             if state.scheduled == Some(deadline) {
                 state.scheduled = None;
             }
-            state.session.handle_timeout(Instant::now());
+            if !state.is_over {
+                state.session.handle_timeout(Instant::now());
+            }
         });
     }
 
@@ -186,6 +249,9 @@ impl SessionCell {
     fn change<T>(self: &Arc<Self>, hub: &Hub, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);
+        if state.session.is_cut() {
+            self.is_cut.store(true, Ordering::Release);
+        }
         let effects = state.take_effects();
         self.schedule(hub, &mut state);
         let share = state.share();
@@ -201,6 +267,7 @@ impl SessionCell {
     /// Sees to it that the session's next deadline is not missed.
     fn schedule(self: &Arc<Self>, hub: &Hub, state: &mut State) {
         if let Some(at) = state.session.poll_timeout()
+            && !state.is_over
             && state.scheduled.is_none_or(|(scheduled, _)| at < scheduled)
         {
             state.scheduled = Some(hub.timers.schedule(state.scheduled, at, self));
@@ -213,12 +280,13 @@ impl State {
         let mut effects = Effects::default();
         while let Some(action) = self.session.next_action() {
             match action {
+                Action::JoinDecided { .. } | Action::Audit(_) if self.is_over => {}
                 Action::Wake(peer) | Action::ClosePeer { peer, .. } => self.transports.wake(peer, &mut effects),
                 Action::Displaced { peer, .. } => self.transports.wake(peer, &mut effects),
-                Action::JoinDecided { join, decision } => {
-                    let token = self.joins.remove(&join);
-                    effects.rare.extend(token.map(|token| Rare::JoinDecided(token, decision)));
-                }
+                Action::JoinDecided { token, decision } => effects.rare.push(Rare::JoinDecided(token, decision)),
+                // Without a shared store nothing is stored.
+                Action::PeerJoined(_) | Action::PeerLeft { .. } | Action::InFlightChanged => {}
+                Action::MoveReady => drop(self.move_ready.take().map(|ready| ready.send(()))),
                 Action::Audit(event) => effects.rare.push(Rare::Audit(event)),
                 Action::Warning { peer, warning } => effects.rare.push(Rare::Warning(warning_text(&peer, warning))),
                 Action::Ended { .. } => {}
@@ -229,7 +297,7 @@ impl State {
     }
 
     fn share(&self) -> Share {
-        if self.session.is_ended() {
+        if self.is_over || self.session.is_ended() {
             return Share::default();
         }
         Share { sessions: 1, peers: self.session.peer_count() }

@@ -1,7 +1,13 @@
 //! Why the hub refuses.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use ctedge_session::Refusal;
 use ctedge_wire::Key;
+
+/// When a client may come again that found the node full, stopping, or its session on the move.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Why a transport is not let into a session, and with it how the transport answers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +19,17 @@ pub enum AttachRefusal {
     /// The room token belongs to another key than the request was placed by. Answer 421 with this key: nothing happened.
     #[error("the room token belongs to the key {0}")]
     Misdirected(Key),
+    /// Another node owns the session. Answer 421 with it: nothing happened. After the handshake close at the Engine.IO
+    /// level, so that the client comes again.
+    #[error("the session is owned by the node {node}")]
+    Redirect {
+        /// The id of the owner.
+        node: String,
+        /// Since when.
+        epoch: u64,
+        /// Where it listens.
+        address: Option<SocketAddr>,
+    },
     /// A guest whose session this node does not have: its host may yet come back. Close at the Engine.IO level, so that
     /// the stock client tries again.
     #[error("the session is not here; its host may bring it back")]
@@ -23,18 +40,32 @@ pub enum AttachRefusal {
     /// The node takes no new sessions, has no room for one, or is stopping. Answer 503 with Retry-After; after the handshake close at the
     /// Engine.IO level.
     #[error("the node takes no new sessions at the moment")]
-    Unavailable,
+    Unavailable {
+        /// When to come again.
+        retry_after: Duration,
+    },
 }
 
 impl AttachRefusal {
+    /// Not now, but soon.
+    pub(crate) fn unavailable() -> Self {
+        Self::Unavailable { retry_after: RETRY_AFTER }
+    }
+
+    /// Whether it says something of this node rather than of the client, who is to come again or go elsewhere.
+    pub(crate) fn is_the_nodes(&self) -> bool {
+        matches!(self, Self::Misdirected(_) | Self::Redirect { .. } | Self::Unavailable { .. })
+    }
+
     /// The word of the metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Unauthorized => "room_token",
             Self::Misdirected(_) => "misdirected",
+            Self::Redirect { .. } => "redirect",
             Self::SessionMissing => "session_missing",
             Self::Refused(_) => "attach_refused",
-            Self::Unavailable => "unavailable",
+            Self::Unavailable { .. } => "unavailable",
         }
     }
 }
@@ -43,6 +74,8 @@ impl From<Refusal> for AttachRefusal {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::HostAbsent => Self::SessionMissing,
+            // Whoever could not be held until the session has its next owner comes again.
+            Refusal::Moving => Self::unavailable(),
             refused => Self::Refused(refused.to_string()),
         }
     }

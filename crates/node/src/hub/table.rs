@@ -93,7 +93,7 @@ mod tests {
         let beginning = Beginning::created(Duration::from_secs(1));
         table.insert(&key, || {
             let session = Session::new(key.clone(), SessionLimits::default(), beginning, &[0; 32], Instant::now());
-            SessionCell::new(session)
+            SessionCell::new(session, 0)
         })
     }
 

@@ -1,5 +1,7 @@
 //! HTTP answers in the words of Engine.IO.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -11,7 +13,10 @@ use serde::Serialize;
 use crate::hub::AttachRefusal;
 
 /// When a client may come again that found the node full, stopping, or without its session.
-const RETRY_AFTER_SECONDS: u64 = 2;
+const COME_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// How many unreachable nodes a request may name. No balancer tries as many.
+const UNREACHABLE_MAX: usize = 16;
 
 /// A request that Engine.IO has a number for; its clients know them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +51,7 @@ impl From<EngineError> for Response {
 /// elsewhere; nothing has happened to it here.
 pub(super) fn unknown_sid(sid: &str, request: &HeaderMap) -> Response {
     match (routed_key(request), KeyedToken::parse(sid).map(|sid| sid.key())) {
-        (Some(routed), Some(named)) if routed != named => misdirected(&named),
+        (Some(routed), Some(named)) if routed != named => redirect(&Redirect::Key(named)),
         _ => EngineError::UnknownSid.into(),
     }
 }
@@ -54,16 +59,20 @@ pub(super) fn unknown_sid(sid: &str, request: &HeaderMap) -> Response {
 /// A client that the hub refused before there was a session to tell it in.
 pub(super) fn refusal(refusal: &AttachRefusal) -> Response {
     match refusal {
-        AttachRefusal::Misdirected(key) => misdirected(key),
-        _ => unavailable(),
+        AttachRefusal::Misdirected(key) => redirect(&Redirect::Key(key.clone())),
+        AttachRefusal::Redirect { node, epoch, address } => {
+            redirect(&Redirect::Owner { node: node.clone(), epoch: *epoch, address: *address })
+        }
+        AttachRefusal::Unavailable { retry_after } => unavailable(*retry_after),
+        _ => unavailable(COME_AGAIN_AFTER),
     }
 }
 
 /// The node is full or stopping.
-fn unavailable() -> Response {
+pub(super) fn unavailable(retry_after: Duration) -> Response {
     let body = Json(ErrorBody { code: 3, message: "This server takes no connections at the moment" });
     let mut response = (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
     no_store(response)
 }
 
@@ -94,14 +103,32 @@ pub(super) fn routed_key(request: &HeaderMap) -> Option<Key> {
     request.get(headers::KEY)?.to_str().ok().and_then(|key| Key::parse(key).ok())
 }
 
-fn misdirected(key: &Key) -> Response {
+/// The nodes that the balancer could not connect to for this request. Few: a balancer tries few.
+pub(super) fn unreachable(request: &HeaderMap) -> Vec<String> {
+    let listed = request.get(headers::UNREACHABLE).and_then(|nodes| nodes.to_str().ok()).unwrap_or_default();
+    let nodes = listed.split(',').map(str::trim).filter(|node| !node.is_empty());
+    nodes.take(UNREACHABLE_MAX).map(str::to_owned).collect()
+}
+
+fn redirect(redirect: &Redirect) -> Response {
     let mut response = StatusCode::MISDIRECTED_REQUEST.into_response();
-    for (name, value) in Redirect::Key(key.clone()).headers() {
+    for (name, value) in redirect.headers() {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
     no_store(response)
+}
+
+/// Says that this node answers as the owner of the key, since `epoch`; 0 where ownership is not shared.
+pub(super) fn owned(mut response: Response, node: &str, epoch: u64) -> Response {
+    if epoch > 0
+        && let Ok(node) = HeaderValue::from_str(node)
+    {
+        response.headers_mut().insert(HeaderName::from_static(headers::NODE), node);
+        response.headers_mut().insert(HeaderName::from_static(headers::EPOCH), HeaderValue::from(epoch));
+    }
+    response
 }
 
 fn no_store(mut response: Response) -> Response {

@@ -49,6 +49,8 @@ impl Query {
 #[derive(Debug, Clone, Default)]
 pub(super) struct ClientHello {
     routed_key: Option<Key>,
+    /// The nodes that the balancer could not connect to for this request.
+    unreachable: Vec<String>,
     token: Option<String>,
     token_cookie: Option<String>,
     public_key: Option<String>,
@@ -64,6 +66,7 @@ impl ClientHello {
         };
         Self {
             routed_key: answer::routed_key(headers),
+            unreachable: answer::unreachable(headers),
             token: field(TOKEN),
             token_cookie: cookie(headers, TOKEN_COOKIE),
             public_key: field(PUBLIC_KEY),
@@ -84,6 +87,16 @@ impl ClientHello {
     /// The key that the balancer placed the request by.
     pub(super) fn routed_key(&self) -> Option<&Key> {
         self.routed_key.as_ref()
+    }
+
+    /// The nodes that the balancer could not connect to for this request.
+    pub(super) fn unreachable(&self) -> &[String] {
+        &self.unreachable
+    }
+
+    /// Whether the client has shown the token of a host.
+    pub(super) fn is_host(&self, hub: &Hub) -> bool {
+        self.token.as_deref().is_some_and(|token| hub.is_host(token))
     }
 
     /// The room token and the handshake, if the client has shown both.

@@ -1,11 +1,14 @@
 //! What a session is whichever transport carries it: its engine, its attachment to the hub, its cursor.
 
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use ctedge_socketio::{CloseReason, ConnectRequest, Engine, Event, Sink};
+use ctedge_socketio::{CloseReason, ConnectRequest, Engine, Event, Recovery, Sink};
 
 use super::handshake::ClientHello;
 use crate::connections::ConnectionSlot;
@@ -24,6 +27,8 @@ pub(super) struct Link {
 enum Client {
     /// Not yet let in.
     Stranger(Box<ClientHello>),
+    /// Its CONNECT waits until the hub has found its session.
+    Attaching(Box<Attaching>),
     /// Never to be let in; it is told so at its CONNECT.
     Refused(Box<AttachRefusal>),
     Attached(Attachment),
@@ -38,27 +43,40 @@ pub(super) enum Owed {
     More,
     /// Everything is written, and the transport is to be closed.
     Close(hub::CloseReason),
+    /// The client was not let in, and the session is over.
+    Refused(CloseReason),
 }
+
+/// A client that is being let in, and what it said of its earlier connection.
+type Attaching = (Pin<Box<dyn Future<Output = Result<Attachment, AttachRefusal>> + Send>>, Option<Recovery>);
 
 impl Link {
     /// A session of the client that said `hello`. It is attached at once if it showed its token: only so can a client at
     /// the wrong node be sent on. What only the client itself can be told waits for its CONNECT.
-    pub(super) fn new(
+    pub(super) async fn new(
         hub: Arc<Hub>,
         slot: ConnectionSlot,
         engine: Engine,
         hello: ClientHello,
     ) -> Result<Self, AttachRefusal> {
-        let client = match hello.complete() {
+        let client = match attach(&hub, &hello).await {
             None => Client::Stranger(Box::new(hello)),
-            Some((token, handshake)) => match hub.attach(hello.routed_key(), token, handshake) {
-                Ok(attachment) => Client::Attached(attachment),
-                Err(refusal @ (AttachRefusal::Misdirected(_) | AttachRefusal::Unavailable)) => return Err(refusal),
-                Err(AttachRefusal::SessionMissing) => Client::Stranger(Box::new(hello)),
-                Err(refusal) => Client::Refused(Box::new(refusal)),
-            },
+            Some(Ok(attachment)) => Client::Attached(attachment),
+            Some(Err(AttachRefusal::SessionMissing)) => Client::Stranger(Box::new(hello)),
+            Some(Err(refusal)) if refusal.is_the_nodes() => return Err(refusal),
+            Some(Err(refusal)) => Client::Refused(Box::new(refusal)),
         };
         Ok(Self { engine, client, cursor: 0, hub, _slot: slot })
+    }
+
+    /// Since when this node owns the session that the client is in; 0 where ownership is not shared.
+    pub(super) fn epoch(&self) -> u64 {
+        if let Client::Attached(attachment) = &self.client { attachment.epoch() } else { 0 }
+    }
+
+    /// Whether the transport is to end at once: its session is not here any more.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(&self.client, Client::Attached(attachment) if attachment.is_cut())
     }
 
     /// Writes the first packet of the session.
@@ -96,6 +114,7 @@ impl Link {
         now: Instant,
         sink: &mut dyn Sink,
     ) -> Owed {
+        let refused = self.poll_attaching(cx);
         let Self { engine, client, cursor, .. } = self;
         let owed = match client {
             Client::Attached(attachment) if engine.is_connected() => {
@@ -113,7 +132,7 @@ impl Link {
             _ => Owed::Nothing,
         };
         engine.flush(sink, now);
-        owed
+        refused.map_or_else(Owed::Refused, |()| owed)
     }
 
     /// The client has everything that was written: it answered our close, or came for more.
@@ -124,36 +143,66 @@ impl Link {
     }
 
     fn connect(&mut self, request: &ConnectRequest) -> Result<(), CloseReason> {
-        let attached = match &mut self.client {
-            Client::Attached(_) => Ok(()),
-            Client::Refused(refusal) => Err(AttachRefusal::clone(refusal)),
+        match &mut self.client {
+            Client::Attached(_) => {
+                self.accept(request.recovery.as_ref());
+                Ok(())
+            }
+            Client::Refused(refusal) => {
+                let refusal = AttachRefusal::clone(refusal);
+                Err(self.refuse(&refusal))
+            }
             Client::Stranger(hello) => {
                 hello.add(&request.auth);
-                let attached = match hello.complete() {
-                    None => Err(AttachRefusal::Unauthorized),
-                    Some((token, handshake)) => self.hub.attach(hello.routed_key(), token, handshake),
-                };
-                attached.map(|attachment| self.client = Client::Attached(attachment))
+                let (hub, hello) = (Arc::clone(&self.hub), mem::take(&mut **hello));
+                let attaching = async move { attach(&hub, &hello).await.unwrap_or(Err(AttachRefusal::Unauthorized)) };
+                self.client = Client::Attaching(Box::new((Box::pin(attaching), request.recovery.clone())));
+                Ok(())
             }
-        };
-        if let Err(refusal) = attached {
-            return Err(self.refuse(&refusal));
+            // The engine takes one CONNECT.
+            Client::Attaching(_) => Ok(()),
         }
-        if let Client::Attached(attachment) = &self.client {
-            let pid = attachment.recovery_id();
-            let recovery = request.recovery.as_ref().filter(|recovery| recovery.pid == *pid);
-            self.cursor = attachment.cursor_after(recovery.and_then(|recovery| recovery.offset));
-            self.engine.accept(attachment.peer_id(), pid);
+    }
+
+    /// Lets the client in whose attaching has come to its end, or refuses it.
+    fn poll_attaching(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
+        let Client::Attaching(attaching) = &mut self.client else { return Ok(()) };
+        let Poll::Ready(attached) = attaching.0.as_mut().poll(cx) else { return Ok(()) };
+        let recovery = attaching.1.take();
+        match attached {
+            Ok(attachment) => {
+                self.client = Client::Attached(attachment);
+                self.accept(recovery.as_ref());
+                Ok(())
+            }
+            Err(refusal) => {
+                let reason = self.refuse(&refusal);
+                self.client = Client::Refused(Box::new(refusal));
+                Err(reason)
+            }
         }
-        Ok(())
+    }
+
+    fn accept(&mut self, recovery: Option<&Recovery>) {
+        let Client::Attached(attachment) = &self.client else { return };
+        let pid = attachment.recovery_id();
+        let recovery = recovery.filter(|recovery| recovery.pid == *pid);
+        self.cursor = attachment.cursor_after(recovery.and_then(|recovery| recovery.offset));
+        self.engine.accept(attachment.peer_id(), pid);
     }
 
     /// Refuses the client for good, or lets it run into a closed transport so that it comes again.
     fn refuse(&mut self, refusal: &AttachRefusal) -> CloseReason {
-        let comes_again = matches!(refusal, AttachRefusal::SessionMissing | AttachRefusal::Unavailable);
+        let comes_again = refusal.is_the_nodes() || matches!(refusal, AttachRefusal::SessionMissing);
         if !comes_again {
             self.engine.refuse(&refusal.to_string());
         }
         CloseReason::Refused
     }
+}
+
+/// Asks the hub for the session of a client, if it has shown its token.
+async fn attach(hub: &Arc<Hub>, hello: &ClientHello) -> Option<Result<Attachment, AttachRefusal>> {
+    let (token, handshake) = hello.complete()?;
+    Some(hub.attach(hello.routed_key(), hello.unreachable(), token, handshake).await)
 }

@@ -189,6 +189,11 @@ impl PollingSession {
         &self.sid
     }
 
+    /// Since when this node owns what the session is in; 0 where ownership is not shared, or nobody was let in yet.
+    pub(super) fn epoch(&self) -> u64 {
+        self.state.lock().link().map_or(0, |link| link.epoch())
+    }
+
     /// A WebSocket of the client wants to take over.
     pub(super) fn begin_upgrade(&self) -> Result<(), socket::Refused> {
         let mut state = self.state.lock();
@@ -239,7 +244,7 @@ impl PollingSession {
                         link.engine.disconnect();
                         true
                     }
-                    Owed::Close(_) => true,
+                    Owed::Close(_) | Owed::Refused(_) => true,
                     Owed::Nothing => is_stopping,
                     Owed::More => false,
                 }

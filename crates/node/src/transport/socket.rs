@@ -356,6 +356,7 @@ impl Connection {
         match owed {
             Owed::Nothing if is_stopping => self.close(CloseCode::Away, "this server stops", true, now),
             Owed::Nothing | Owed::More => {}
+            Owed::Refused(reason) => self.close_for(reason, now),
             Owed::Close(reason) => {
                 if let Carried::Own { link, .. } = &mut self.carried
                     && reason.is_final()

@@ -9,6 +9,7 @@ use super::{Attached, Session, State};
 use crate::action::{Action, AttachmentId, AuditKind, CloseReason, EndReason, Refusal};
 use crate::outbox::Outbox;
 use crate::peers::{Member, PeerSlot};
+use crate::stored::StoredPeer;
 
 impl Session {
     /// Brings the bearer of a verified token into the session, with a transport. `id` is the peer id that belongs to
@@ -27,6 +28,9 @@ impl Session {
         now: Instant,
     ) -> Result<Attached, Refusal> {
         self.check_claim(claim)?;
+        if self.moving.is_some() {
+            return Err(Refusal::Moving);
+        }
         if let Some(slot) = self.peers.find(|member| member.clock == claim.room_clock && member.may_return()) {
             let member = self.peers.member(slot).ok_or(Refusal::Ended)?;
             if member.user.id != claim.user.id {
@@ -54,6 +58,13 @@ impl Session {
     /// proven: a peer that has heard everything is forgotten at once, one that may not have heard of the session's end
     /// may return to hear of it.
     pub fn detach(&mut self, peer: PeerSlot, attachment: AttachmentId, now: Instant) {
+        self.transports = self.transports.saturating_sub(1);
+        self.begin_grace(peer, attachment, now);
+        self.go_on_moving(now);
+    }
+
+    /// The grace period of a peer that has lost this transport.
+    pub(super) fn begin_grace(&mut self, peer: PeerSlot, attachment: AttachmentId, now: Instant) {
         let given_up_at = now + self.limits.grace;
         let Some(member) = self.peers.member_mut(peer).filter(|member| member.attachment == Some(attachment)) else {
             return;
@@ -124,6 +135,7 @@ impl Session {
     /// Tells the others of a guest that joined, and tells every peer that joined who it is.
     fn announce(&mut self, slot: PeerSlot, host: bool) {
         let Some(peer) = self.peers.member(slot).map(Member::to_protocol) else { return };
+        self.actions.extend(self.peers.member(slot).map(|member| Action::PeerJoined(StoredPeer::of(member))));
         if !host {
             self.send_to_others(slot, &server::room_joined(&peer));
         }
@@ -132,6 +144,7 @@ impl Session {
     }
 
     fn next_attachment(&mut self) -> AttachmentId {
+        self.transports += 1;
         self.last_attachment += 1;
         AttachmentId(self.last_attachment)
     }
@@ -143,6 +156,8 @@ impl Session {
             return self.end(end_reason(reason), now);
         }
         let left = server::room_left(&member.to_protocol());
+        let clock = member.clock;
+        self.actions.push_back(Action::PeerLeft { clock });
         self.audit(AuditKind::Left, slot);
         self.start_closing(slot, reason, now);
         self.fail_requests_of(slot);
@@ -164,7 +179,7 @@ fn end_reason(reason: CloseReason) -> EndReason {
         CloseReason::Left => EndReason::HostLeft,
         CloseReason::OutboxFull => EndReason::HostOutboxFull,
         CloseReason::Replaced => EndReason::HostReplaced,
-        CloseReason::Gone | CloseReason::Displaced => EndReason::HostLost,
+        CloseReason::Gone | CloseReason::Displaced | CloseReason::Moved => EndReason::HostLost,
         CloseReason::SessionEnded => EndReason::Closed,
     }
 }

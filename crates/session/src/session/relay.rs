@@ -13,7 +13,7 @@ use crate::action::Warning;
 use crate::peers::{Delivery, PeerSlot, deliver};
 
 /// The longest id of a request, as MessagePack. Clients count; the bound leaves room for UUIDs and the like.
-const REQUEST_ID_BYTES_MAX: usize = 128;
+pub(super) const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Why the server answers a request itself.
 const TARGET_MISSING: &str = "Failed to retrieve the requested data: the peer is not in the session.";
@@ -25,16 +25,16 @@ pub(super) const TIMED_OUT: &str = "Failed to retrieve the requested data: the p
 /// A request that waits for the response of the peer that was asked.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
-    requester: PeerSlot,
-    target: PeerSlot,
+    pub(super) requester: PeerSlot,
+    pub(super) target: PeerSlot,
     /// The id under which the requester waits, as MessagePack.
-    id: Box<[u8]>,
+    pub(super) id: Box<[u8]>,
 }
 
 impl Session {
     /// Takes a message that a peer sent: one MessagePack map. What cannot be relayed is dropped and counted.
     pub fn receive(&mut self, from: PeerSlot, message: &[u8], now: Instant) {
-        if self.peers.present_member(from).is_none() {
+        if self.peers.present_member(from).is_none() || self.is_cut() {
             return;
         }
         self.counters.received += 1;
@@ -110,6 +110,7 @@ impl Session {
         let Some(origin) = self.origin(from) else { return };
         let fresh = self.next_request_id();
         self.requests.insert(fresh, now + self.limits.request, Request { requester: from, target, id: id.into() });
+        self.say_in_flight_changed();
         let fresh = EncodedId::new(fresh);
         let message = splice(head, Replacements { origin: Some(&origin), id: Some(fresh.as_bytes()), key: None });
         self.send(target, message);
@@ -124,6 +125,7 @@ impl Session {
                     return self.drop_unencrypted(from);
                 }
                 if let Some(request) = self.requests.take(id) {
+                    self.say_in_flight_changed();
                     let message = splice(head, Replacements { origin: None, id: Some(&request.id), key: None });
                     self.send(request.requester, message);
                 }
@@ -162,8 +164,12 @@ impl Session {
 
     /// Answers every request that a peer who is gone will not answer any more, and forgets those that it waits for.
     pub(super) fn fail_requests_of(&mut self, gone: PeerSlot) {
-        self.requests.take_matching(|request| request.requester == gone);
-        for (_, request) in self.requests.take_matching(|request| request.target == gone) {
+        let own = self.requests.take_matching(|request| request.requester == gone);
+        let asked = self.requests.take_matching(|request| request.target == gone);
+        if !own.is_empty() || !asked.is_empty() {
+            self.say_in_flight_changed();
+        }
+        for (_, request) in asked {
             self.fail(request.requester, &request.id, TARGET_LEFT);
         }
     }
@@ -171,11 +177,12 @@ impl Session {
     /// Answers every request whose time is over.
     pub(super) fn fail_expired_requests(&mut self, now: Instant) {
         while let Some((_, request)) = self.requests.take_expired(now) {
+            self.say_in_flight_changed();
             self.fail(request.requester, &request.id, TIMED_OUT);
         }
     }
 
-    fn fail(&mut self, requester: PeerSlot, id: &[u8], why: &str) {
+    pub(super) fn fail(&mut self, requester: PeerSlot, id: &[u8], why: &str) {
         self.counters.requests_failed += 1;
         self.send(requester, response_error(id, why));
     }

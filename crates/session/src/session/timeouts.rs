@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::moving::Moving;
 use super::{Session, State};
 use crate::action::{CloseReason, EndReason};
 use crate::peers::PeerSlot;
@@ -14,7 +15,8 @@ impl Session {
             State::AwaitingHost { until } => Some(until),
             State::Live | State::Ended => None,
         };
-        [host, self.next_given_up, self.requests.next_deadline(), self.joins.next_deadline()]
+        let moving = self.moving.as_ref().and_then(Moving::deadline);
+        [host, self.next_given_up, self.requests.next_deadline(), self.joins.next_deadline(), moving]
             .into_iter()
             .flatten()
             .min()
@@ -33,6 +35,7 @@ impl Session {
             self.give_up_the_absent(now);
         }
         self.settle(now);
+        self.go_on_moving(now);
     }
 
     /// The host came first, so it is first in the table: when it is gone, its guests hear `room/closed` and nothing of

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ctedge_protocol::{Handshake, PeerId, RoomClaim, User};
-use ctedge_session::{Action, Attached, AuditKind, Beginning, JoinDecision, JoinId, Session, SessionLimits};
-use ctedge_wire::Key;
+use ctedge_session::{Action, Attached, AuditKind, Beginning, JoinDecision, Session, SessionLimits};
+use ctedge_wire::{Key, KeyedToken};
 
 /// The room clock of the host's token.
 pub const HOST_CLOCK: u64 = 1000;
@@ -24,7 +24,7 @@ pub struct World {
     pub session: Session,
     pub now: Instant,
     pub clients: BTreeMap<String, Client>,
-    joins: Vec<JoinId>,
+    joins: Vec<KeyedToken>,
 }
 
 /// What the test knows of one peer.
@@ -138,10 +138,12 @@ impl World {
     }
 
     fn ask(&mut self, name: &str) -> Option<String> {
-        match self.session.request_join(&self.claim(name).user, self.now) {
+        let number = u8::try_from(self.joins.len()).unwrap();
+        let token = KeyedToken::mint(self.session.key(), &[number; 32]);
+        match self.session.request_join(&self.claim(name).user, token.clone(), self.now) {
             Err(refusal) => Some(format!("refused: {refusal}")),
-            Ok(join) => {
-                self.joins.push(join);
+            Ok(()) => {
+                self.joins.push(token);
                 None
             }
         }
@@ -172,7 +174,9 @@ impl World {
         let mut acted = Vec::new();
         while let Some(action) = self.session.next_action() {
             match action {
-                Action::Wake(_) => {}
+                // What is to be stored is looked at by tests of its own.
+                Action::Wake(_) | Action::PeerJoined(_) | Action::PeerLeft { .. } | Action::InFlightChanged => {}
+                Action::MoveReady => acted.push("ready to move".to_owned()),
                 Action::ClosePeer { peer, reason } => {
                     let name = self.name_at(|attached| attached.peer == peer);
                     acted.push(format!("close {} ({})", name.as_deref().unwrap_or("?"), reason.as_str()));
@@ -181,8 +185,8 @@ impl World {
                     }
                 }
                 Action::Displaced { .. } => acted.push("close an older transport".to_owned()),
-                Action::JoinDecided { join, decision } => {
-                    let number = self.joins.iter().position(|asked| *asked == join).unwrap() + 1;
+                Action::JoinDecided { token, decision } => {
+                    let number = self.joins.iter().position(|asked| *asked == token).unwrap() + 1;
                     acted.push(format!("join {number} {}", describe_decision(&decision)));
                 }
                 Action::Audit(event) => {

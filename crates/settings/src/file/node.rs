@@ -68,6 +68,12 @@ fn node_limits(reader: &mut Reader) -> NodeLimits {
             10_000,
             1..=10_000_000,
         ),
+        handshakes_per_second: section.within(
+            "handshakes_per_second",
+            "Connections of peers that begin in one second. Further ones wait, hosts before guests.",
+            200,
+            1..=100_000,
+        ),
     }
 }
 

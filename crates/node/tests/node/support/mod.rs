@@ -62,6 +62,7 @@ pub(crate) fn settings() -> NodeSettings {
             outbox_bytes_max: 1 << 20,
             requests_in_flight_max: 100,
             pending_max: 100,
+            handshakes_per_second: 10_000,
         },
         timeouts: NodeTimeouts {
             grace: Duration::from_secs(30),

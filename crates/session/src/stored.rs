@@ -1,0 +1,81 @@
+//! What is stored of a session while it lives, so that another owner can take it over when its owner dies.
+//!
+//! Little and rarely: its peers as they come and go, and which requests are in flight. Messages are not stored.
+
+use bytes::Bytes;
+use ctedge_protocol::{Handshake, PeerId, User};
+use serde::{Deserialize, Serialize};
+
+use crate::peers::Member;
+
+/// What is stored of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPeer {
+    /// The room clock of its token, which tells the peers of a session apart.
+    pub clock: u64,
+    /// Whether it is the host.
+    pub host: bool,
+    /// The user, as JSON.
+    pub user: String,
+    /// Its id and what it said of itself, for [`crate::Session::resumed`] alone.
+    pub handshake: Bytes,
+}
+
+/// A peer's id and handshake, as written down. Fields that a reader does not know are skipped, those that a writer did
+/// not know have defaults: during an upgrade, owners of different versions read each other.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct WrittenHandshake {
+    id: String,
+    public_key: String,
+    #[serde(default)]
+    client: String,
+    #[serde(default)]
+    compression: Vec<String>,
+}
+
+/// A request in flight, as written down: who waits, under which id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WrittenRequest {
+    pub(crate) clock: u64,
+    pub(crate) id: Bytes,
+}
+
+impl StoredPeer {
+    pub(crate) fn of(member: &Member) -> Self {
+        Self {
+            clock: member.clock,
+            host: member.host,
+            user: serde_json::to_string(&member.user).unwrap_or_default(),
+            handshake: encode(&WrittenHandshake::of(&member.id, &member.handshake)),
+        }
+    }
+
+    /// The peer's id, user and handshake. `None` if they cannot be read.
+    pub(crate) fn read(&self) -> Option<(PeerId, User, Handshake)> {
+        let written: WrittenHandshake = rmp_serde::from_slice(&self.handshake).ok()?;
+        let (id, handshake) = written.read();
+        Some((id, serde_json::from_str(&self.user).ok()?, handshake))
+    }
+}
+
+impl WrittenHandshake {
+    pub(crate) fn of(id: &PeerId, handshake: &Handshake) -> Self {
+        Self {
+            id: id.as_str().to_owned(),
+            public_key: handshake.public_key.clone(),
+            client: handshake.client.clone(),
+            compression: handshake.compression.clone(),
+        }
+    }
+
+    pub(crate) fn read(self) -> (PeerId, Handshake) {
+        let Self { id, public_key, client, compression } = self;
+        (PeerId::new(&id), Handshake { public_key, client, compression })
+    }
+}
+
+/// Writes a value with the names of its fields.
+pub(crate) fn encode(value: &impl Serialize) -> Bytes {
+    // Writing plain data into memory cannot fail.
+    rmp_serde::to_vec_named(value).unwrap_or_default().into()
+}
