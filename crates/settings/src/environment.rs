@@ -4,18 +4,22 @@ use crate::settings::Override;
 use crate::value::Value;
 
 /// Variables that override a setting of text, and the setting.
-const HONOURED: [(&str, &str); 6] = [
+const HONOURED: [(&str, &str); 7] = [
     ("CT_SERVER_URL", "server_url"),
     ("CT_TIME_ZONE", "log.time_zone"),
+    ("CT_AUTO_RESTART_CRON_PATTERN", "restart.schedule"),
     ("CT_DASHBOARD_USER", "portal.dashboard_user"),
     ("CT_DASHBOARD_PASSWORD", "portal.dashboard_password"),
     ("CT_LOGS_USER", "portal.logs_user"),
     ("CT_LOGS_PASSWORD", "portal.logs_password"),
 ];
 
+/// Variables that override a switch, and the setting.
+const SWITCHES: [(&str, &str); 1] = [("CT_AUTO_RESTART_DISABLED", "restart.disabled")];
+
 /// Variables of the original that stand for something this edge does not do yet. They are named at the start, so that
 /// nobody relies on one of them in vain.
-const NOT_HONOURED: [&str; 18] = [
+const NOT_HONOURED: [&str; 16] = [
     "CT_TRUST_ALL_CERTS",
     "CT_LICENSEE",
     "CT_MAXCONNECTIONS",
@@ -26,8 +30,6 @@ const NOT_HONOURED: [&str; 18] = [
     "CT_METRICS_STATSD_PORT",
     "CT_METRICS_STATSD_PROTOCOL",
     "CT_PROMETHEUS_ENABLED",
-    "CT_AUTO_RESTART_DISABLED",
-    "CT_AUTO_RESTART_CRON_PATTERN",
     "CT_SSO_SYSTEM_BASE_URL",
     "CT_SSO_AUTHORIZATION_ENDPT",
     "CT_SSO_TOKEN_ENDPT",
@@ -44,6 +46,12 @@ pub fn overrides_of(variable: &dyn Fn(&str) -> Option<String>) -> Vec<Override> 
             let value = variable(name).filter(|value| !value.is_empty())?;
             Some(Override::new(*setting, Value::Text(value), *name))
         })
+        .chain(SWITCHES.iter().filter_map(|(name, setting)| {
+            let written = variable(name).filter(|value| !value.is_empty())?;
+            // What is no switch becomes a fault that names the variable.
+            let value = switch(&written).map_or(Value::Text(written), Value::Switch);
+            Some(Override::new(*setting, value, *name))
+        }))
         .chain(no_clients(variable))
         .collect()
 }

@@ -5,6 +5,7 @@ mod log;
 mod node;
 mod ownership;
 mod portal;
+mod restart;
 mod store;
 mod units;
 
@@ -17,11 +18,12 @@ pub(crate) use self::node::Node;
 use self::node::node;
 pub(crate) use self::portal::Portal;
 use self::portal::portal;
+use self::restart::restart;
 use self::store::store;
 use crate::listed::{certificates, dns_nodes, fixed_nodes};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
-use crate::settled::{CertificateFiles, LogSettings, NodeSource, StoreSettings, UpSettings};
+use crate::settled::{CertificateFiles, LogSettings, NodeSource, RestartSettings, StoreSettings, UpSettings};
 use crate::weigh::weigh;
 
 /// Everything that a file says, before it is cut to what one role needs.
@@ -31,6 +33,7 @@ pub(crate) struct File {
     pub(crate) data: PathBuf,
     pub(crate) secret_file: PathBuf,
     pub(crate) up: UpSettings,
+    pub(crate) restart: RestartSettings,
     pub(crate) log: LogSettings,
     pub(crate) balancer: Balancer,
     pub(crate) node: Node,
@@ -48,6 +51,7 @@ pub(crate) fn read(reader: &mut Reader) -> File {
         data,
         secret_file,
         up: up(reader),
+        restart: restart(reader),
         log: log(reader),
         balancer: balancer(reader),
         node: node(reader),

@@ -4,11 +4,13 @@
 //! - `file`, `listed`, `server_url`, `store_url`: every setting with its meaning, default and range.
 //! - `weigh`: settings that contradict each other.
 //! - `environment`: the `CT_*` variables.
+//! - [`CronPattern`]: when the periodic restart is due.
 //! - `reader`, `document`, `value`: how settings are read, with the line of every fault.
 //! - [`settled`]: what the roles receive.
 //!
 //! This crate is pure: the binary reads the file and the environment and hands in what it read.
 
+mod cron;
 mod document;
 mod environment;
 mod fault;
@@ -24,6 +26,7 @@ mod tests;
 mod value;
 mod weigh;
 
+pub use cron::{CronPattern, WallMinute};
 pub use environment::{not_honoured, overrides_of};
 pub use fault::{Fault, Origin};
 pub use server_url::ServerUrl;

@@ -14,7 +14,8 @@ use crate::file::{self, File};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
 use crate::settled::{
-    BalancerSettings, CertificateFiles, LogSettings, NodeAddress, NodeSettings, NodeSource, PortalSettings, StoreSettings, UpSettings,
+    BalancerSettings, CertificateFiles, LogSettings, NodeAddress, NodeSettings, NodeSource, PortalSettings,
+    RestartSettings, StoreSettings, UpSettings,
 };
 use crate::value::{Item, Value};
 
@@ -108,6 +109,12 @@ impl Settings {
     #[must_use]
     pub fn up(&self) -> &UpSettings {
         &self.file.up
+    }
+
+    /// How the processes of a machine are restarted.
+    #[must_use]
+    pub fn restart(&self) -> &RestartSettings {
+        &self.file.restart
     }
 
     /// The store that nodes share.

@@ -144,6 +144,27 @@ fn a_variable_counts_more_than_the_file_and_is_named_in_its_faults() {
 }
 
 #[test]
+fn the_periodic_restart_is_set_by_its_variables_and_their_faults_name_them() {
+    let of = |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
+    let pattern = of("CT_AUTO_RESTART_CRON_PATTERN", "* 11 * * 0");
+    let settings = parse("", &pattern).unwrap();
+    assert_eq!(settings.restart().schedule.as_ref().map(crate::CronPattern::as_str), Some("* 11 * * 0"));
+
+    let file = "[restart]\nschedule = \"0 4 * * 0\"\n";
+    assert!(parse(file, &of("CT_AUTO_RESTART_DISABLED", "false")).unwrap().restart().schedule.is_some());
+    assert!(parse(file, &of("CT_AUTO_RESTART_DISABLED", "true")).unwrap().restart().schedule.is_none());
+
+    for (name, value, fault) in [
+        ("CT_AUTO_RESTART_DISABLED", "perhaps", "CT_AUTO_RESTART_DISABLED: restart.disabled: \"perhaps\" is not true"),
+        ("CT_AUTO_RESTART_CRON_PATTERN", "weekly", "CT_AUTO_RESTART_CRON_PATTERN: restart.schedule: \"weekly\" has 1"),
+        ("CT_AUTO_RESTART_CRON_PATTERN", "* * * * *", "CT_AUTO_RESTART_CRON_PATTERN: restart.schedule: names every"),
+    ] {
+        let faults = parse("", &of(name, value)).unwrap_err();
+        assert!(faults[0].to_string().starts_with(fault), "{faults:?}");
+    }
+}
+
+#[test]
 fn a_variable_that_changes_nothing_is_named() {
     assert_eq!(not_honoured(&|name| (name == "CT_REGION").then(|| "eu".into())), ["CT_REGION"]);
     assert!(not_honoured(&no_variable).is_empty());
