@@ -115,6 +115,7 @@ impl AccessLog {
     /// If that fails, the log says so and goes on with the file it has.
     pub fn reopen(&self) {
         self.owner.shared.state.lock().reopen = true;
+        self.owner.shared.changed.notify_one();
     }
 
     /// How many lines were dropped, because they came faster than the disk takes them or because writing failed.
@@ -159,10 +160,10 @@ fn write_until_stopped(shared: &Shared, mut file: LogFile) {
     let mut failing = false;
     loop {
         let mut state = shared.state.lock();
-        while state.waiting.is_empty() && !state.stopping {
+        while state.waiting.is_empty() && !state.stopping && !state.reopen {
             shared.changed.wait(&mut state);
         }
-        if !state.stopping {
+        if !state.stopping && !state.reopen {
             // Woken early only by the order to stop: lines that come while others wait do not notify.
             let _ = shared.changed.wait_for(&mut state, GATHER);
         }
@@ -287,6 +288,11 @@ mod tests {
         let log = open(&path);
         std::fs::rename(&path, &rotated).unwrap();
         log.reopen();
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while !path.exists() {
+            assert!(std::time::Instant::now() < deadline, "the file is not opened until something is logged");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         log.record(&line("/after"));
         drop(log);
         assert!(std::fs::read_to_string(&path).unwrap().contains("/after"));
