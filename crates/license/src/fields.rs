@@ -81,7 +81,7 @@ impl Malformed {
 }
 
 /// What one source says: variables, or one file. Debug output does not show the values.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Fields {
     /// The file's name; `None` for variables.
     file: Option<String>,
@@ -121,8 +121,9 @@ impl Fields {
         self.values.iter().all(Option::is_none)
     }
 
-    /// The value of a field and its place.
-    pub(crate) fn find(&self, field: Field) -> Option<&str> {
+    /// The value of a field.
+    #[must_use]
+    pub fn value(&self, field: Field) -> Option<&str> {
         self.values[field as usize].as_ref().map(|value| value.text.as_str())
     }
 
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn an_empty_value_counts_as_none_and_the_later_of_two_counts() {
         let fields = Fields::from_file("f", FileKind::Properties, "licensee=\nlocator=a\nlocator=b\n").unwrap();
-        assert_eq!((fields.find(Field::Licensee), fields.find(Field::Locator)), (None, Some("b")));
+        assert_eq!((fields.value(Field::Licensee), fields.value(Field::Locator)), (None, Some("b")));
         assert_eq!(fields.place(Field::Locator), "f line 3 (locator)");
         assert!(Fields::from_values(|_| Some(" ".into())).is_empty());
     }

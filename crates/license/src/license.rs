@@ -23,12 +23,12 @@ impl License {
     /// The license that `fields` write. The first fault in the order of the fields is told.
     pub fn read(fields: &Fields) -> Result<Self, Malformed> {
         let at = |field, problem: &dyn ToString| Malformed::new(fields.place(field), problem.to_string());
-        let required = |field| fields.find(field).ok_or_else(|| at(field, &"is missing"));
+        let required = |field| fields.value(field).ok_or_else(|| at(field, &"is missing"));
         let licensee = required(Field::Licensee)?;
         let connections_max = connections(required(Field::MaxConnections)?);
         let connections_max = connections_max.map_err(|fault| at(Field::MaxConnections, &fault))?;
         let expiration = required(Field::Expiration)?.parse().map_err(|fault| at(Field::Expiration, &fault))?;
-        let locator = fields.find(Field::Locator).map_or(Ok(Locator::Anywhere), str::parse);
+        let locator = fields.value(Field::Locator).map_or(Ok(Locator::Anywhere), str::parse);
         let locator = locator.map_err(|fault| at(Field::Locator, &fault))?;
         let signature = required(Field::Signature)?.parse().map_err(|fault| at(Field::Signature, &fault))?;
         let terms = Terms::new(licensee, connections_max, expiration, locator);

@@ -73,6 +73,12 @@ pub enum InfoCode {
     ServerDraining,
     /// Ours: nobody can answer at the moment.
     Unavailable,
+    /// Ours: the server's license has ended.
+    LicenseExpired,
+    /// Ours: the server's license is not good.
+    LicenseInvalid,
+    /// Ours: as many people are connected as the server is licensed for.
+    SeatsTaken,
 }
 
 impl InfoCode {
@@ -100,6 +106,9 @@ impl InfoCode {
             Self::ServerFull => "The server is full, please try again later",
             Self::ServerDraining => "The server takes no new sessions at the moment, please try again later",
             Self::Unavailable => "The server is not available at the moment, please try again later",
+            Self::LicenseExpired => "The license of this server has ended. Please ask its operator to renew it",
+            Self::LicenseInvalid => "The license of this server is not valid. Please tell its operator",
+            Self::SeatsTaken => "All connections that this server is licensed for are in use",
         }
     }
 }

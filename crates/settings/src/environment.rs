@@ -4,8 +4,14 @@ use crate::settings::Override;
 use crate::value::Value;
 
 /// Variables that override a setting of text, and the setting.
-const HONOURED: [(&str, &str); 7] = [
+const HONOURED: [(&str, &str); 13] = [
     ("CT_SERVER_URL", "server_url"),
+    ("CT_LICENSEE", "license.licensee"),
+    ("CT_MAXCONNECTIONS", "license.max_connections"),
+    ("CT_EXPIRATION", "license.expiration"),
+    ("CT_LOCATOR", "license.locator"),
+    ("CT_SIGNATURE", "license.signature"),
+    ("CTEDGE_LICENSE_PUBLIC_KEY", "license.public_key"),
     ("CT_TIME_ZONE", "log.time_zone"),
     ("CT_AUTO_RESTART_CRON_PATTERN", "restart.schedule"),
     ("CT_DASHBOARD_USER", "portal.dashboard_user"),
@@ -19,13 +25,8 @@ const SWITCHES: [(&str, &str); 1] = [("CT_AUTO_RESTART_DISABLED", "restart.disab
 
 /// Variables of the original that stand for something this edge does not do yet. They are named at the start, so that
 /// nobody relies on one of them in vain.
-const NOT_HONOURED: [&str; 16] = [
+const NOT_HONOURED: [&str; 11] = [
     "CT_TRUST_ALL_CERTS",
-    "CT_LICENSEE",
-    "CT_MAXCONNECTIONS",
-    "CT_EXPIRATION",
-    "CT_LOCATOR",
-    "CT_SIGNATURE",
     "CT_METRICS_STATSD_HOST",
     "CT_METRICS_STATSD_PORT",
     "CT_METRICS_STATSD_PROTOCOL",

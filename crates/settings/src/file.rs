@@ -1,6 +1,7 @@
 //! The settings file: every setting with its meaning, its default and its range, in the order of the written file.
 
 mod balancer;
+mod license;
 mod log;
 mod node;
 mod ownership;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::balancer::Balancer;
 use self::balancer::balancer;
+use self::license::license;
 use self::log::log;
 pub(crate) use self::node::Node;
 use self::node::node;
@@ -23,7 +25,9 @@ use self::store::store;
 use crate::listed::{certificates, dns_nodes, fixed_nodes};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
-use crate::settled::{CertificateFiles, LogSettings, NodeSource, RestartSettings, StoreSettings, UpSettings};
+use crate::settled::{
+    CertificateFiles, LicenseSettings, LogSettings, NodeSource, RestartSettings, StoreSettings, UpSettings,
+};
 use crate::weigh::weigh;
 
 /// Everything that a file says, before it is cut to what one role needs.
@@ -34,11 +38,12 @@ pub(crate) struct File {
     pub(crate) secret_file: PathBuf,
     pub(crate) up: UpSettings,
     pub(crate) restart: RestartSettings,
+    pub(crate) license: LicenseSettings,
     pub(crate) log: LogSettings,
     pub(crate) balancer: Balancer,
     pub(crate) node: Node,
     pub(crate) portal: Portal,
-    pub(crate) store: StoreSettings,
+    pub(crate) store: Option<StoreSettings>,
     pub(crate) nodes: NodeSource,
     pub(crate) certificates: Vec<CertificateFiles>,
 }
@@ -52,6 +57,7 @@ pub(crate) fn read(reader: &mut Reader) -> File {
         secret_file,
         up: up(reader),
         restart: restart(reader),
+        license: license(reader),
         log: log(reader),
         balancer: balancer(reader),
         node: node(reader),

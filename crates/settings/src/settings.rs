@@ -14,8 +14,8 @@ use crate::file::{self, File};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
 use crate::settled::{
-    BalancerSettings, CertificateFiles, LogSettings, NodeAddress, NodeSettings, NodeSource, PortalSettings,
-    RestartSettings, StoreSettings, UpSettings,
+    BalancerSettings, CertificateFiles, LicenseSettings, LogSettings, NodeAddress, NodeSettings, NodeSource,
+    PortalSettings, RestartSettings, StoreSettings, UpSettings,
 };
 use crate::value::{Item, Value};
 
@@ -117,11 +117,23 @@ impl Settings {
         &self.file.restart
     }
 
-    /// The store that nodes share.
+    /// Where the license is, and what it is held against.
     #[must_use]
-    pub fn store(&self) -> StoreSettings {
-        let store = self.file.store.clone();
-        StoreSettings { url: store.url.below(&self.file.data), ..store }
+    pub fn license(&self) -> LicenseSettings {
+        let license = self.file.license.clone();
+        LicenseSettings {
+            file: self.file.data.join(&license.file),
+            config: self.file.data.join(&license.config),
+            host: self.server_url().map(|url| url.host().to_owned()),
+            ..license
+        }
+    }
+
+    /// The store that nodes share. `None` where they share nothing.
+    #[must_use]
+    pub fn store(&self) -> Option<StoreSettings> {
+        let store = self.file.store.clone()?;
+        Some(StoreSettings { url: store.url.below(&self.file.data), ..store })
     }
 
     /// The logs.
@@ -255,7 +267,10 @@ impl Settings {
             limits: node.limits,
             timeouts: node.timeouts,
             lease: node.lease,
+            store: self.store(),
+            time_zone: self.file.log.time_zone.clone(),
             drain: node.drain,
+            license: self.license(),
         })
     }
 

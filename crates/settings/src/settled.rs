@@ -2,6 +2,7 @@
 //! has a default. How a setting is written in the file, and its default, stands in
 //! `file.rs`.
 
+mod license;
 mod log;
 mod ownership;
 mod portal;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use ctedge_wire::ClusterSecret;
 
+pub use license::LicenseSettings;
 pub use log::{LogFormat, LogLevel, LogRotation, LogSettings};
 pub use ownership::{DrainSettings, LeaseSettings};
 pub use portal::{Login, Password, PortalLimits, PortalSettings};
@@ -272,10 +274,16 @@ pub struct NodeSettings {
     pub limits: NodeLimits,
     /// How long anything may take.
     pub timeouts: NodeTimeouts,
+    /// What it shares with other nodes. `None` where it shares nothing.
+    pub store: Option<StoreSettings>,
+    /// The zone in which days are counted: a name of the IANA time zone database.
+    pub time_zone: String,
     /// How it tells other nodes that it lives.
     pub lease: LeaseSettings,
     /// How it gives its sessions up.
     pub drain: DrainSettings,
+    /// Where the license is, and what it is held against.
+    pub license: LicenseSettings,
 }
 
 /// The bounds of what a node holds.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ctedge_license::Field;
 use ctedge_wire::ClusterSecret;
 
 use crate::{Fault, Override, Settings, Value, default_config, not_honoured, parse, parse_with};
@@ -265,4 +266,45 @@ fn credentials_come_from_variables_in_pairs_and_are_never_shown() {
     let half = |name: &str| (name == "CT_DASHBOARD_USER").then(|| "admin".to_owned());
     assert_eq!(parse("", &half).unwrap_err().len(), 1);
     check_fault("[portal]\nlogs_password = 3", "line 2: portal.logs_password: a password stands in quotes");
+}
+
+#[test]
+fn a_license_is_taken_from_variables_and_never_shown() {
+    let variable = |name: &str| match name {
+        "CT_LICENSEE" => Some("Example Corp".to_owned()),
+        "CT_MAXCONNECTIONS" => Some("250".to_owned()),
+        "CT_SIGNATURE" => Some("v1.a-very-secret-signature".to_owned()),
+        "CT_SERVER_URL" => Some("https://edge.example.com:8443/ct".to_owned()),
+        _ => None,
+    };
+    let settings =
+        parse("data = \"/var/lib/ctedge\"\n[license]\nlicensee = \"Other\"\nexpiration = \"2027/12/31\"\n", &variable);
+    let settings = settings.unwrap();
+    let license = settings.license();
+    assert_eq!(license.fields.value(Field::Licensee), Some("Example Corp"));
+    assert_eq!(license.fields.value(Field::MaxConnections), Some("250"));
+    assert_eq!(license.fields.value(Field::Expiration), Some("2027/12/31"));
+    assert_eq!(license.fields.value(Field::Locator), None);
+    assert_eq!(license.file, Path::new("/var/lib/ctedge/licensing.properties"));
+    assert_eq!(license.host.as_deref(), Some("edge.example.com"));
+    assert!(!format!("{settings:?} {license:?}").contains("very-secret"));
+    assert_eq!(valid(settings.written()).license().fields, license.fields, "children read the file that `up` writes");
+}
+
+#[test]
+fn a_license_may_stand_in_the_file_with_its_number_as_a_number() {
+    let license = valid("[license]\nmax_connections = 250\n").license();
+    assert_eq!(license.fields.value(Field::MaxConnections), Some("250"));
+    check_fault(
+        "[license]\nsignature = [\"very-secret\"]",
+        "line 2: license.signature: a part of a license stands in quotes",
+    );
+}
+
+#[test]
+fn a_wrong_public_key_names_its_variable() {
+    let wrong = |name: &str| (name == "CTEDGE_LICENSE_PUBLIC_KEY").then(|| "AAAA".to_owned());
+    let faults = parse("", &wrong).unwrap_err();
+    let expected = "CTEDGE_LICENSE_PUBLIC_KEY: license.public_key: this is no public key of licenses";
+    assert!(faults[0].to_string().starts_with(expected), "{faults:?}");
 }
