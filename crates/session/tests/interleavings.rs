@@ -1,8 +1,9 @@
 //! Random interleavings of peers that attach, are cut, return, send, read slowly and leave, in virtual time.
 //!
 //! Beside the session runs a model that knows only the order of events: who was in the session when something was sent.
-//! From it follows what each peer is owed, and each peer must get exactly that, once and in order, over however many
-//! transports it takes, or be closed. A failure names its seed.
+//! Now and then the session is handed to another owner as bytes. From the model follows what each peer is owed, and each
+//! peer must get exactly that, once and in order, over however many transports and owners it takes, or be closed. A
+//! failure names its seed.
 
 // Tests may unwrap; clippy takes only the test functions themselves for tests, not their helpers.
 #![allow(clippy::unwrap_used)]
@@ -68,6 +69,7 @@ struct Simulation {
     dice: Dice,
     now: Instant,
     session: Session,
+    limits: SessionLimits,
     clients: BTreeMap<&'static str, Client>,
     /// Transports whose end the session has not noticed.
     lost: Vec<Attached>,
@@ -81,6 +83,7 @@ struct Coverage {
     closed_full: u64,
     ended: u64,
     left: u64,
+    handed_over: u64,
     returned: u64,
     delivered: u64,
 }
@@ -95,9 +98,9 @@ impl Simulation {
             ..SessionLimits::default()
         };
         let beginning = Beginning::created(Duration::from_millis(1000));
-        let session = Session::new(Key::parse("room").unwrap(), limits, beginning, &[1; 32], now);
+        let session = Session::new(Key::parse("room").unwrap(), limits.clone(), beginning, &[1; 32], now);
         let clients = NAMES.iter().map(|name| (*name, Client::default())).collect();
-        Self { seed, dice, now, session, clients, lost: Vec::new(), sent: 0, ended: false }
+        Self { seed, dice, now, session, limits, clients, lost: Vec::new(), sent: 0, ended: false }
     }
 
     fn run(&mut self, coverage: &mut Coverage) {
@@ -113,7 +116,8 @@ impl Simulation {
                 55..62 => self.answer(name),
                 62..77 => self.write(name),
                 77..90 => self.read(name),
-                90..95 => self.pong(name),
+                90..94 => self.pong(name),
+                94 => self.hand_over(coverage),
                 95 => self.leave(name),
                 _ => {
                     let time = Duration::from_secs(self.dice.below(12) as u64);
@@ -205,6 +209,25 @@ impl Simulation {
             let message = messages::parse(&["response", &id], &[]);
             self.session.receive(attached.peer, &message, self.now);
         }
+    }
+
+    /// The session gets another owner. Its transports are gone with all that was on their wires.
+    fn hand_over(&mut self, coverage: &mut Coverage) {
+        for name in NAMES {
+            self.cut(name);
+        }
+        for attached in std::mem::take(&mut self.lost) {
+            self.session.detach(attached.peer, attached.attachment, self.now);
+        }
+        self.act(coverage);
+        coverage.delivered += self.session.take_counters().delivered;
+        let estate = self.session.export(Bytes::from_static(b"luggage"), self.now);
+        // Another machine has another clock.
+        self.now += Duration::from_secs(1000);
+        let (session, luggage) = Session::from_estate(&estate, self.limits.clone(), self.now).unwrap();
+        assert_eq!(luggage, "luggage");
+        self.session = session;
+        coverage.handed_over += 1;
     }
 
     fn leave(&mut self, name: &'static str) {
@@ -395,9 +418,9 @@ fn every_message_arrives_once_and_in_order_or_the_peer_is_closed() {
         Simulation::new(seed).run(&mut coverage);
     }
     // A simulation in which nothing happens proves nothing.
-    let Coverage { closed_full, ended, left, returned, delivered } = coverage;
+    let Coverage { closed_full, ended, left, handed_over, returned, delivered } = coverage;
     assert!(
-        closed_full > 50 && ended > 50 && left > 500 && returned > 2000 && delivered > 50_000,
-        "{closed_full} closed for a full outbox, {ended} sessions ended, {left} left, {returned} returned, {delivered} delivered"
+        handed_over > 1000 && closed_full > 50 && ended > 50 && left > 500 && returned > 2000 && delivered > 50_000,
+        "{closed_full} closed for a full outbox, {ended} sessions ended, {left} left, {handed_over} handed over, {returned} returned, {delivered} delivered"
     );
 }

@@ -21,6 +21,9 @@ use crate::packet::{self, Kind, Packet};
 use crate::sink::{Decimal, Sink};
 use crate::upgrade::{ProbeStep, Upgrade, UpgradeRefusal};
 
+/// A packet of no type that Engine.IO 4 knows, or is ever likely to.
+const AWAY: &str = "9";
+
 /// What all sessions of a server have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSettings {
@@ -209,6 +212,16 @@ impl Engine {
         if self.state == State::Connected {
             self.owe(format!("41{}", self.namespace));
         }
+    }
+
+    /// Asks the client to close and to come again. A transport that the client has not closed soon after is closed from
+    /// our side.
+    ///
+    /// The packet is of a type that does not exist. The stock clients take it for a server error: they close at once,
+    /// in the same turn in which they read it, keep what is sent from then on for their next connection, and connect
+    /// again. A close frame would be answered below them, and what they send before they hear of that is lost.
+    pub fn send_away(&mut self) {
+        self.owe(AWAY);
     }
 
     /// Ends the session on our side: no messages follow. The transport writes what [`Self::flush`] still has, and then

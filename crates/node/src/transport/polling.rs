@@ -19,6 +19,7 @@ use super::answer::{self, EngineError};
 use super::link::{Link, Owed};
 use super::stopping::SETTLE;
 use super::{Transports, socket};
+use crate::hub;
 
 /// How many bytes of messages one GET is answered with at most, unless a single message is larger: enough to catch up
 /// quickly, little enough to build in memory.
@@ -27,6 +28,12 @@ const POLL_BYTES: usize = 256 * 1024;
 /// How long a session that is over still knows its client: it may have to fetch the close packet, and a POST of it may
 /// be on its way.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a client that is to be sent away must have posted nothing.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// How long such a pause is waited for.
+const QUIET_WAIT: Duration = Duration::from_secs(2);
 
 /// The least time between two looks at a session's deadlines. A deadline that a waiting poll must act on is in the past
 /// until that poll has run.
@@ -45,6 +52,12 @@ struct State {
     /// The GET that waits.
     poll: Option<Waker>,
     is_posting: bool,
+    /// When the last POST came to its end.
+    posted_at: Option<Instant>,
+    /// When a client that is to be sent away may be: see [`State::may_send_away`].
+    away_at: Option<Instant>,
+    /// When it is, whatever it does.
+    away_by: Option<Instant>,
     /// The node stops: what is owed is written, then the client is sent away.
     stop: Option<Stop>,
 }
@@ -171,6 +184,7 @@ impl Drop for Turn<'_> {
             }
         } else {
             state.is_posting = false;
+            state.posted_at = Some(now);
         }
         if !self.is_done {
             state.end(CloseReason::ClosedByPeer, now);
@@ -181,7 +195,7 @@ impl Drop for Turn<'_> {
 
 impl PollingSession {
     pub(super) fn new(sid: KeyedToken, link: Link) -> Arc<Self> {
-        let state = State { phase: Phase::Open(link), poll: None, is_posting: false, stop: None };
+        let state = State { phase: Phase::Open(link), poll: None, is_posting: false, posted_at: None, away_at: None, away_by: None, stop: None };
         Arc::new(Self { sid, state: Mutex::new(state), changed: Notify::new() })
     }
 
@@ -233,7 +247,9 @@ impl PollingSession {
         let mut state = self.state.lock();
         let now = Instant::now();
         let is_stopping = state.stop.is_some_and(|stop| now >= stop.close_at);
+        let mut is_sent_away = false;
         let close = match &mut state.phase {
+            Phase::Open(link) if link.is_cut() => true,
             Phase::Open(link) => {
                 let owed = link.write_owed(cx, POLL_BYTES, now, &mut body);
                 if body.is_empty() {
@@ -242,6 +258,10 @@ impl PollingSession {
                 match owed {
                     Owed::Close(reason) if reason.is_final() => {
                         link.engine.disconnect();
+                        true
+                    }
+                    Owed::Close(hub::CloseReason::Moved) => {
+                        is_sent_away = true;
                         true
                     }
                     Owed::Close(_) | Owed::Refused(_) => true,
@@ -265,7 +285,9 @@ impl PollingSession {
                 false
             }
         };
-        if close {
+        if is_sent_away && !state.may_send_away(now) {
+            self.changed.notify_one();
+        } else if close {
             state.close(true, now);
             self.changed.notify_one();
             if let Some(link) = state.link() {
@@ -285,6 +307,12 @@ impl PollingSession {
     /// The body of a POST.
     fn receive(&self, body: &[u8], now: Instant) -> Result<(), CloseReason> {
         let mut state = self.state.lock();
+        if state.link().is_some_and(|link| link.is_cut()) {
+            // The session is elsewhere; the client learns that its messages were not taken.
+            state.end(CloseReason::ClosedByPeer, now);
+            self.changed.notify_one();
+            return Err(CloseReason::ClosedByPeer);
+        }
         let received = match &mut state.phase {
             Phase::Open(link) | Phase::Closing { link, heeds: true, .. } => receive(link, body, now),
             _ => Ok(()),
@@ -310,6 +338,9 @@ impl PollingSession {
         if state.stop.is_some_and(|stop| now >= stop.by) {
             state.phase = Phase::Over;
         }
+        if state.link().is_some_and(|link| link.is_cut()) {
+            state.phase = Phase::Over;
+        }
         if let Phase::Open(link) = &mut state.phase
             && let Err(reason) = link.engine.handle_timeout(now)
         {
@@ -324,6 +355,7 @@ impl PollingSession {
             Phase::Closing { until, .. } => *until,
             Phase::Upgraded | Phase::Over => return None,
         };
+        let deadline = state.away_at.filter(|at| *at > now).map_or(deadline, |at| deadline.min(at));
         Some(match state.stop {
             Some(stop) if now < stop.close_at => deadline.min(stop.close_at),
             Some(stop) => deadline.min(stop.by),
@@ -338,6 +370,16 @@ impl State {
             Phase::Open(link) | Phase::Closing { link, .. } => Some(link),
             Phase::Upgraded | Phase::Over => None,
         }
+    }
+
+    /// Whether a client that is owed nothing may be sent away. It posts one body at a time and forgets what has gathered
+    /// behind it when it is told to close, so it is told in a pause; but not for ever later.
+    fn may_send_away(&mut self, now: Instant) -> bool {
+        let quiet_at = self.posted_at.map_or(now, |at| at + QUIET);
+        let away_by = *self.away_by.get_or_insert(now + QUIET_WAIT);
+        let away_at = if self.is_posting { away_by } else { quiet_at.min(away_by) };
+        self.away_at = Some(away_at);
+        now >= away_at
     }
 
     /// Ends the session for a reason that came from the client.

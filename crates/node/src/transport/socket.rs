@@ -23,6 +23,8 @@ use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tungstenite::protocol::frame::coding::CloseCode;
 
+use crate::hub;
+
 use super::frames::{FrameFault, FrameReader, Incoming};
 use super::link::{Link, Owed};
 use super::outgoing::{Batch, Unwritten};
@@ -40,6 +42,12 @@ const TURNS_MAX: usize = 4;
 
 /// How long the peer may take to answer a close, and to send what it had under way before.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client that was sent away may take to close by itself before it is sent a close frame.
+const AWAY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often a connection whose peer does not read looks whether its session is still here.
+const STALLED_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a probing client may take to its upgrade; its session has the same bound.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -115,6 +123,8 @@ enum Phase {
 struct Closing {
     /// The close frame that is still to be written.
     frame: Option<(CloseCode, Cow<'static, str>)>,
+    /// When it is to be written, unless the peer closes before: one that was sent away does.
+    frame_at: Instant,
     /// Whether what the peer still sends counts.
     heeds: bool,
     /// Whether the peer has closed too.
@@ -159,6 +169,11 @@ impl Connection {
         if self.stopping.is_stopping() && matches!(self.phase, Phase::Open) {
             self.phase = Phase::Stopping(now + SETTLE);
         }
+        if matches!(&self.carried, Carried::Own { link, .. } if link.is_cut()) {
+            self.close(CloseCode::Restart, hub::CloseReason::Moved.as_str(), false, now);
+            let _ = self.write(cx, now, &mut scratch.batch);
+            return ControlFlow::Break(());
+        }
         if now >= self.timer_at {
             self.handle_timeout(now)?;
         }
@@ -173,10 +188,14 @@ impl Connection {
 
     fn deadline(&self, now: Instant) -> Instant {
         let deadline = match (&self.phase, &self.carried) {
+            (Phase::Closing(closing), _) if closing.frame.is_some() && now < closing.frame_at => {
+                return closing.frame_at.min(closing.by);
+            }
             (Phase::Closing(closing), _) => return closing.by,
             (_, Carried::Own { link, .. }) => link.engine.poll_timeout(),
             (_, Carried::Probing { until, .. }) => *until,
         };
+        let deadline = if self.unwritten.is_empty() { deadline } else { deadline.min(now + STALLED_PAUSE) };
         match self.phase {
             Phase::Stopping(close_at) if now < close_at => deadline.min(close_at),
             _ => deadline,
@@ -333,6 +352,9 @@ impl Connection {
             self.collect_owed(cx, now, batch);
         }
         let Phase::Closing(closing) = &mut self.phase else { return };
+        if now < closing.frame_at && !closing.is_answered {
+            return;
+        }
         if let Some((code, reason)) = closing.frame.take() {
             if let Carried::Own { link, .. } = &mut self.carried {
                 link.engine.close();
@@ -354,9 +376,12 @@ impl Connection {
             }
         };
         match owed {
-            Owed::Nothing if is_stopping => self.close(CloseCode::Away, "this server stops", true, now),
+            Owed::Nothing if is_stopping => self.send_away(CloseCode::Away, "this server stops", now, batch),
             Owed::Nothing | Owed::More => {}
             Owed::Refused(reason) => self.close_for(reason, now),
+            Owed::Close(reason @ hub::CloseReason::Moved) => {
+                self.send_away(CloseCode::Restart, reason.as_str(), now, batch);
+            }
             Owed::Close(reason) => {
                 if let Carried::Own { link, .. } = &mut self.carried
                     && reason.is_final()
@@ -379,13 +404,32 @@ impl Connection {
         self.close(code, reason.to_string(), reason == CloseReason::PingTimeout, now);
     }
 
+    /// Asks the client to close and to come again, and closes if it does not. What it still sends counts.
+    fn send_away(&mut self, code: CloseCode, reason: &'static str, now: Instant, batch: &mut Batch) {
+        self.close(code, reason, true, now);
+        if let (Phase::Closing(closing), Carried::Own { link, .. }) = (&mut self.phase, &mut self.carried)
+            && link.engine.is_connected()
+        {
+            link.engine.send_away();
+            link.engine.flush(batch, now);
+            closing.frame_at = now + AWAY_TIMEOUT;
+        }
+    }
+
     /// Begins to close. `heeds` says whether what the peer still sends counts.
     fn close(&mut self, code: CloseCode, reason: impl Into<Cow<'static, str>>, heeds: bool, now: Instant) {
         match &mut self.phase {
             Phase::Closing(closing) => closing.heeds &= heeds,
             _ => {
                 let frame = Some((code, reason.into()));
-                self.phase = Phase::Closing(Closing { frame, heeds, is_answered: false, by: now + CLOSE_TIMEOUT });
+                let by = now + CLOSE_TIMEOUT;
+                self.phase = Phase::Closing(Closing {
+                    frame,
+                    frame_at: now,
+                    heeds,
+                    is_answered: false,
+                    by,
+                });
             }
         }
     }

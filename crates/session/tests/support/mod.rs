@@ -25,6 +25,8 @@ pub struct World {
     pub now: Instant,
     pub clients: BTreeMap<String, Client>,
     joins: Vec<KeyedToken>,
+    /// Transports that a newer one has replaced and whose end the session has not been told.
+    older: Vec<Attached>,
 }
 
 /// What the test knows of one peer.
@@ -59,7 +61,7 @@ impl World {
         let now = Instant::now();
         let beginning = Beginning::created(Duration::from_millis(HOST_CLOCK));
         let session = Session::new(Key::parse("room").unwrap(), limits, beginning, &[7; 32], now);
-        Self { session, now, clients: BTreeMap::new(), joins: Vec::new() }
+        Self { session, now, clients: BTreeMap::new(), joins: Vec::new(), older: Vec::new() }
     }
 
     /// A world in which these peers, the host first, have joined and read everything.
@@ -69,6 +71,17 @@ impl World {
             world.step(&format!("{name} attaches"));
         }
         world
+    }
+
+    /// The same world with its session at another owner, whose clock runs `ahead`; everybody is cut.
+    pub fn handed_over(&self, ahead: Duration) -> Self {
+        let now = self.now + ahead;
+        let estate = self.session.export(bytes::Bytes::new(), self.now);
+        let (session, _) = Session::from_estate(&estate, SessionLimits::default(), now).unwrap();
+        let clients = self.clients.iter().map(|(name, client)| {
+            (name.clone(), Client { claim: client.claim.clone(), attached: None, cursor: client.cursor })
+        });
+        Self { session, now, clients: clients.collect(), joins: self.joins.clone(), older: Vec::new() }
     }
 
     /// Plays one step and says what comes of it.
@@ -125,7 +138,9 @@ impl World {
             Err(refusal) => Some(format!("refused: {refusal}")),
             Ok(attached) => {
                 let cursor = self.session.cursor_after(attached.peer, None);
-                self.clients.insert(name.into(), Client { claim, attached: Some(attached), cursor });
+                let client = Client { claim, attached: Some(attached), cursor };
+                let former = self.clients.insert(name.into(), client);
+                self.older.extend(former.and_then(|former| former.attached));
                 attached.returned.then(|| format!("{name} is back"))
             }
         }
@@ -135,6 +150,15 @@ impl World {
         if let Some(attached) = self.clients.get_mut(name).and_then(|client| client.attached.take()) {
             self.session.detach(attached.peer, attached.attachment, self.now);
         }
+    }
+
+    /// The session is told of the end of all transports.
+    pub fn cut_all(&mut self) {
+        let attached = self.clients.values_mut().filter_map(|client| client.attached.take());
+        for gone in self.older.drain(..).chain(attached) {
+            self.session.detach(gone.peer, gone.attachment, self.now);
+        }
+        self.act();
     }
 
     fn ask(&mut self, name: &str) -> Option<String> {

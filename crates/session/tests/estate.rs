@@ -1,0 +1,167 @@
+//! A session that is written down and read back goes on as if nothing had happened; other bytes are refused.
+
+// Tests may unwrap; clippy takes only the test functions themselves for tests, not their helpers.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ctedge_session::{EstateError, Session, SessionLimits};
+use proptest::prelude::*;
+use support::World;
+
+const NAMES: [&str; 4] = ["h", "a", "b", "c"];
+
+/// What may happen next, from two numbers.
+fn step(kind: u8, more: u8) -> String {
+    let name = NAMES[usize::from(more) % NAMES.len()];
+    let other = NAMES[usize::from(more / 4) % NAMES.len()];
+    match kind % 12 {
+        0..3 => format!("{name} attaches"),
+        3 => format!("{name} is cut"),
+        4 => format!("{name} says broadcast text"),
+        5 => format!("{name} says notification text to {other}"),
+        6 => format!("{name} says request {} to {other}", more % 10),
+        7 => format!("{name} says response #{}", more % 16 + 1),
+        8 => format!("{} asks to join", ["x", "y"][usize::from(more) % 2]),
+        9 => format!("h says {} #{}", ["agree", "refuse"][usize::from(more) % 2], more % 16 + 1),
+        10 => format!("{} s pass", more % 40),
+        _ => [format!("{name} leaves"), format!("{name} attaches anew")][usize::from(more / 128)].clone(),
+    }
+}
+
+/// Only who is there can send.
+fn is_possible(world: &World, step: &str) -> bool {
+    let name = step.split(' ').next().unwrap();
+    !(step.contains(" says ") || step.contains(" leaves"))
+        || world.clients.get(name).is_some_and(|client| client.attached.is_some())
+}
+
+/// What comes of a step. Sorted: peers to whom something happens at the same moment have no order among them. That each
+/// of them gets its messages in order is for the random interleavings to see.
+fn play(world: &mut World, step: &str) -> Vec<String> {
+    let mut outcome = if is_possible(world, step) { world.step(step) } else { Vec::new() };
+    outcome.sort();
+    outcome
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_session_goes_on_elsewhere_as_it_would_have_here(
+        before in prop::collection::vec(any::<(u8, u8)>(), 0..60),
+        after in prop::collection::vec(any::<(u8, u8)>(), 1..60),
+    ) {
+        let mut here = World::new(SessionLimits::default());
+        here.step("h attaches");
+        for (kind, more) in before {
+            let step = step(kind, more);
+            play(&mut here, &step);
+        }
+        let mut elsewhere = here.handed_over(Duration::from_secs(77));
+        here.cut_all();
+        for (kind, more) in after {
+            let step = step(kind, more);
+            prop_assert_eq!(play(&mut here, &step), play(&mut elsewhere, &step), "{}", step);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(Session::from_estate(&bytes, SessionLimits::default(), Instant::now()).is_err());
+    }
+
+    #[test]
+    fn a_damaged_session_is_refused_or_harmless(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = estate().to_vec();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let now = Instant::now();
+        if let Ok((session, _)) = Session::from_estate(&bytes, SessionLimits::default(), now) {
+            exercise(session, now);
+        }
+    }
+}
+
+/// A session with something of everything.
+fn estate() -> Bytes {
+    let mut world = World::with_peers(SessionLimits::default(), &["h", "a", "b"]);
+    for step in ["h says request 1 to a", "x asks to join", "b is cut", "h says broadcast owed", "a says nonsense"] {
+        world.step(step);
+    }
+    for name in ["h", "a"] {
+        world.step(&format!("{name} is cut"));
+    }
+    world.session.export(Bytes::from_static(b"luggage"), world.now)
+}
+
+/// Whatever the session claims to be, nothing that is done with it may panic.
+fn exercise(mut session: Session, mut now: Instant) {
+    for _ in 0..20 {
+        let _ = (session.peer_count(), session.outbox_bytes(), session.in_flight_bytes(), session.stored_peers());
+        let _ = session.request_join(
+            &serde_json::from_str(r#"{"id":"u","name":"u"}"#).unwrap(),
+            ctedge_wire::KeyedToken::mint(session.key(), &[1; 32]),
+            now,
+        );
+        while session.next_action().is_some() {}
+        let Some(due) = session.poll_timeout() else { break };
+        now = now.max(due);
+        session.handle_timeout(now);
+    }
+    let again = session.export(Bytes::new(), now);
+    Session::from_estate(&again, SessionLimits::default(), now).expect("what we write we can read");
+}
+
+#[test]
+fn a_session_of_another_form_is_refused_by_its_number() {
+    let bytes = estate();
+    let mut value = rmpv::decode::read_value(&mut &*bytes).unwrap();
+    let rmpv::Value::Map(fields) = &mut value else { panic!("no map") };
+    fields.iter_mut().find(|(name, _)| name.as_str() == Some("format")).unwrap().1 = 2.into();
+    let mut other = Vec::new();
+    rmpv::encode::write_value(&mut other, &value).unwrap();
+    let refused = Session::from_estate(&other, SessionLimits::default(), Instant::now());
+    assert_eq!(refused.err(), Some(EstateError::Format(2)));
+}
+
+#[test]
+fn fields_of_a_later_version_are_skipped_and_optional_ones_may_be_missing() {
+    let bytes = estate();
+    let mut value = rmpv::decode::read_value(&mut &*bytes).unwrap();
+    let rmpv::Value::Map(fields) = &mut value else { panic!("no map") };
+    fields.retain(|(name, _)| name.as_str() != Some("luggage"));
+    fields.push(("invented_later".into(), rmpv::Value::Array(vec![1.into()])));
+    let peers = fields.iter_mut().find(|(name, _)| name.as_str() == Some("peers")).unwrap();
+    let rmpv::Value::Array(peers) = &mut peers.1 else { panic!("no array") };
+    for peer in peers {
+        let rmpv::Value::Map(peer) = peer else { panic!("no map") };
+        peer.retain(|(name, _)| name.as_str() != Some("warned"));
+        peer.push(("mood".into(), "curious".into()));
+    }
+    let mut other = Vec::new();
+    rmpv::encode::write_value(&mut other, &value).unwrap();
+    let (session, luggage) = Session::from_estate(&other, SessionLimits::default(), Instant::now()).unwrap();
+    assert_eq!((session.peer_count(), session.requests_in_flight(), session.joins_waiting()), (3, 1, 1));
+    assert!(luggage.is_empty());
+}
+
+#[test]
+fn a_peer_that_was_attached_is_within_its_grace_at_the_next_owner() {
+    let world = World::with_peers(SessionLimits::default(), &["h", "a"]);
+    let bytes = world.session.export(Bytes::new(), world.now);
+    let later = world.now + Duration::from_secs(500);
+    let (session, _) = Session::from_estate(&bytes, SessionLimits::default(), later).unwrap();
+    assert_eq!(session.poll_timeout(), Some(later + SessionLimits::default().grace));
+}
