@@ -274,6 +274,12 @@ impl Settings {
         })
     }
 
+    /// How long a balancer that was replaced keeps its tunnels.
+    #[must_use]
+    pub fn retire_max(&self) -> Duration {
+        self.file.balancer.timeouts.retire
+    }
+
     /// The longest that a balancer, and that a node, may take to stop in order.
     #[must_use]
     pub fn stop_max(&self) -> (Duration, Duration) {

@@ -191,6 +191,12 @@ fn balancer_timeouts(reader: &mut Reader) -> BalancerTimeouts {
             hours(1),
             seconds(1)..=hours(24 * 7),
         ),
+        retire: section.within(
+            "retire",
+            "How long a balancer that a restart has replaced keeps the tunnels that it has.",
+            hours(1),
+            Duration::ZERO..=hours(24 * 7),
+        ),
         stop: section.within(
             "stop",
             "What still runs after the signal to stop, until it is cut.",
