@@ -1,10 +1,14 @@
 //! What the logs say, and what they must never say.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, renameSync } from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
 import { eventually } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
+import { Child, BINARY } from '../harness/process.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
 
 /** nginx's format `combined`. */
@@ -70,5 +74,93 @@ test('no token is in any log, whatever the level', async () => {
             for (const [name, secret] of secrets) assert.ok(!text.includes(secret), `${name} stands in ${log}`);
         }
         assert.ok(accessLines(edge).length > 10, 'the logs were written');
+    });
+});
+
+/**
+ * @param {import('../harness/edge.mjs').Edge} edge
+ * @param {string} name
+ */
+const linesOf = (edge, name) => {
+    const file = path.join(edge.data, 'logs', name);
+    return existsSync(file) ? readFileSync(file, 'utf8').split('\n').filter(line => line !== '') : [];
+};
+
+test('the server log says where the edge is in the words that scripts look for', async () => {
+    await withEdge({}, async edge => {
+        const ports = `port ${new URL(edge.http).port} (HTTP) and ${new URL(edge.https).port} (SSL)`;
+        const lines = linesOf(edge, 'server.log').filter(line => line.includes('services now available'));
+        assert.equal(lines.length, 1, lines.join('\n'));
+        const said = `root INFO CodeTogether On-Premises services now available on ${ports}`;
+        assert.ok(lines[0].endsWith(` ${said}`), lines[0]);
+    });
+});
+
+test('the download counts of the operators\' notes work on the access log as they are', async () => {
+    const count = (/** @type {string} */ directory, /** @type {string} */ pattern) => {
+        const command = `cat access.log | grep "${pattern}" | wc -l`;
+        return Number(execFileSync('sh', ['-c', command], { cwd: directory, encoding: 'utf8' }));
+    };
+    await withEdge({}, async edge => {
+        const logs = path.join(edge.data, 'logs');
+        /** @type {[string, string[]][]} */
+        const wanted = [
+            ['GET /clients/eclipse/plugins/com.genuitec.eclipse.codetogether.core_', ['1.0.0.jar', '1.1.0.jar']],
+            ['GET /clients/intellij/codetogether-onpremises-', ['2025.1.zip']],
+            ['GET /clients/vscode/codetogether-onpremises-', ['1.vsix', '2.vsix', '3.vsix']],
+        ];
+        for (const [start, files] of wanted) {
+            for (const file of files) await byNodeHttp(`${edge.http}${start.slice('GET '.length)}${file}`);
+        }
+        await byNodeHttp(`${edge.http}/clients/`);
+        await eventually('all access lines', () => accessLines(edge).filter(line => line.includes('/clients/')).length === 7);
+        assert.deepEqual(wanted.map(([start]) => count(logs, start)), [2, 1, 3]);
+    });
+});
+
+test('the session log tells who came and went', async () => {
+    await withEdge({}, async edge => {
+        let room = '';
+        await meeting(async meet => {
+            const host = await meet('Hanna Host', edge.http).host();
+            room = host.roomId;
+            const guest = await meet('guest', edge.http).join(room);
+            await guest.leave();
+            await host.leave();
+        });
+        const lines = await eventually('the end in the session log', () => {
+            const all = linesOf(edge, 'sessions.log').filter(line => line.includes(room));
+            return all.some(line => / ended /.test(line)) && all;
+        });
+        const events = lines.map(line => line.split(' ')[3]);
+        assert.deepEqual(events, ['created', 'joined', 'left', 'ended'], lines.join('\n'));
+        for (const line of lines) assert.match(line, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [+-]\d{4} /);
+        assert.match(lines[0], /user="Hanna Host"/);
+    });
+});
+
+test('CT_TIME_ZONE is the time zone of the logs, and a wrong one is named', async () => {
+    await withEdge({ config: '[log]\ntime_zone = "Asia/Tokyo"\n' }, async edge => {
+        await byNodeHttp(`${edge.http}/api/meta`);
+        const lines = await eventually('an access line', () => accessLines(edge).length > 0 && accessLines(edge));
+        for (const line of lines) assert.match(line, / \+0900\] /);
+        for (const line of linesOf(edge, 'server.log')) assert.match(line, / \+0900 root /);
+    });
+    const child = new Child('ctedge up', BINARY, ['up'], { env: { CT_TIME_ZONE: 'Mars/Olympus' } });
+    assert.notEqual((await child.exit).code, 0);
+    assert.match(child.output, /CT_TIME_ZONE.*"Mars\/Olympus" is no time zone/s);
+});
+
+test('log files are set aside when they are long, by whichever process finds it due', async () => {
+    await withEdge({ config: '[log]\nrotate_size = "4KiB"\nrotate_keep = 2\n' }, async edge => {
+        const rotated = path.join(edge.data, 'logs', 'access.log.1');
+        await eventually('a rotated access log', async () => {
+            await Promise.all(Array.from({ length: 20 }, () => byNodeHttp(`${edge.http}/api/meta`)));
+            return existsSync(rotated);
+        });
+        const moved = path.join(edge.data, 'logs', 'access.moved');
+        renameSync(path.join(edge.data, 'logs', 'access.log'), moved);
+        edge.child.kill('SIGUSR1');
+        await eventually('the log opened again', () => existsSync(path.join(edge.data, 'logs', 'access.log')));
     });
 });
