@@ -1,0 +1,57 @@
+//! The commands of `ctedge-ownership`, each as one transaction. What each must do is written there, as
+//! `StoreModel`; a test holds the two against each other.
+//!
+//! - `leases`: who lives. `sessions`: who owns what. `peers`: what lies at a session.
+
+mod leases;
+pub(crate) mod peers;
+mod sessions;
+
+use ctedge_ownership::{Command, Epoch, LeaseId, Outcome};
+
+use crate::call::{Tx, Work, sql};
+use crate::dialect::Access;
+use crate::fault::{Fault, FaultKind};
+
+pub(crate) use leases::{all as leases_all, hold};
+
+impl Work for Command {
+    type Output = Outcome;
+
+    fn access(&self) -> Access {
+        if matches!(self, Self::Look { .. }) { Access::Read } else { Access::Write }
+    }
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Outcome, Fault> {
+        match self {
+            Self::Register { lease, address, pid } => leases::register(tx, lease, *address, *pid).await,
+            Self::Beat { lease, status, report } => leases::beat(tx, lease, *status, report).await,
+            Self::EndLease { lease, beat } => leases::end(tx, lease, *beat).await,
+            Self::Look { key } => Ok(sessions::record(tx, key).await?.map_or(Outcome::Missing, Outcome::Found)),
+            Self::Create { key, by } => sessions::create(tx, key, by).await,
+            Self::TakeOver { key, from, by } => sessions::take_over(tx, key, *from, by).await,
+            Self::Read { key, epoch, by } => sessions::read(tx, key, *epoch, by).await,
+            Self::Adopt { key, epoch, by } => sessions::adopt(tx, key, *epoch, by).await,
+            Self::HandOff { key, epoch, by, to, estate } => {
+                sessions::hand_off(tx, sessions::Claim { key, epoch: *epoch, by }, to.as_ref(), estate).await
+            }
+            Self::Delete { key, epoch, by } => sessions::delete(tx, key, *epoch, by).await,
+            Self::Reap { lease } => leases::reap(tx, lease).await,
+        }
+    }
+}
+
+/// The next number of the store's one count. The row stays locked until the transaction ends, so that numbers rise in
+/// the order in which transactions take effect.
+async fn next_epoch(tx: &mut Tx<'_>) -> Result<Epoch, Fault> {
+    let statement = sql("UPDATE counters SET value = value + 1 WHERE name = 'epoch' RETURNING value");
+    match tx.row(statement).await? {
+        Some(row) => Ok(Epoch(row.number(0)?)),
+        None => Err(Fault::new(FaultKind::Broken, "the store has lost its count of epochs")),
+    }
+}
+
+/// The two columns of a lease.
+fn columns(lease: &LeaseId) -> (String, i64) {
+    (lease.node.as_str().to_owned(), lease.incarnation.cast_signed())
+}

@@ -1,0 +1,152 @@
+//! Who lives: leases, their heartbeats and their end.
+
+use std::net::SocketAddr;
+
+use ctedge_ownership::command::{ESTATES_PER_BEAT_MAX, REAPED_MAX};
+use ctedge_ownership::{Epoch, Lease, LeaseId, Outcome};
+use ctedge_wire::{Key, NodeStatus};
+
+use super::columns;
+use crate::call::{Tx, parameters, sql, sql_of};
+use crate::fault::Fault;
+use crate::row::Row;
+
+/// Whether the lease lives. If so, it lives until the transaction is over.
+pub(crate) async fn hold(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<bool, Fault> {
+    let (node, incarnation) = columns(lease);
+    let found = tx.row(sql(tx.dialect.hold_lease()).bind(node).bind(incarnation)).await?;
+    found.map_or(Ok(false), |row| Ok(!row.flag(0)?))
+}
+
+/// Whether the lease lives at this moment. That it does not is final.
+pub(super) async fn lives(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<bool, Fault> {
+    let (node, incarnation) = columns(lease);
+    let statement = sql("SELECT ended FROM leases WHERE node = $1 AND incarnation = $2").bind(node).bind(incarnation);
+    tx.row(statement).await?.map_or(Ok(false), |row| Ok(!row.flag(0)?))
+}
+
+pub(super) async fn register(
+    tx: &mut Tx<'_>,
+    lease: &LeaseId,
+    address: SocketAddr,
+    pid: u32,
+) -> Result<Outcome, Fault> {
+    // Two that register at one address must see each other.
+    tx.execute(sql("UPDATE counters SET value = value + 1 WHERE name = 'registrations'")).await?;
+    let (node, incarnation) = columns(lease);
+    let statement = sql("SELECT ended FROM leases WHERE node = $1 AND incarnation = $2");
+    if let Some(row) = tx.row(statement.bind(node.clone()).bind(incarnation)).await? {
+        return Ok(if row.flag(0)? { Outcome::LeaseEnded } else { Outcome::Registered });
+    }
+    let address = address.to_string();
+    tx.rows(sql(tx.dialect.seize_leases_at()).bind(address.clone())).await?;
+    tx.execute(sql("UPDATE leases SET ended = 1 WHERE address = $1 AND ended = 0").bind(address.clone())).await?;
+    let statement = sql("INSERT INTO leases (node, incarnation, address, pid, beat, status, ended, report) \
+         VALUES ($1, $2, $3, $4, 0, $5, 0, '')");
+    let statement = statement.bind(node).bind(incarnation).bind(address).bind(i64::from(pid));
+    tx.execute(statement.bind(NodeStatus::Ready.as_str())).await?;
+    Ok(Outcome::Registered)
+}
+
+pub(super) async fn beat(tx: &mut Tx<'_>, lease: &LeaseId, status: NodeStatus, report: &str) -> Result<Outcome, Fault> {
+    let (node, incarnation) = columns(lease);
+    let statement = sql("UPDATE leases SET beat = beat + 1, status = $3, report = $4 \
+         WHERE node = $1 AND incarnation = $2 AND ended = 0");
+    let statement = statement.bind(node).bind(incarnation).bind(status.as_str()).bind(report.to_owned());
+    if tx.execute(statement).await? == 0 {
+        return Ok(Outcome::LeaseEnded);
+    }
+    Ok(Outcome::Beaten { leases: all(tx).await?, estates: estates(tx, lease).await? })
+}
+
+/// All leases, ordered by id.
+pub(crate) async fn all(tx: &mut Tx<'_>) -> Result<Vec<Lease>, Fault> {
+    let statement = sql("SELECT node, incarnation, address, beat, status, ended, report FROM leases");
+    let rows = tx.rows(statement).await?;
+    let mut leases = rows.iter().map(lease_of).collect::<Result<Vec<_>, _>>()?;
+    // The database knows incarnations as signed numbers and would order them so.
+    leases.sort_by(|one, other| one.id.cmp(&other.id));
+    Ok(leases)
+}
+
+fn lease_of(row: &Row) -> Result<Lease, Fault> {
+    Ok(Lease {
+        id: row.lease(0)?,
+        address: row.parsed(2, |text| text.parse().ok())?,
+        beat: row.number(3)?,
+        status: row.parsed(4, status_of)?,
+        ended: row.flag(5)?,
+        report: row.text(6)?,
+    })
+}
+
+fn status_of(word: &str) -> Option<NodeStatus> {
+    [NodeStatus::Ready, NodeStatus::Draining, NodeStatus::Suspended].into_iter().find(|status| status.as_str() == word)
+}
+
+async fn estates(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<Vec<(Key, Epoch)>, Fault> {
+    let (node, incarnation) = columns(lease);
+    let statement = sql("SELECT session_key, epoch FROM sessions \
+         WHERE owner_node = $1 AND owner_incarnation = $2 AND estate IS NOT NULL ORDER BY session_key LIMIT $3");
+    let rows = tx.rows(statement.bind(node).bind(incarnation).bind(ESTATES_PER_BEAT_MAX as i64)).await?;
+    rows.iter().map(|row| Ok((row.key(0)?, Epoch(row.number(1)?)))).collect()
+}
+
+pub(super) async fn end(tx: &mut Tx<'_>, lease: &LeaseId, beat: Option<u64>) -> Result<Outcome, Fault> {
+    let (node, incarnation) = columns(lease);
+    let seized = tx.row(sql(tx.dialect.seize_lease()).bind(node.clone()).bind(incarnation)).await?;
+    let Some(row) = seized else {
+        return Ok(Outcome::Ended);
+    };
+    let (ended, at) = (row.flag(0)?, row.number(1)?);
+    if !ended && beat.is_some_and(|beat| beat != at) {
+        return Ok(Outcome::Beating);
+    }
+    if !ended {
+        let statement = sql("UPDATE leases SET ended = 1 WHERE node = $1 AND incarnation = $2");
+        tx.execute(statement.bind(node.clone()).bind(incarnation)).await?;
+    }
+    Ok(Outcome::Ended)
+}
+
+pub(super) async fn reap(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<Outcome, Fault> {
+    if lives(tx, lease).await? {
+        return Ok(Outcome::Reaped { keys: Vec::new(), all: false });
+    }
+    let (node, incarnation) = columns(lease);
+    // Whoever takes one of them over at this moment has it: its row no longer is this lease's when its lock is free.
+    let text = format!(
+        "SELECT session_key FROM sessions WHERE owner_node = $1 AND owner_incarnation = $2 \
+         ORDER BY session_key LIMIT $3{}",
+        tx.dialect.for_update()
+    );
+    let statement = sql_of(text).bind(node.clone()).bind(incarnation).bind(REAPED_MAX as i64);
+    let keys = tx.rows(statement).await?.iter().map(|row| row.key(0)).collect::<Result<Vec<_>, _>>()?;
+    delete_sessions(tx, &keys).await?;
+    let left = sql("SELECT 1 FROM sessions WHERE owner_node = $1 AND owner_incarnation = $2 LIMIT 1");
+    let all = tx.row(left.bind(node.clone()).bind(incarnation)).await?.is_none();
+    if all {
+        for statement in [
+            "DELETE FROM leases WHERE node = $1 AND incarnation = $2",
+            "DELETE FROM seats WHERE node = $1 AND incarnation = $2",
+        ] {
+            tx.execute(sql(statement).bind(node.clone()).bind(incarnation)).await?;
+        }
+    }
+    Ok(Outcome::Reaped { keys, all })
+}
+
+async fn delete_sessions(tx: &mut Tx<'_>, keys: &[Key]) -> Result<(), Fault> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let listed = parameters(1, keys.len(), 1);
+    for table in ["peers", "sessions"] {
+        let mut statement = sql_of(format!("DELETE FROM {table} WHERE session_key IN {listed}"));
+        for key in keys {
+            statement = statement.bind(key.as_str().to_owned());
+        }
+        tx.execute(statement).await?;
+    }
+    Ok(())
+}

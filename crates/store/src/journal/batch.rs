@@ -1,0 +1,148 @@
+//! One group of entries as one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use ctedge_ownership::{Epoch, LeaseId, StoredPeer};
+use ctedge_wire::Key;
+
+use super::records;
+use crate::call::{Tx, Work, parameters, sql, sql_of};
+use crate::entry::Entry;
+use crate::execute::{hold, peers};
+use crate::fault::Fault;
+
+/// One group of entries. The same writer, number and entries may be written several times and count once.
+pub(crate) struct Batch {
+    pub(crate) writer: i64,
+    pub(crate) number: u64,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// Who wrote an entry about a session, and under which ownership.
+type Fence<'e> = (&'e Key, Epoch, &'e LeaseId);
+
+impl Work for Batch {
+    /// How many entries came too late.
+    type Output = u64;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<u64, Fault> {
+        let has_records = self.entries.iter().any(|entry| fence_of(entry).is_none());
+        if has_records && !self.is_first(tx).await? {
+            return Ok(0);
+        }
+        let fenced = self.write_sessions(tx).await?;
+        if has_records {
+            records::write(tx, &self.entries).await?;
+        }
+        Ok(fenced)
+    }
+}
+
+impl Batch {
+    /// Whether this batch was not written before: an earlier try may have succeeded without anybody hearing of it.
+    async fn is_first(&self, tx: &mut Tx<'_>) -> Result<bool, Fault> {
+        let statement = sql("INSERT INTO journal_writers (writer, batch, at_ms) VALUES ($1, $2, $3) \
+             ON CONFLICT (writer) DO UPDATE SET batch = excluded.batch, at_ms = excluded.at_ms \
+             WHERE journal_writers.batch < excluded.batch");
+        let statement = statement.bind(self.writer).bind(self.number.cast_signed());
+        Ok(tx.execute(statement.bind(records::latest(&self.entries).cast_signed())).await? == 1)
+    }
+
+    async fn write_sessions(&self, tx: &mut Tx<'_>) -> Result<u64, Fault> {
+        let fences: Vec<Fence<'_>> = self.entries.iter().filter_map(fence_of).collect();
+        if fences.is_empty() {
+            return Ok(0);
+        }
+        let owned = owned(tx, &fences).await?;
+        let mut changes = Changes::default();
+        let mut fenced = 0;
+        for entry in &self.entries {
+            match fence_of(entry) {
+                Some(fence) if owned.contains(&fence) => changes.add(entry),
+                Some(_) => fenced += 1,
+                None => {}
+            }
+        }
+        changes.write(tx).await?;
+        Ok(fenced)
+    }
+}
+
+fn fence_of(entry: &Entry) -> Option<Fence<'_>> {
+    match entry {
+        Entry::PeerJoined { key, epoch, by, .. }
+        | Entry::PeerLeft { key, epoch, by, .. }
+        | Entry::InFlight { key, epoch, by, .. } => Some((key, *epoch, by)),
+        Entry::Audit(_) | Entry::Usage(_) | Entry::Download(_) => None,
+    }
+}
+
+/// Those of `fences` that hold, and do so until the transaction is over. Leases and sessions are locked in their order, so
+/// that no two writers wait for each other.
+async fn owned<'e>(tx: &mut Tx<'_>, fences: &[Fence<'e>]) -> Result<BTreeSet<Fence<'e>>, Fault> {
+    let mut living = BTreeSet::new();
+    for lease in fences.iter().map(|(_, _, by)| *by).collect::<BTreeSet<_>>() {
+        if hold(tx, lease).await? {
+            living.insert(lease);
+        }
+    }
+    let keys: Vec<&Key> = fences.iter().map(|(key, _, _)| *key).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut owners = BTreeMap::new();
+    for keys in keys.chunks(peers::ROWS_MAX) {
+        let text = format!(
+            "SELECT session_key, owner_node, owner_incarnation, epoch FROM sessions WHERE session_key IN {} \
+             ORDER BY session_key{}",
+            parameters(1, keys.len(), 1),
+            tx.dialect.for_update()
+        );
+        let mut statement = sql_of(text);
+        for key in keys {
+            statement = statement.bind(key.as_str().to_owned());
+        }
+        for row in tx.rows(statement).await? {
+            owners.insert(row.key(0)?, (row.lease(1)?, Epoch(row.number(3)?)));
+        }
+    }
+    let holds = |(key, epoch, by): &&Fence<'e>| {
+        living.contains(by) && owners.get(key).is_some_and(|(owner, at)| owner == *by && at == epoch)
+    };
+    Ok(fences.iter().filter(holds).copied().collect())
+}
+
+/// What entries come to when only the last about each thing counts.
+#[derive(Default)]
+struct Changes<'e> {
+    peers: BTreeMap<(&'e Key, u64), Option<&'e StoredPeer>>,
+    in_flight: BTreeMap<&'e Key, Option<&'e Bytes>>,
+}
+
+impl<'e> Changes<'e> {
+    fn add(&mut self, entry: &'e Entry) {
+        match entry {
+            Entry::PeerJoined { key, peer, .. } => {
+                self.peers.insert((key, peer.clock), Some(peer));
+            }
+            Entry::PeerLeft { key, clock, .. } => {
+                self.peers.insert((key, *clock), None);
+            }
+            Entry::InFlight { key, bytes, .. } => {
+                self.in_flight.insert(key, bytes.as_ref());
+            }
+            Entry::Audit(_) | Entry::Usage(_) | Entry::Download(_) => {}
+        }
+    }
+
+    async fn write(&self, tx: &mut Tx<'_>) -> Result<(), Fault> {
+        let here: Vec<_> = self.peers.iter().filter_map(|((key, _), peer)| Some((*key, (*peer)?))).collect();
+        peers::write(tx, &here).await?;
+        let gone: Vec<_> = self.peers.iter().filter(|(_, peer)| peer.is_none()).map(|(at, _)| *at).collect();
+        peers::remove(tx, &gone).await?;
+        for (key, bytes) in &self.in_flight {
+            let statement = sql("UPDATE sessions SET in_flight = $2 WHERE session_key = $1");
+            let statement = statement.bind(key.as_str().to_owned()).bind(bytes.map(|bytes| bytes.to_vec()));
+            tx.execute(statement).await?;
+        }
+        Ok(())
+    }
+}

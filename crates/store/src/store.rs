@@ -1,0 +1,172 @@
+//! The door to the store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ctedge_ownership::{Command, LeaseId, Outcome, StoreFailure};
+use ctedge_settings::{StoreSettings, StoreUrl};
+use ctedge_wire::health::StoreState;
+use sqlx::ConnectOptions as _;
+use sqlx::any::AnyConnectOptions;
+
+use crate::call::{Work, transact};
+use crate::dialect::{Dialect, driver_url};
+use crate::entry::Entry;
+use crate::fault::{Fault, FaultKind, OpenError};
+use crate::health::{StoreHealth, Watch};
+use crate::journal::Journal;
+use crate::lane::Lane;
+use crate::schema::{self, Found};
+use crate::seats::{HoldSeats, Seats};
+
+/// Connections that read for dashboards and exports.
+const READERS: usize = 2;
+
+/// What nodes share. Cheap to clone; the journal's task ends with the last clone, and what it had not written is lost
+/// unless [`Store::flush`] was waited for.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    database: Arc<Database>,
+    journal: Journal,
+}
+
+/// Connections and how they do.
+pub(crate) struct Database {
+    dialect: Dialect,
+    timeout: Duration,
+    commands: Lane,
+    /// The journal's own connection where the database takes several writers.
+    behind: Option<Lane>,
+    reports: Lane,
+    watch: Watch,
+}
+
+impl Store {
+    /// Opens the store, and makes its tables or brings them up to date. The runtime that this is called on must live as
+    /// long as the store: the journal's task runs there.
+    ///
+    /// It takes no longer than three times [`StoreSettings::timeout`] while other processes make the tables. After a
+    /// failure that may pass by itself (see [`OpenError::Failed`]) it may be called again.
+    pub async fn open(settings: &StoreSettings) -> Result<Self, OpenError> {
+        let database = Arc::new(Database::new(settings)?);
+        database.prepare(&settings.url).await?;
+        let journal = Journal::start(Arc::clone(&database), settings.journal_entries_max);
+        Ok(Self(Arc::new(Inner { database, journal })))
+    }
+
+    /// Carries out `command` as one transaction, within the settings' timeout. After a failure nobody knows whether it
+    /// was carried out; it may be sent again.
+    pub async fn execute(&self, command: Command) -> Result<Outcome, StoreFailure> {
+        self.0.database.command(&command).await.map_err(|fault| fault.failure())
+    }
+
+    /// Writes `entry` soon: within 20 ms while the store is well, in one transaction with others, and in order. While the
+    /// store is away entries wait; when too many do, audit and usage are dropped first, and counted.
+    pub fn journal(&self, entry: Entry) {
+        self.0.journal.push(entry);
+    }
+
+    /// Writes what the journal holds at this moment without waiting for more. `false` if something of it is still not
+    /// written after `within`.
+    pub async fn flush(&self, within: Duration) -> bool {
+        self.0.journal.flush(within).await
+    }
+
+    /// Holds `want` seats for `lease` in all, or as many as are free: those licensed less those that other living leases
+    /// hold. What the lease holds is never cut down to less than it asks to keep. `None` if the lease has ended.
+    ///
+    /// The same call takes and gives back, and may be repeated. See [`crate::SeatKeeper`] for when to make it.
+    pub async fn hold_seats(&self, lease: &LeaseId, want: u64, licensed: u64) -> Result<Option<Seats>, StoreFailure> {
+        let work = HoldSeats { lease: lease.clone(), want, licensed };
+        self.0.database.command(&work).await.map_err(|fault| fault.failure())
+    }
+
+    /// How the store does, as the last answer showed it.
+    #[must_use]
+    pub fn state(&self) -> StoreState {
+        self.0.database.watch.state()
+    }
+
+    /// How the store and the journal do.
+    #[must_use]
+    pub fn health(&self) -> StoreHealth {
+        self.0.database.watch.health(self.0.journal.health())
+    }
+
+    /// Reads for dashboards and exports, or tidies up for them.
+    pub(crate) async fn report<W: Work>(&self, work: &W) -> Result<W::Output, StoreFailure> {
+        let database = &self.0.database;
+        let result = transact(&database.reports, database.dialect, database.timeout, work).await;
+        result.map_err(|fault| {
+            tracing::warn!(problem = fault.problem, "a report could not be read from the store");
+            fault.failure()
+        })
+    }
+}
+
+impl Database {
+    fn new(settings: &StoreSettings) -> Result<Self, OpenError> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::of(&settings.url);
+        let url = driver_url(&settings.url)?;
+        // The driver's own message would show the whole URL, and its password with it.
+        let refused = |_| OpenError::Url(format!("{} is not one that the driver reads", settings.url));
+        let options: AnyConnectOptions = url.parse().map_err(refused)?;
+        let options = options.disable_statement_logging();
+        let lane = |connections| Lane::new(options.clone(), dialect, settings.timeout, connections);
+        let (commands, behind) = match dialect {
+            // One writer at a time whatever we do: waiting for one's turn in this process is fair, in the file it is not.
+            Dialect::Sqlite => (1, None),
+            Dialect::Postgres => (settings.connections, Some(lane(1))),
+        };
+        Ok(Self {
+            dialect,
+            timeout: settings.timeout,
+            commands: lane(commands),
+            behind,
+            reports: lane(READERS),
+            watch: Watch::new(settings.timeout),
+        })
+    }
+
+    async fn prepare(&self, url: &StoreUrl) -> Result<(), OpenError> {
+        let deadline = Instant::now() + self.timeout * 3;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let late = || Fault::new(FaultKind::Slow, "it does not answer in time");
+            let migrated = tokio::time::timeout(left, schema::migrate(&self.commands, self.dialect)).await;
+            match migrated.unwrap_or_else(|_| Err(late())) {
+                Ok(Found::Ready) => return Ok(()),
+                Ok(Found::Newer(found)) => {
+                    return Err(OpenError::Newer { store: url.to_string(), found, known: schema::KNOWN });
+                }
+                Err(fault) if schema::may_pass(&fault) && !left.is_zero() => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(fault) => {
+                    let failure = fault.failure();
+                    return Err(OpenError::Failed { store: url.to_string(), problem: fault.problem, failure });
+                }
+            }
+        }
+    }
+
+    /// Does something that a promise depends on.
+    async fn command<W: Work>(&self, work: &W) -> Result<W::Output, Fault> {
+        self.watched(&self.commands, work).await
+    }
+
+    /// Writes a part of the journal.
+    pub(crate) async fn write_behind<W: Work>(&self, work: &W) -> Result<W::Output, Fault> {
+        self.watched(self.behind.as_ref().unwrap_or(&self.commands), work).await
+    }
+
+    async fn watched<W: Work>(&self, lane: &Lane, work: &W) -> Result<W::Output, Fault> {
+        let started = Instant::now();
+        let result = transact(lane, self.dialect, self.timeout, work).await;
+        self.watch.ended(started, &result);
+        result
+    }
+}
