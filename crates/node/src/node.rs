@@ -6,15 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use ctedge_settings::NodeSettings;
+use ctedge_logs::Zone;
+use ctedge_ownership::{Drain, LeaseId, NodeId};
+use ctedge_settings::{NodeSettings, StoreSettings};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::app::App;
+use crate::clock::random_incarnation;
 use crate::http;
 use crate::hub::Hub;
 use crate::lag::Lag;
+use crate::metrics::Metrics;
+use crate::ownership::{DriverThread, Journal, Keeper, Order, Owners, Shared};
 use crate::pending::PendingTable;
 use crate::serve::Server;
 use crate::stop::StopSwitch;
@@ -23,14 +28,19 @@ use crate::transport::Transports;
 /// TCP connections beyond those of transports and long polls: the balancer's pool, health checks, short requests.
 const CONNECTIONS_SPARE: usize = 1024;
 
-/// How often what has ended is removed from tables that nobody happens to look at.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How often what has ended is removed from tables that nobody happens to look at, and how often it is written which
+/// requests are in flight: most are answered far sooner.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+
+/// How much of the time to stop is for handing sessions over.
+const HAND_OVER_SHARE: f64 = 0.8;
 
 /// A node that listens. It serves once it is [`run`](Self::run).
 pub struct Node {
     app: Arc<App>,
     listener: TcpListener,
     address: SocketAddr,
+    shared: Option<Shared>,
 }
 
 impl Node {
@@ -42,8 +52,15 @@ impl Node {
         let limits = &settings.limits;
         let http_connections_max = limits.connections_max + 2 * limits.pending_max + CONNECTIONS_SPARE;
         let logins = PendingTable::new(limits.pending_max, settings.timeouts.decision);
-        let hub = Hub::new(settings);
+        let metrics = Metrics::new();
+        let reached_at = settings.address.unwrap_or(address);
+        let shared = settings.store.clone().map(|store| share(&settings, store, &metrics)).transpose()?;
+        let handles = shared.as_ref().map(|shared| (shared.owners.clone(), shared.journal.clone()));
+        let hub = Hub::new(settings, metrics, handles);
         let app = Arc::new(App {
+            address: reached_at,
+            keeper: shared.as_ref().map(|shared| Arc::clone(&shared.keeper)),
+            usage: Arc::default(),
             transports: Transports::new(Arc::clone(&hub)),
             hub,
             logins,
@@ -52,7 +69,7 @@ impl Node {
             http_connections: Arc::new(Semaphore::new(http_connections_max)),
             http_connections_max,
         });
-        Ok(Self { app, listener, address })
+        Ok(Self { app, listener, address, shared })
     }
 
     /// The bound address: the real port where the settings say 0.
@@ -61,33 +78,86 @@ impl Node {
         self.address
     }
 
-    /// Serves until `stop` completes; then refuses new sessions, flushes and closes every transport, and returns, all
-    /// within `timeouts.stop`.
+    /// The sessions of the node.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.app.hub
+    }
+
+    /// Serves until `stop` completes, or until a drain is complete that was to end the process. Then refuses new sessions,
+    /// hands those that it has to other nodes where ownership is shared, flushes and closes every transport, and
+    /// returns, all within `timeouts.stop`.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
-        let Self { app, listener, address } = self;
+        let Self { app, listener, address, shared } = self;
         let permits = Arc::clone(&app.http_connections);
         let server = Server::new(http::router(Arc::clone(&app)), permits, app.http_connections_max);
+        let journal = shared.as_ref().map(|shared| shared.journal.clone());
         // Dropping the set at the end of this function ends the tasks.
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&server).accept(listener));
         tasks.spawn(Arc::clone(&app.hub).run_timers());
         tasks.spawn(Arc::clone(&app.lag).sample());
+        tasks.spawn(Arc::clone(&app.usage).run(Arc::clone(&app.hub), journal));
         tasks.spawn(housekeeping(Arc::clone(&app)));
+        let mut driver = shared.map(|shared| DriverThread::start(Arc::clone(&app), shared)).transpose()?;
         tracing::info!(node = app.settings().id, %address, "the node serves");
+        let is_over = async {
+            match &mut driver {
+                Some(driver) => driver.over().await,
+                None => std::future::pending().await,
+            }
+        };
+        let budget = app.settings().timeouts.stop;
+        let mut stopping = Instant::now() + budget;
         tokio::select! {
-            () = stop => {}
+            () = stop => {
+                stopping = Instant::now() + budget;
+                hand_over(&app, budget).await;
+            }
+            over = is_over => {
+                over?;
+                stopping = Instant::now() + budget;
+            }
             // None of the tasks ends by itself: one that did has panicked.
             Some(ended) = tasks.join_next() => ended.context("a task of the node ended")?,
         }
-        say_goodbye(&app, &server).await;
+        say_goodbye(&app, &server, stopping).await;
+        if let Some(driver) = &mut driver {
+            driver.close().await;
+        }
         Ok(())
     }
 }
 
+/// What a node shares its ownership with.
+fn share(settings: &NodeSettings, store: StoreSettings, metrics: &Metrics) -> anyhow::Result<Shared> {
+    let incarnation = settings.incarnation.unwrap_or_else(random_incarnation);
+    let lease = LeaseId::new(NodeId::new(&settings.id), incarnation);
+    let zone = Zone::named(&settings.time_zone);
+    let zone = zone.with_context(|| format!("there is no time zone {:?}", settings.time_zone))?;
+    let keeper = Keeper::new(store, metrics.ownership.clone());
+    let journal = Journal::new(Arc::clone(&keeper), lease.clone(), zone);
+    let (owners, inbox) = Owners::new(lease);
+    Ok(Shared { owners, journal, keeper, inbox })
+}
+
+/// Gives the sessions to other nodes, as far as that is possible within most of `budget`. The rest is for saying goodbye.
+async fn hand_over(app: &App, budget: Duration) {
+    let Some(owners) = app.hub.owners() else { return };
+    tracing::info!(node = app.settings().id, sessions = app.hub.totals().sessions, "the node hands its sessions over");
+    let handing_over = async {
+        owners.order(Order::Drain(Drain { deadline: Some(Duration::ZERO), exit: true })).await;
+        owners.finished().await;
+    };
+    if tokio::time::timeout(budget.mul_f64(HAND_OVER_SHARE), handing_over).await.is_err() {
+        let sessions = app.hub.totals().sessions;
+        tracing::warn!(sessions, "there was no time to hand these sessions over; other nodes will take them over");
+    }
+}
+
 /// Stops in order. Polling transports fetch what they are owed with requests of their own, so the server goes last.
-async fn say_goodbye(app: &App, server: &Server) {
+async fn say_goodbye(app: &App, server: &Server, by: Instant) {
     let begun = Instant::now();
-    let budget = app.settings().timeouts.stop;
     app.hub.status().stop();
     tracing::info!(node = app.settings().id, connections = app.hub.connections().count(), "the node stops");
     let goodbye = async {
@@ -96,17 +166,20 @@ async fn say_goodbye(app: &App, server: &Server) {
         app.hub.connections().all_closed().await;
         server.close().await;
     };
-    if tokio::time::timeout(budget, goodbye).await.is_err() {
+    if tokio::time::timeout_at(by.into(), goodbye).await.is_err() {
         let connections = app.hub.connections().count();
         tracing::warn!(connections, "the time to stop is over; what is still open is cut");
     }
-    app.hub.audit_stop();
+    if app.hub.owners().is_none() {
+        app.hub.audit_stop();
+    }
     tracing::info!(node = app.settings().id, took = ?begun.elapsed(), "the node has stopped");
 }
 
 async fn housekeeping(app: Arc<App>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
+        app.hub.write_in_flight();
         let now = Instant::now();
         app.logins.purge(now);
         app.hub.purge_joins(now);

@@ -24,6 +24,8 @@ pub(crate) enum Frame {
 /// A client on a WebSocket.
 pub(crate) struct Client {
     stream: TcpStream,
+    /// The head of the answer to the upgrade.
+    pub(crate) head: String,
     namespace: String,
     /// The peer's own id, once connected.
     pub(crate) peer_id: String,
@@ -70,7 +72,7 @@ impl Client {
             return Err(head);
         }
         assert!(head.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
-        Ok(Self { stream, namespace: String::new(), peer_id: String::new(), pid: String::new(), offset: None })
+        Ok(Self { stream, head, namespace: String::new(), peer_id: String::new(), pid: String::new(), offset: None })
     }
 
     /// Connects to a namespace and reads the answer.

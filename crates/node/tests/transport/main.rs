@@ -7,6 +7,7 @@
 mod bounds;
 mod client;
 mod closing;
+mod moving;
 mod polling;
 mod recovery;
 mod relaying;

@@ -9,14 +9,14 @@ use crate::client::{Client, Frame, broadcast, content, soon};
 use crate::room::Room;
 
 /// A polling session.
-struct Polling<'a> {
+pub(crate) struct Polling<'a> {
     room: &'a Room,
     headers: String,
-    sid: String,
+    pub(crate) sid: String,
 }
 
 impl<'a> Polling<'a> {
-    async fn open(room: &'a Room, token: &str) -> Self {
+    pub(crate) async fn open(room: &'a Room, token: &str) -> Self {
         let headers = room.headers(token);
         let (status, body) = request(room, "GET", "/socket.io/?EIO=4&transport=polling", &headers, "").await;
         assert_eq!(status, 200, "{body}");
@@ -28,7 +28,7 @@ impl<'a> Polling<'a> {
     }
 
     /// A session with its CONNECT answered and everything else that greets it fetched; gives the peer's id.
-    async fn connected(room: &'a Room, token: &str) -> (Self, String) {
+    pub(crate) async fn connected(room: &'a Room, token: &str) -> (Self, String) {
         let polling = Self::open(room, token).await;
         assert_eq!(polling.post("40").await, (200, "ok".into()));
         let answer = polling.get().await.1;
@@ -41,41 +41,45 @@ impl<'a> Polling<'a> {
         format!("/socket.io/?EIO=4&transport=polling&sid={}", self.sid)
     }
 
-    async fn get(&self) -> (u16, String) {
+    pub(crate) async fn get(&self) -> (u16, String) {
         request(self.room, "GET", &self.path(), &self.headers, "").await
     }
 
-    async fn post(&self, body: &str) -> (u16, String) {
+    pub(crate) async fn post(&self, body: &str) -> (u16, String) {
         request(self.room, "POST", &self.path(), &self.headers, body).await
     }
 
-    async fn send(&self, data: &[u8], target: &str) {
+    pub(crate) async fn send(&self, data: &[u8], target: &str) {
         let head = r#"451-["message",{"_placeholder":true,"num":0}]"#;
         let body = format!("4{}\u{1e}b{}", &head[1..], STANDARD.encode(broadcast(data, &[target])));
         assert_eq!(self.post(&body).await, (200, "ok".into()));
     }
 
     /// Polls until a peer's broadcast comes.
-    async fn broadcast(&self) -> Vec<u8> {
+    pub(crate) async fn broadcast(&self) -> Vec<u8> {
         loop {
             let (status, body) = self.get().await;
             assert_eq!(status, 200, "{body}");
-            for data in body.split('\u{1e}').filter_map(|packet| packet.strip_prefix('b')) {
-                let data = STANDARD.decode(data).unwrap();
-                if let Some(content) = content(&rmpv::decode::read_value(&mut &*data).unwrap()) {
-                    return content;
-                }
+            if let Some(content) = contents(&body).into_iter().next() {
+                return content;
             }
         }
     }
 
-    async fn probe(&self) -> Client {
+    pub(crate) async fn probe(&self) -> Client {
         let path = format!("/socket.io/?EIO=4&transport=websocket&sid={}", self.sid);
         Client::upgrade(self.room, &path, &self.headers).await.unwrap()
     }
 }
 
-async fn request(room: &Room, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+/// The contents of the broadcasts in a payload.
+pub(crate) fn contents(body: &str) -> Vec<Vec<u8>> {
+    let messages = body.split('\u{1e}').filter_map(|packet| packet.strip_prefix('b'));
+    let decoded = messages.map(|data| STANDARD.decode(data).unwrap());
+    decoded.filter_map(|data| content(&rmpv::decode::read_value(&mut &*data).unwrap())).collect()
+}
+
+pub(crate) async fn request(room: &Room, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
     let exchange = async {
         let mut stream = TcpStream::connect(room.address).await.unwrap();
         let length = body.len();

@@ -1,11 +1,13 @@
 //! A node, and room tokens for it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ctedge_node::Node;
+use ctedge_node::hub::Hub;
 use ctedge_protocol::{RoomClaim, Tokens, User};
-use ctedge_settings::{DrainSettings, LeaseSettings, NodeLimits, NodeSettings, NodeTimeouts};
+use ctedge_settings::{DrainSettings, LeaseSettings, LicenseSettings, NodeLimits, NodeSettings, NodeTimeouts};
 use ctedge_wire::{ClusterSecret, Key};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -21,8 +23,9 @@ const HOST_CLOCK: u64 = 1;
 
 pub(crate) struct Room {
     pub(crate) address: SocketAddr,
+    pub(crate) hub: Arc<Hub>,
     tokens: Tokens,
-    key: Key,
+    pub(crate) key: Key,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -37,10 +40,10 @@ impl Room {
         adjust(&mut settings);
         let tokens = Tokens::new(&settings.secret);
         let node = Node::bind(settings).await.unwrap();
-        let address = node.address();
+        let (address, hub) = (node.address(), Arc::clone(node.hub()));
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(node.run(async move { drop(stopped.await) }));
-        Self { address, tokens, key: Key::parse("room").unwrap(), stop: Some(stop), running }
+        Self { address, hub, tokens, key: Key::parse("room").unwrap(), stop: Some(stop), running }
     }
 
     /// The token of the host, whose transport begins the session.
@@ -125,5 +128,8 @@ fn settings() -> NodeSettings {
         },
         lease: LeaseSettings { beat: Duration::from_secs(1), lost_after: Duration::from_secs(3) },
         drain: DrainSettings { deadline: Duration::from_secs(600), handoffs_per_second: 50 },
+        license: LicenseSettings::default(),
+        store: None,
+        time_zone: "UTC".into(),
     }
 }

@@ -1,0 +1,257 @@
+//! A session moves to another node, and nobody loses anything by it.
+
+use std::time::{Duration, Instant};
+
+use ctedge_node::hub::Export;
+use tokio::task::JoinHandle;
+
+use crate::client::{Client, Frame, content, soon};
+use crate::polling::{Polling, contents};
+use crate::room::Room;
+
+/// What asks a client to close and to come again.
+const AWAY: &str = "9";
+
+/// Begins to move the session.
+fn export(room: &Room) -> JoinHandle<Option<Export>> {
+    let (hub, key) = (room.hub.clone(), room.key.clone());
+    tokio::spawn(async move { hub.export(&key).await })
+}
+
+/// The session's next owner, once it has left its former one.
+async fn next_owner(room: &Room, leaving: JoinHandle<Option<Export>>) -> Room {
+    let exported = soon(leaving).await.unwrap().expect("the session is there");
+    let next = Room::start().await;
+    next.hub.adopt(&room.key, &exported.estate, 2).unwrap();
+    room.hub.let_go(&room.key);
+    next
+}
+
+/// Reads on until the client is sent away.
+async fn sent_away(client: &mut Client) -> Vec<Vec<u8>> {
+    let mut broadcasts = Vec::new();
+    loop {
+        match client.frame().await {
+            Frame::Text(text) if text == AWAY => return broadcasts,
+            Frame::Text(_) => {}
+            Frame::Binary(data) => {
+                broadcasts.extend(content(&rmpv::decode::read_value(&mut &*data).unwrap()));
+            }
+            other => panic!("{other:?} before the client is sent away"),
+        }
+    }
+}
+
+/// Comes back to another node.
+async fn back(room: &Room, token: &str, former: &Client) -> Client {
+    let mut client = Client::websocket(room, token).await;
+    client.recover(former).await;
+    assert_eq!((&client.peer_id, &client.pid), (&former.peer_id, &former.pid));
+    client
+}
+
+#[tokio::test]
+async fn nothing_is_lost_between_websockets_that_move() {
+    let room = Room::start().await;
+    let (mut host, mut guest) = room.pair().await;
+    host.send(b"read", &[&guest.peer_id]).await;
+    assert_eq!(guest.broadcast().await, b"read");
+    host.send(b"written, but not handled", &[&guest.peer_id]).await;
+    let leaving = export(&room);
+    assert!(sent_away(&mut host).await.is_empty());
+    // The client sends on until it acts on what it was told.
+    host.send(b"sent up to the close", &[&guest.peer_id]).await;
+    host.close().await;
+    assert_eq!(sent_away(&mut guest).await, [b"written, but not handled".to_vec(), b"sent up to the close".to_vec()]);
+    guest.send(b"last words", &[&host.peer_id]).await;
+    guest.close().await;
+    let next = next_owner(&room, leaving).await;
+    let (mut host, mut guest) =
+        (back(&next, &next.host_token(), &host).await, back(&next, &next.guest_token(1), &guest).await);
+    // The guest named an offset before what it had not handled.
+    assert_eq!(guest.broadcasts(2).await, [b"written, but not handled".to_vec(), b"sent up to the close".to_vec()]);
+    assert_eq!(host.broadcast().await, b"last words");
+    host.send(b"at home", &[&guest.peer_id]).await;
+    let first = guest.message().await;
+    assert_eq!(content(&first).as_deref(), Some(&b"at home"[..]), "nobody has left or joined");
+}
+
+#[tokio::test]
+async fn what_a_client_has_handled_is_not_delivered_again() {
+    let room = Room::start().await;
+    let (mut host, mut guest) = room.pair().await;
+    let leaving = export(&room);
+    host.send(b"handled", &[&guest.peer_id]).await;
+    sent_away(&mut host).await;
+    host.close().await;
+    assert_eq!(guest.broadcast().await, b"handled");
+    sent_away(&mut guest).await;
+    guest.close().await;
+    let next = next_owner(&room, leaving).await;
+    let (mut host, mut guest) =
+        (back(&next, &next.host_token(), &host).await, back(&next, &next.guest_token(1), &guest).await);
+    host.send(b"once", &[&guest.peer_id]).await;
+    assert_eq!(guest.broadcast().await, b"once");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_understand_is_closed_and_read_until_it_has_closed_too() {
+    let room = Room::start().await;
+    let (mut host, guest) = room.pair().await;
+    drop(guest);
+    let leaving = export(&room);
+    sent_away(&mut host).await;
+    assert_eq!(host.frame().await, Frame::Close(1012, "moved".into()));
+    let guest_id = room_guest_id(&room).await;
+    host.send(b"before its close", &[&guest_id]).await;
+    host.close().await;
+    let next = next_owner(&room, leaving).await;
+    let mut guest = Client::websocket(&next, &next.guest_token(1)).await;
+    guest.connect("/").await;
+    assert_eq!(guest.broadcast().await, b"before its close");
+}
+
+/// The id that the guest has everywhere: it follows from its token.
+async fn room_guest_id(room: &Room) -> String {
+    let other = Room::start().await;
+    let mut host = Client::websocket(&other, &room.host_token()).await;
+    host.connect("/").await;
+    let mut guest = Client::websocket(&other, &room.guest_token(1)).await;
+    guest.connect("/").await;
+    guest.peer_id
+}
+
+#[tokio::test]
+async fn a_client_that_neither_reads_nor_closes_is_cut_and_loses_nothing() {
+    let room = Room::start().await;
+    let (mut host, guest) = room.pair().await;
+    // More than the sockets' buffers take.
+    let large = vec![7; 4_000_000];
+    for _ in 0..3 {
+        host.send(&large, &[&guest.peer_id]).await;
+    }
+    let (begun, leaving) = (Instant::now(), export(&room));
+    sent_away(&mut host).await;
+    host.close().await;
+    let next = next_owner(&room, leaving).await;
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    let mut guest = back(&next, &next.guest_token(1), &guest).await;
+    for _ in 0..3 {
+        assert!(guest.broadcast().await == large);
+    }
+}
+
+#[tokio::test]
+async fn a_polling_client_is_sent_away_and_its_posts_on_their_way_are_taken() {
+    let room = Room::start().await;
+    let (polling, host_id) = Polling::connected(&room, &room.host_token()).await;
+    let mut guest = Client::websocket(&room, &room.guest_token(1)).await;
+    guest.connect("/").await;
+    // What greets a peer, so that the next poll waits; the last of it is what the client has.
+    let greeting = polling.get().await.1;
+    let offset = greeting.rsplit_once(",\"").unwrap().1.split('"').next().unwrap();
+    let leaving = export(&room);
+    let (polled, ()) = tokio::join!(polling.get(), polling.send(b"during the poll", &guest.peer_id));
+    assert_eq!(polled, (200, "1".into()));
+    polling.send(b"on its way", &guest.peer_id).await;
+    assert_eq!(guest.broadcasts(2).await, [b"during the poll".to_vec(), b"on its way".to_vec()]);
+    guest.send(b"owed", &[&host_id]).await;
+    sent_away(&mut guest).await;
+    guest.close().await;
+    let next = next_owner(&room, leaving).await;
+    let polling = Polling::open(&next, &next.host_token()).await;
+    let recovery = format!(r#"40{{"pid":"{}","offset":"{offset}"}}"#, guest.pid);
+    assert_eq!(polling.post(&recovery).await, (200, "ok".into()));
+    let (status, body) = polling.get().await;
+    assert!(status == 200 && body.contains(&host_id) && body.matches("451-").count() == 1, "{body}");
+    assert_eq!(contents(&body), [b"owed"]);
+}
+
+#[tokio::test]
+async fn a_polling_client_between_two_polls_hears_of_it_at_the_next() {
+    let room = Room::start().await;
+    let (polling, _) = Polling::connected(&room, &room.host_token()).await;
+    let leaving = export(&room);
+    while polling.get().await.1 != "1" {}
+    next_owner(&room, leaving).await;
+}
+
+#[tokio::test]
+async fn an_upgraded_client_moves_like_any_other() {
+    let room = Room::start().await;
+    let (polling, host_id) = Polling::connected(&room, &room.host_token()).await;
+    let mut socket = polling.probe().await;
+    socket.text("2probe").await;
+    assert_eq!(socket.frame().await, Frame::Text("3probe".into()));
+    socket.text("5").await;
+    let mut guest = Client::websocket(&room, &room.guest_token(1)).await;
+    guest.connect("/").await;
+    let leaving = export(&room);
+    sent_away(&mut socket).await;
+    socket.send(b"up to the close", &[&guest.peer_id]).await;
+    socket.close().await;
+    assert_eq!(guest.broadcast().await, b"up to the close");
+    guest.send(b"owed", &[&host_id]).await;
+    sent_away(&mut guest).await;
+    guest.close().await;
+    let next = next_owner(&room, leaving).await;
+    let mut host = Client::websocket(&next, &next.host_token()).await;
+    host.connect("/").await;
+    assert_eq!(host.peer_id, host_id);
+    assert_eq!(host.broadcast().await, b"owed");
+}
+
+#[tokio::test]
+async fn a_session_that_was_let_go_is_cut_and_relays_no_more() {
+    let room = Room::start().await;
+    let (mut host, mut guest) = room.pair().await;
+    room.hub.let_go(&room.key);
+    for client in [&mut host, &mut guest] {
+        loop {
+            match client.frame().await {
+                Frame::Close(code, reason) => assert_eq!((code, &*reason), (1012, "moved")),
+                Frame::End => break,
+                Frame::Text(text) => assert!(!text.starts_with("41"), "the client is to come again"),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(room.hub.totals().peers, 0);
+}
+
+#[tokio::test]
+async fn answers_name_the_owner_of_a_session_whose_ownership_is_shared() {
+    let room = Room::start().await;
+    let (mut host, _) = room.pair().await;
+    assert!(!host.head.contains("x-ctedge-epoch"), "{}", host.head);
+    let leaving = export(&room);
+    host.close().await;
+    let next = next_owner(&room, leaving).await;
+    let host = Client::websocket(&next, &next.host_token()).await;
+    assert!(host.head.contains("x-ctedge-node: node-1\r\n") && host.head.contains("x-ctedge-epoch: 2\r\n"));
+}
+
+#[tokio::test]
+async fn handshakes_beyond_the_pace_wait_and_hosts_go_first() {
+    let room = Room::start_with(|settings| settings.limits.handshakes_per_second = 2).await;
+    let (_host, _guest) = room.pair().await;
+    let begun = Instant::now();
+    let order = tokio::sync::Mutex::new(Vec::new());
+    let guest = async {
+        let _socket = Client::websocket(&room, &room.guest_token(2)).await;
+        order.lock().await.push("guest");
+    };
+    let another = async {
+        let _socket = Client::websocket(&room, &room.guest_token(3)).await;
+        order.lock().await.push("guest");
+    };
+    let host = async {
+        // It comes after the guests, but before the first of them has had its turn.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let _socket = Client::websocket(&room, &room.host_token()).await;
+        order.lock().await.push("host");
+    };
+    tokio::join!(guest, another, host);
+    assert_eq!(*order.lock().await, ["host", "guest", "guest"]);
+    assert!(begun.elapsed() >= Duration::from_millis(1200), "{:?}", begun.elapsed());
+}
