@@ -4,6 +4,7 @@
 //! - [`PublicKey`], [`PrivateKey`], [`Signature`]: Ed25519, and how each is written.
 //! - [`properties`], [`shell`], [`Fields`]: the files and variables that a license is read from and written to.
 //! - [`judge`] and [`Verdict`]: what a license is worth on this day at this server.
+//! - [`seats`]: one node's share of the seats that all nodes have together.
 //! - [`Day`]: a day of the calendar.
 //!
 //! This crate is pure: files, variables, the day and randomness are handed in. Everything that parses takes arbitrary
@@ -14,6 +15,7 @@ mod fields;
 mod key;
 mod license;
 pub mod properties;
+pub mod seats;
 pub mod shell;
 mod terms;
 mod verdict;

@@ -1,0 +1,346 @@
+//! One node's share of the seats.
+//!
+//! A seat is one simultaneous connection that the license allows: one peer of one session, its host included, from its
+//! joining to the end of its grace period. All nodes share the seats through a store. So that a join costs no round trip
+//! as a rule, a node holds a few more than it needs, its reserve. When seats run short, the store tells every node that
+//! somebody waits, and reserves are given back: the last licensed seat can be taken on any node.
+//!
+//! What makes it impossible to sell a seat twice:
+//!
+//! - A node takes seats only out of those that the store said it holds. Before it asks to hold fewer it stops using them, so
+//!   that it does not matter whether the answer arrives.
+//! - The store counts for each node the seats that it holds or the peers of its sessions, whichever are more, and the
+//!   peers of sessions whose node died until they are taken over or given up. So a session that moves to another node
+//!   brings its seats along: [`SeatHolder::hand_over`] there, [`SeatHolder::sit`] here.
+//! - Whoever gets no answer has what it had.
+
+use std::time::{Duration, Instant};
+
+/// A reserve of one seat in so many, so that twenty nodes still leave most seats to whoever needs them.
+const SEATS_PER_RESERVE_SEAT: u32 = 16;
+
+/// The largest reserve. A store answers in a few milliseconds, in which no node gets more joins than this.
+const RESERVE_MAX: u32 = 64;
+
+/// How often the store is asked at least, to hear of those who wait elsewhere.
+pub const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is asked while somebody waits here.
+pub const ASK_AGAIN: Duration = Duration::from_millis(150);
+
+/// How long no reserve is held after somebody has waited elsewhere.
+const SCARCE_FOR: Duration = Duration::from_secs(10);
+
+/// How long a node keeps seats that it does not need: people who leave often come back.
+const KEEP_SURPLUS: Duration = Duration::from_secs(5);
+
+/// What the store answers to whoever asks for seats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// What this node holds.
+    pub held: u32,
+    /// What all others have together.
+    pub others: u32,
+    /// What others want and did not get.
+    pub wanted_elsewhere: u32,
+}
+
+/// One node's seats: which are taken, and how many to hold in the store. It only decides; whoever owns it carries
+/// what [`Self::ask`] says to the store and brings the answer to [`Self::answered`].
+#[derive(Debug, Clone)]
+pub struct SeatHolder {
+    licensed: u32,
+    taken: u32,
+    /// Held for certain: the least of what the store may have noted.
+    held: u32,
+    asking: Option<Asking>,
+    /// Whether the store notes more for this node than it may use: what is not taken goes back first.
+    must_shed: bool,
+    asked_at: Option<Instant>,
+    scarce_until: Option<Instant>,
+    surplus_since: Option<Instant>,
+}
+
+/// A question that has no answer yet.
+#[derive(Debug, Clone, Copy)]
+struct Asking {
+    /// Whether it gives back everything that is not taken.
+    sheds: bool,
+    /// Seats that went to other nodes since: what it is answered counts them still.
+    handed_over: u32,
+}
+
+impl SeatHolder {
+    /// A node that holds nothing yet.
+    #[must_use]
+    pub fn new(licensed: u32) -> Self {
+        Self {
+            licensed,
+            taken: 0,
+            held: 0,
+            asking: None,
+            must_shed: false,
+            asked_at: None,
+            scarce_until: None,
+            surplus_since: None,
+        }
+    }
+
+    /// Takes a seat for a peer that joins. `false` when none is free here: [`Self::ask`] with one more who waits.
+    pub fn take(&mut self) -> bool {
+        let is_free = self.has_free();
+        self.taken += u32::from(is_free);
+        is_free
+    }
+
+    /// Peers are here whose seats come with them, because their session was taken over or handed over. They may be more
+    /// than are held; until the rest is held as well, nobody else gets a seat.
+    pub fn sit(&mut self, peers: u32) {
+        self.taken = self.taken.saturating_add(peers);
+    }
+
+    /// So many peers are gone.
+    pub fn leave(&mut self, peers: u32) {
+        self.taken = self.taken.saturating_sub(peers);
+    }
+
+    /// So many peers are another node's from here on, and their seats with them.
+    pub fn hand_over(&mut self, peers: u32) {
+        self.taken = self.taken.saturating_sub(peers);
+        self.held = self.held.saturating_sub(peers);
+        self.must_shed |= peers > 0;
+        if let Some(asking) = &mut self.asking {
+            asking.handed_over = asking.handed_over.saturating_add(peers);
+            asking.sheds = false;
+        }
+    }
+
+    /// The license says another number. Nobody who sits loses a seat.
+    pub fn set_licensed(&mut self, licensed: u32) {
+        if licensed < self.licensed {
+            // Everything that is held beyond those who sit is as if handed over.
+            self.hand_over_reserve();
+        }
+        self.licensed = licensed;
+    }
+
+    fn hand_over_reserve(&mut self) {
+        let reserve = self.held.saturating_sub(self.taken);
+        self.held -= reserve;
+        self.must_shed = true;
+        if let Some(asking) = &mut self.asking {
+            // What it is answered was reckoned by the old number.
+            asking.handed_over = u32::MAX;
+            asking.sheds = false;
+        }
+    }
+
+    /// Seats that are taken here.
+    #[must_use]
+    pub fn taken(&self) -> u32 {
+        self.taken
+    }
+
+    /// Seats that this node holds.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// Seats that the license gives.
+    #[must_use]
+    pub fn licensed(&self) -> u32 {
+        self.licensed
+    }
+
+    /// Whether a seat is free here.
+    #[must_use]
+    pub fn has_free(&self) -> bool {
+        self.taken < self.held
+    }
+
+    /// How many seats to hold in the store, if it is to be asked at this moment, while `waiting` peers wait for one. Of
+    /// two calls the second gives nothing until the first had its [`Self::answered`] or [`Self::unanswered`].
+    pub fn ask(&mut self, waiting: u32, now: Instant) -> Option<u32> {
+        if self.asking.is_some() || !self.is_due(waiting, now) {
+            return None;
+        }
+        let want = self.want(waiting, now);
+        self.asking = Some(Asking { sheds: self.must_shed, handed_over: 0 });
+        self.asked_at = Some(now);
+        // From here on the store may have noted it.
+        self.held = self.held.min(want);
+        Some(want)
+    }
+
+    /// The store has answered.
+    pub fn answered(&mut self, share: Share, now: Instant) {
+        let Some(asking) = self.asking.take() else { return };
+        self.held = match asking.handed_over {
+            0 => share.held,
+            handed_over => self.held.min(share.held.saturating_sub(handed_over)),
+        };
+        self.must_shed &= !asking.sheds;
+        if share.wanted_elsewhere > 0 {
+            self.scarce_until = Some(now + SCARCE_FOR);
+        }
+    }
+
+    /// The store has not answered. What is held can be used, no more.
+    pub fn unanswered(&mut self) {
+        self.asking = None;
+    }
+
+    /// The node's lease is over, and with it everything that it held.
+    pub fn lost(&mut self) {
+        *self = Self { taken: self.taken, ..Self::new(self.licensed) };
+    }
+
+    fn is_due(&self, waiting: u32, now: Instant) -> bool {
+        let Some(asked_at) = self.asked_at else { return true };
+        let age = now.saturating_duration_since(asked_at);
+        let is_short = waiting > 0 || self.taken >= self.held || self.must_shed;
+        let reserve_is_low = (self.held.saturating_sub(self.taken)) * 2 < self.reserve(now);
+        age >= ASK_EVERY || (age >= ASK_AGAIN && (is_short || reserve_is_low))
+    }
+
+    fn want(&mut self, waiting: u32, now: Instant) -> u32 {
+        if self.must_shed {
+            return self.taken;
+        }
+        let reserve = self.reserve(now);
+        let need = self.taken.saturating_add(waiting);
+        let target = need.saturating_add(reserve);
+        if target >= self.held {
+            self.surplus_since = None;
+            return target;
+        }
+        let since = *self.surplus_since.get_or_insert(now);
+        if reserve > 0 && now.saturating_duration_since(since) < KEEP_SURPLUS {
+            return self.held;
+        }
+        self.surplus_since = None;
+        target
+    }
+
+    /// What to hold beyond what is taken.
+    fn reserve(&self, now: Instant) -> u32 {
+        match self.scarce_until {
+            Some(until) if now < until => 0,
+            _ => (self.licensed / SEATS_PER_RESERVE_SEAT).clamp(1, RESERVE_MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(held: u32, others: u32, wanted_elsewhere: u32) -> Share {
+        Share { held, others, wanted_elsewhere }
+    }
+
+    /// A holder of a license of 160 seats, whose reserve is 10, that has asked once and holds `held`.
+    fn holder(held: u32, now: Instant) -> SeatHolder {
+        let mut holder = SeatHolder::new(160);
+        assert_eq!(holder.ask(0, now), Some(10));
+        holder.answered(share(held, 0, 0), now);
+        holder
+    }
+
+    #[test]
+    fn a_join_takes_from_the_reserve_without_asking() {
+        let start = Instant::now();
+        let mut holder = holder(10, start);
+        (0..5).for_each(|_| assert!(holder.take()));
+        assert_eq!(holder.ask(0, start + ASK_AGAIN), None, "half of the reserve is left");
+        assert!(holder.take());
+        assert_eq!(holder.ask(0, start + ASK_AGAIN), Some(16));
+        assert_eq!(holder.ask(0, start + ASK_EVERY), None, "one question at a time");
+    }
+
+    #[test]
+    fn without_an_answer_a_node_uses_what_it_holds_and_no_more() {
+        let start = Instant::now();
+        let mut holder = holder(2, start);
+        assert!(holder.take() && holder.take() && !holder.take());
+        assert_eq!(holder.ask(1, start + ASK_AGAIN), Some(13));
+        holder.unanswered();
+        assert!(!holder.take());
+        holder.leave(1);
+        assert!(holder.take());
+    }
+
+    #[test]
+    fn what_is_given_back_is_not_used_while_the_answer_is_out() {
+        let start = Instant::now();
+        let mut holder = holder(50, start);
+        let mut now = start;
+        let given_back = loop {
+            now += ASK_EVERY;
+            match holder.ask(0, now).unwrap() {
+                50 => holder.answered(share(50, 0, 0), now),
+                want => break want,
+            }
+        };
+        assert_eq!(given_back, 10, "people who leave often come back, but not for ever");
+        assert!(now >= start + KEEP_SURPLUS);
+        holder.unanswered();
+        (0..10).for_each(|_| assert!(holder.take()));
+        assert!(!holder.take(), "the store may have given the others away");
+    }
+
+    #[test]
+    fn a_reserve_is_given_back_when_somebody_waits_elsewhere() {
+        let start = Instant::now();
+        let mut holder = holder(10, start);
+        assert!(holder.take());
+        assert_eq!(holder.ask(0, start + ASK_EVERY), Some(11));
+        holder.answered(share(10, 150, 1), start + ASK_EVERY);
+        assert_eq!(holder.ask(0, start + 2 * ASK_EVERY), Some(1));
+        holder.answered(share(1, 150, 0), start + 2 * ASK_EVERY);
+        assert_eq!(holder.ask(0, start + 2 * SCARCE_FOR), Some(11));
+    }
+
+    #[test]
+    fn who_waits_is_asked_for_often_and_a_quiet_node_rarely() {
+        let start = Instant::now();
+        let mut holder = holder(10, start);
+        assert_eq!(holder.ask(0, start + ASK_AGAIN), None);
+        assert_eq!(holder.ask(0, start + ASK_EVERY), Some(10));
+        holder.answered(share(0, 160, 0), start + ASK_EVERY);
+        assert_eq!(holder.ask(1, start + ASK_EVERY + ASK_AGAIN / 2), None);
+        assert_eq!(holder.ask(1, start + ASK_EVERY + ASK_AGAIN), Some(11));
+    }
+
+    #[test]
+    fn a_license_that_shrinks_takes_no_seat_from_anybody_and_gives_none() {
+        let start = Instant::now();
+        let mut holder = holder(10, start);
+        (0..4).for_each(|_| assert!(holder.take()));
+        holder.set_licensed(3);
+        assert!(!holder.take() && !holder.has_free());
+        assert_eq!(holder.ask(1, start + ASK_AGAIN), Some(4), "what is not taken goes back first");
+        holder.answered(share(4, 0, 0), start + ASK_AGAIN);
+        assert_eq!((holder.taken(), holder.take()), (4, false));
+    }
+
+    #[test]
+    fn peers_that_come_with_their_session_sit_and_are_asked_for() {
+        let start = Instant::now();
+        let mut holder = holder(10, start);
+        holder.sit(25);
+        assert_eq!((holder.taken(), holder.take()), (25, false));
+        assert_eq!(holder.ask(0, start + ASK_AGAIN), Some(35));
+    }
+
+    #[test]
+    fn a_lease_that_is_over_holds_nothing() {
+        let start = Instant::now();
+        let mut holder = holder(10, start);
+        assert!(holder.take());
+        holder.lost();
+        assert_eq!((holder.held(), holder.taken(), holder.take()), (0, 1, false));
+        assert_eq!(holder.ask(0, start), Some(11), "the next lease asks at once");
+    }
+}
