@@ -1,20 +1,25 @@
 //! What the HTTP handlers of a node share.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ctedge_ownership as ownership;
 use ctedge_protocol::http::{AuthProvider, SIMPLE_LOGIN_PROVIDER};
 use ctedge_protocol::{LoginToken, User};
 use ctedge_settings::NodeSettings;
-use ctedge_wire::HealthReport;
+use ctedge_wire::{DrainPhase, DrainProgress, HealthReport, StoreState};
 
 use crate::clock::unix_now;
 use crate::hub::Hub;
 use crate::lag::Lag;
 use crate::metrics::Snapshot;
+use crate::ownership::counts::Measured;
+use crate::ownership::{Keeper, Owners};
 use crate::pending::PendingTable;
 use crate::stop::StopSwitch;
 use crate::transport::Transports;
+use crate::usage::UsageCounter;
 
 /// How long a login is still answered after its token was handed out: a client whose connection broke in that moment
 /// polls once more.
@@ -31,6 +36,11 @@ pub(crate) struct App {
     pub(crate) polls: StopSwitch,
     pub(crate) http_connections: Arc<tokio::sync::Semaphore>,
     pub(crate) http_connections_max: usize,
+    /// Where balancers and other nodes reach the node.
+    pub(crate) address: SocketAddr,
+    /// The store that it shares with them.
+    pub(crate) keeper: Option<Arc<Keeper>>,
+    pub(crate) usage: Arc<UsageCounter>,
 }
 
 impl App {
@@ -54,6 +64,8 @@ impl App {
     pub(crate) fn health(&self) -> HealthReport {
         let totals = self.hub.totals();
         let status = self.hub.status();
+        let view = self.hub.owners().map(Owners::view);
+        let usage = self.usage.last();
         HealthReport {
             status: status.current(),
             node: self.settings().id.clone(),
@@ -64,7 +76,13 @@ impl App {
             peers: totals.peers as u64,
             connections: self.hub.connections().count() as u64,
             lag_ms: self.lag.average_ms(),
-            ..HealthReport::default()
+            incarnation: view.as_ref().map_or(0, |view| view.lease.incarnation),
+            shares_ownership: view.is_some(),
+            store: view.as_ref().map_or(StoreState::None, |view| view.store),
+            drain: view.and_then(|view| view.drain).map(|progress| drain_progress(progress, totals.peers)),
+            users_online: usage.users_online,
+            users_in_sessions: usage.users_in_sessions,
+            sessions_total: self.hub.metrics().sessions_created.get(),
         }
     }
 
@@ -81,6 +99,38 @@ impl App {
             pending_joins: self.hub.joins().len(),
             lag_seconds: self.lag.average_ms() / 1000.0,
             status: self.hub.status().current().as_str(),
+            ownership: self.measured(),
         })
+    }
+
+    fn measured(&self) -> Option<Measured> {
+        let (view, keeper) = (self.hub.owners()?.view(), self.keeper.as_ref()?);
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let journal = keeper.health().map(|health| health.journal).unwrap_or_default();
+        let left = view.drain.and_then(|progress| progress.deadline_left);
+        Some(Measured {
+            store: view.store,
+            journal_entries: number(journal.entries),
+            journal_lost: number(journal.lost()),
+            drain_sessions: view.drain.map_or(0, |progress| number(progress.sessions as u64)),
+            drain_seconds_left: left.map_or(-1, |left| number(left.as_secs())),
+        })
+    }
+}
+
+/// A drain's progress as it goes over the wire.
+fn drain_progress(progress: ownership::DrainProgress, peers: usize) -> DrainProgress {
+    let ownership::DrainProgress { drain, deadline_left, sessions, .. } = progress;
+    let phase = match deadline_left {
+        _ if sessions == 0 => DrainPhase::Done,
+        Some(Duration::ZERO) => DrainPhase::HandingOff,
+        _ => DrainPhase::Waiting,
+    };
+    DrainProgress {
+        phase,
+        deadline_s: deadline_left.map(|left| left.as_secs()),
+        sessions: sessions as u64,
+        peers: peers as u64,
+        exit: drain.exit,
     }
 }

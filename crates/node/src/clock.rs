@@ -10,6 +10,14 @@ pub(crate) fn unix_now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
+/// A number that no other start of a node has. It fits into what JSON readers take numbers for.
+pub(crate) fn random_incarnation() -> u64 {
+    let random = random();
+    let drawn = u64::from_le_bytes(std::array::from_fn(|index| random[index])) >> 12;
+    // 0 stands for a node that shares nothing.
+    drawn.max(1)
+}
+
 /// 32 bytes of the operating system's random source.
 pub(crate) fn random() -> Random {
     let mut bytes = [0; 32];

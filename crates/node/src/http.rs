@@ -3,6 +3,7 @@
 //! - [`login`], [`session`], [`meta`]: the Open Collaboration Protocol.
 //! - [`operate`]: health, metrics and control.
 //! - [`pages`]: the pages that people see.
+//! - `waiting`: what is polled for. `owned`: answers of the owner of a key.
 //! - [`problem`], [`cors`]: answers that are refusals, and who may read answers.
 
 mod cors;
@@ -10,9 +11,11 @@ mod extract;
 mod login;
 mod meta;
 mod operate;
+mod owned;
 mod pages;
 pub(crate) mod problem;
 mod session;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -89,7 +92,7 @@ async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let problem = response.extensions_mut().remove::<Problem>();
     if let Some(problem) = problem {
         app.hub.metrics().refused(problem.reason());
-        if wants_page && let Problem::Refused { info, .. } = &problem {
+        if wants_page && let Problem::Refused { info, .. } | Problem::NotNow { info, .. } = &problem {
             pages::replace_body(&mut response, &info.message);
         }
     }

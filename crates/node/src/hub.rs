@@ -6,6 +6,7 @@
 //! - `attachment`: a transport's end of a session.
 //! - `cell`: one session behind its lock, with the wakers of its transports.
 //! - `effects`: what a session asks for, carried out after its lock is released.
+//! - `owning`: which sessions this node has, and what it does about those that it does not have.
 //! - `moving`: sessions leave for other nodes, and come from them.
 //! - `table`: the sessions by their keys.
 //! - `timers`: one task that wakes the sessions of a node.
@@ -14,42 +15,49 @@ mod attachment;
 mod cell;
 mod effects;
 mod moving;
+mod owning;
 mod refusal;
 mod table;
 mod timers;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use ctedge_ownership::Wants;
 pub use ctedge_protocol::Handshake;
 use ctedge_protocol::http::JoinPoll;
 use ctedge_protocol::{RoomClaim, RoomToken, Tokens, User};
 pub use ctedge_session::CloseReason;
-use ctedge_session::{Beginning, Refusal, Session, SessionLimits};
+use ctedge_session::{Beginning, Refusal, SessionLimits};
 use ctedge_settings::NodeSettings;
 use ctedge_wire::{Key, KeyedToken, Random};
+use parking_lot::Mutex;
 
 pub use attachment::{Attachment, Pending};
 pub use moving::{AdoptError, Export};
-pub use refusal::{AttachRefusal, CreateRefusal, JoinRefusal};
+pub(crate) use owning::NotHere;
+pub use refusal::AttachRefusal;
+pub(crate) use refusal::{CreateRefusal, JoinRefusal};
 
 use crate::clock::{random, unix_now};
 use crate::connections::Connections;
 use crate::metrics::Metrics;
+use crate::ownership::{Gate, Journal, Owners};
 use crate::pending::PendingTable;
 use crate::status::Status;
 use cell::SessionCell;
 use effects::Totals;
-use table::{Insertion, SessionTable};
+use owning::Want;
+use table::SessionTable;
 use timers::Timers;
 
 /// A join request's answer is kept for this long after its decision was due, so that a poll finds it.
 const JOIN_ANSWER_KEPT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// How often an attach starts over when its session ends in between. Each time needs another session to end at that
-/// very moment.
-const ATTACH_TRIES: usize = 3;
+/// How often a request starts over when its session ends or moves on in between. Each time needs another session to do
+/// so at that very moment.
+const TRIES: usize = 3;
 
 /// The sessions of a node.
 pub struct Hub {
@@ -62,6 +70,16 @@ pub struct Hub {
     joins: PendingTable<JoinPoll>,
     timers: Timers,
     totals: Totals,
+    /// Whom to ask about sessions that are not here. Nobody without a shared store.
+    owners: Option<Owners>,
+    /// Whether what is here may be served.
+    gate: Arc<Gate>,
+    /// Where is written what others need to take a session over.
+    journal: Option<Journal>,
+    /// Sessions with messages that wait for the gate.
+    held: Mutex<Vec<Weak<SessionCell>>>,
+    /// Sessions whose requests in flight have changed since they were written.
+    in_flight_changed: Mutex<Vec<Weak<SessionCell>>>,
 }
 
 /// How much a node has.
@@ -74,12 +92,20 @@ pub struct HubTotals {
 }
 
 impl Hub {
-    pub(crate) fn new(settings: NodeSettings) -> Arc<Self> {
+    /// A hub that shares its sessions through `shared`, or keeps them to itself.
+    pub(crate) fn new(settings: NodeSettings, metrics: Metrics, shared: Option<(Owners, Journal)>) -> Arc<Self> {
         let limits = &settings.limits;
+        let (owners, journal) = shared.unzip();
+        let gate = owners.as_ref().map_or_else(|| Arc::new(Gate::open()), |owners| Arc::clone(owners.gate()));
         Arc::new(Self {
+            owners,
+            gate,
+            journal,
+            held: Mutex::default(),
+            in_flight_changed: Mutex::default(),
             tokens: Tokens::new(&settings.secret),
             status: Status::new(Instant::now()),
-            metrics: Metrics::new(),
+            metrics,
             connections: Connections::new(limits.connections_max),
             sessions: SessionTable::new(limits.sessions_max),
             joins: PendingTable::new(limits.pending_max, settings.timeouts.decision + JOIN_ANSWER_KEPT),
@@ -109,12 +135,10 @@ impl Hub {
         attached
     }
 
-    // Looking into a shared store takes time; without one there is nothing to wait for.
-    #[allow(clippy::unused_async)]
     async fn try_attach(
         self: &Arc<Self>,
         routed_key: Option<&Key>,
-        _unreachable: &[String],
+        unreachable: &[String],
         room_token: &str,
         handshake: Handshake,
     ) -> Result<Attachment, AttachRefusal> {
@@ -126,66 +150,62 @@ impl Hub {
             AttachRefusal::Unauthorized
         })?;
         let id = self.tokens.peer_id(&claim);
-        for _ in 0..ATTACH_TRIES {
-            let Some(cell) = self.sessions.find(&claim.room) else {
-                self.bring_back(routed_key, &claim)?;
-                continue;
-            };
-            match cell.attach(self, &claim, id.clone(), handshake.clone()) {
-                Ok(attached) => return Ok(Attachment::new(self, &cell, attached, id)),
-                Err(Refusal::Ended) if claim.host => self.sessions.remove(&cell),
-                Err(refusal) => return Err(refusal.into()),
+        for _ in 0..TRIES {
+            if let Some(cell) = self.here(&claim.room) {
+                match cell.attach(self, &claim, id.clone(), handshake.clone()) {
+                    Ok(attached) => return Ok(Attachment::new(self, &cell, attached, id)),
+                    // Its host begins it anew.
+                    Err(Refusal::Ended) if claim.host => self.finished(&cell),
+                    // It is asked about until it is somewhere else.
+                    Err(Refusal::Moving) => {}
+                    Err(refusal) => return Err(refusal.into()),
+                }
             }
+            self.ask(bring_back(routed_key, unreachable, &claim)).await?;
         }
         Err(AttachRefusal::unavailable())
     }
 
-    /// Begins a session anew that was lost with its node, for its host only.
-    fn bring_back(self: &Arc<Self>, routed_key: Option<&Key>, claim: &RoomClaim) -> Result<(), AttachRefusal> {
-        if routed_key.is_some_and(|routed| *routed != claim.room) {
-            return Err(AttachRefusal::Misdirected(claim.room.clone()));
-        }
-        if !claim.host {
-            return Err(AttachRefusal::SessionMissing);
-        }
+    /// Reserves a session under `key` for its host, who must bring a transport within `timeouts.decision`. Gives the
+    /// host's token, and since when the session is owned here.
+    pub(crate) async fn create(self: &Arc<Self>, key: &Key, user: User) -> Result<(RoomToken, u64), CreateRefusal> {
         if !self.status.accepts_new() {
-            return Err(AttachRefusal::unavailable());
+            return Err(CreateRefusal::NotHere(NotHere::NotAccepting));
         }
-        match self.begin(&claim.room, Beginning::revived(claim, unix_now())) {
-            Insertion::Inserted(_) | Insertion::InUse => Ok(()),
-            // Another node may have room.
-            Insertion::Full => Err(AttachRefusal::unavailable()),
+        if self.sessions.find(key).is_some() {
+            return Err(CreateRefusal::InUse);
         }
+        let beginning = Some(Beginning::created(unix_now()));
+        let want = Want { key, routed: None, wants: Wants::New, unreachable: &[], beginning };
+        let is_begun = self.ask(want).await?;
+        let cell = self.sessions.find(key).filter(|_| is_begun).ok_or(CreateRefusal::InUse)?;
+        Ok((self.tokens.sign_room(&cell.host_claim(user), unix_now()), cell.epoch()))
     }
 
-    /// Reserves a session under `key` for its host, who must bring a transport within `timeouts.decision`.
-    pub(crate) fn create(self: &Arc<Self>, key: &Key, user: User) -> Result<RoomToken, CreateRefusal> {
-        if !self.status.accepts_new() {
-            return Err(CreateRefusal::NotAccepting);
+    /// Asks the host of `room` whether `user` may come in. Gives the token to poll with, and since when the session is
+    /// owned here.
+    pub(crate) async fn request_join(
+        self: &Arc<Self>,
+        routed: Option<&Key>,
+        unreachable: &[String],
+        room: &Key,
+        user: &User,
+    ) -> Result<(KeyedToken, u64), JoinRefusal> {
+        for _ in 0..TRIES {
+            if let Some(cell) = self.here(room) {
+                match self.request_join_of(&cell, user) {
+                    Ok(token) => return Ok((token, cell.epoch())),
+                    Err(JoinRefusal::Moving) => {}
+                    Err(refusal) => return Err(refusal),
+                }
+            }
+            self.locate(routed, unreachable, room).await?;
         }
-        match self.begin(key, Beginning::created(unix_now())) {
-            Insertion::Inserted(cell) => Ok(self.tokens.sign_room(&cell.host_claim(user), unix_now())),
-            Insertion::InUse => Err(CreateRefusal::InUse),
-            Insertion::Full => Err(CreateRefusal::Full),
-        }
+        Err(JoinRefusal::NotHere(NotHere::Missing))
     }
 
-    fn begin(self: &Arc<Self>, key: &Key, beginning: Beginning) -> Insertion {
-        let insertion = self.sessions.insert(key, || {
-            let session = Session::new(key.clone(), self.session_limits(), beginning, &random(), Instant::now());
-            SessionCell::new(session, 0)
-        });
-        if let Insertion::Inserted(cell) = &insertion {
-            self.metrics.sessions_created.inc();
-            cell.begun(self);
-        }
-        insertion
-    }
-
-    /// Asks the host of `room` whether `user` may come in. The token is what to poll with.
-    pub(crate) fn request_join(&self, room: &Key, user: &User) -> Result<KeyedToken, JoinRefusal> {
-        let cell = self.sessions.find(room).ok_or(JoinRefusal::NotFound)?;
-        let token = KeyedToken::mint(room, &random());
+    fn request_join_of(&self, cell: &Arc<SessionCell>, user: &User) -> Result<KeyedToken, JoinRefusal> {
+        let token = KeyedToken::mint(cell.key(), &random());
         let now = Instant::now();
         self.joins.open(token.clone(), now).map_err(|_| JoinRefusal::ServerFull)?;
         let asked = cell.request_join(self, user, token.clone());
@@ -195,8 +215,25 @@ impl Hub {
         }
         asked.map(|()| token).map_err(|refusal| match refusal {
             Refusal::Full => JoinRefusal::SessionFull,
-            _ => JoinRefusal::NotFound,
+            Refusal::Moving => JoinRefusal::Moving,
+            _ => JoinRefusal::NotHere(NotHere::Missing),
         })
+    }
+
+    /// Finds out whether what lives under `key` is here; a session, or logins that wait. It may have gone on since.
+    pub(crate) async fn locate(
+        self: &Arc<Self>,
+        routed: Option<&Key>,
+        unreachable: &[String],
+        key: &Key,
+    ) -> Result<(), NotHere> {
+        let want = Want { key, routed, wants: Wants::Existing, unreachable, beginning: None };
+        self.ask(want).await.map(drop)
+    }
+
+    /// Since when the session is owned here. 0 where ownership is not shared, or without such a session.
+    pub(crate) fn epoch(&self, key: &Key) -> u64 {
+        self.sessions.find(key).map_or(0, |cell| cell.epoch())
     }
 
     /// Whether `room_token` is a valid token of a host.
@@ -222,7 +259,10 @@ impl Hub {
     /// Runs the sessions' timers until it is dropped.
     pub(crate) async fn run_timers(self: Arc<Self>) {
         loop {
-            for (deadline, cell) in self.timers.due().await {
+            let due = self.timers.due().await;
+            // A node that was away may not end sessions that are another's by then.
+            self.gate.opened().await;
+            for (deadline, cell) in due {
                 cell.timer_fired(&self, deadline);
             }
         }
@@ -243,6 +283,11 @@ impl Hub {
         let mut outbox_bytes = 0;
         self.sessions.for_each(|cell| outbox_bytes += cell.collect(&self.metrics));
         outbox_bytes
+    }
+
+    /// Visits the users of all sessions, with whether each has a transport. One that is in several is visited again.
+    pub(crate) fn for_each_user(&self, mut visit: impl FnMut(&User, bool)) {
+        self.sessions.for_each(|cell| cell.for_each_user(&mut visit));
     }
 
     /// How much the node has.
@@ -272,6 +317,17 @@ impl Hub {
         &self.metrics
     }
 
+    /// Whether the node may serve what it has.
+    #[must_use]
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Whom to ask about sessions that are not here.
+    pub(crate) fn owners(&self) -> Option<&Owners> {
+        self.owners.as_ref()
+    }
+
     /// What the node accepts.
     #[must_use]
     pub fn status(&self) -> &Status {
@@ -291,4 +347,11 @@ impl Hub {
     pub(crate) fn joins(&self) -> &PendingTable<JoinPoll> {
         &self.joins
     }
+}
+
+/// What the bearer of a room token wants whose session is not in memory: a host brings it back if it is nowhere.
+fn bring_back<'a>(routed: Option<&'a Key>, unreachable: &'a [String], claim: &'a RoomClaim) -> Want<'a> {
+    let beginning = claim.host.then(|| Beginning::revived(claim, unix_now()));
+    let wants = if claim.host { Wants::ExistingOrNew } else { Wants::Existing };
+    Want { key: &claim.room, routed, wants, unreachable, beginning }
 }

@@ -5,8 +5,10 @@
 //! - `transport`: how messages reach peers: Engine.IO over polling and WebSockets.
 //! - `http`: the HTTP interface and its pages; `serve` is the server under it, `app` what its handlers share.
 //! - [`connections`]: the count of open transport connections, and the signal to close them.
+//! - [`ownership`]: which node owns which session, shared through a store.
+//! - [`license`]: what the license is worth at the moment, and the seats that it gives.
 //! - `pending`: the bounded table of what waits for a decision.
-//! - [`status`], [`metrics`], `lag`: what a node says of itself.
+//! - [`status`], [`metrics`], `lag`, `usage`: what a node says of itself.
 //! - [`stop`], `clock`: a switch that is thrown once; time and random bytes for the pure crates.
 
 mod app;
@@ -15,12 +17,15 @@ pub mod connections;
 mod http;
 pub mod hub;
 mod lag;
+pub mod license;
 pub mod metrics;
 pub mod node;
+pub mod ownership;
 mod pending;
 mod serve;
 pub mod status;
 pub mod stop;
 mod transport;
+mod usage;
 
 pub use node::Node;

@@ -5,6 +5,8 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::ownership::counts::{Measured, OwnershipCounts};
+
 /// The counters and gauges of one node. Each node has a registry of its own, so that tests can run several in a process.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -27,6 +29,8 @@ pub struct Metrics {
     pub sessions_created: IntCounter,
     /// HTTP requests by route and status.
     pub http_requests: IntCounterVec,
+    /// What is counted of sessions that change hands.
+    pub ownership: OwnershipCounts,
     gauges: Gauges,
 }
 
@@ -63,6 +67,8 @@ pub struct Snapshot {
     pub lag_seconds: f64,
     /// The word of the node's status.
     pub status: &'static str,
+    /// How sharing ownership goes; none without a shared store.
+    pub ownership: Option<Measured>,
 }
 
 impl Metrics {
@@ -83,6 +89,7 @@ impl Metrics {
             refusals: counters("ctedge_node_refusals_total", "What was refused.", &["reason"]),
             sessions_created: counter("ctedge_node_sessions_created_total", "Sessions created."),
             http_requests: counters("ctedge_node_http_requests_total", "HTTP requests.", &["route", "status"]),
+            ownership: OwnershipCounts::new(&registry),
             gauges: Gauges {
                 sessions: gauge("ctedge_node_sessions", "Sessions that the node has."),
                 peers: gauge("ctedge_node_peers", "Peers of the sessions."),
@@ -136,6 +143,9 @@ impl Metrics {
     /// The metrics as Prometheus text.
     pub(crate) fn render(&self, snapshot: &Snapshot) -> Vec<u8> {
         self.gauges.set(snapshot);
+        if let Some(measured) = &snapshot.ownership {
+            self.ownership.set(measured);
+        }
         let mut text = Vec::with_capacity(4096);
         // Writing into memory fails only for metrics without a name, which the registry does not take.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
@@ -162,7 +172,10 @@ impl Gauges {
 
 /// Takes a metric into the registry. Names and labels are constants of this file, so that a failure is a bug of ours
 /// that every test meets.
-fn register<M: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
+pub(crate) fn register<M: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> M {
     let metric = metric.expect("the metric's name and labels are well-formed");
     registry.register(Box::new(metric.clone())).expect("no two metrics have one name");
     metric

@@ -108,6 +108,28 @@ impl<T: Clone> PendingTable<T> {
         decided.collect()
     }
 
+    /// The keys that the tokens of all entries name, some of them more than once.
+    pub(crate) fn keys(&self, now: Instant) -> Vec<Key> {
+        let mut inner = self.inner.lock();
+        inner.purge(now);
+        inner.entries.keys().map(KeyedToken::key).collect()
+    }
+
+    /// Removes the entries whose tokens name this key, so that those who wait for them learn it, and gives their
+    /// decisions and what was left of their time.
+    pub(crate) fn take_of(&self, key: &Key, now: Instant) -> Vec<(KeyedToken, Option<T>, Duration)> {
+        let mut inner = self.inner.lock();
+        inner.purge(now);
+        let Inner { entries, ends, .. } = &mut *inner;
+        let taken = entries.extract_if(|token, _| token.key() == *key);
+        let taken = taken.map(|(token, entry)| {
+            ends.remove(&entry.end);
+            let decision = entry.decision.borrow().clone();
+            (token, decision, entry.end.0.saturating_duration_since(now))
+        });
+        taken.collect()
+    }
+
     /// Lets an entry end at `end`, if it does not end earlier anyway.
     pub(crate) fn end_by(&self, token: &KeyedToken, end: Instant) {
         let mut inner = self.inner.lock();

@@ -50,6 +50,13 @@ impl Status {
         }
     }
 
+    /// What the node's ownership has settled on.
+    pub(crate) fn follow(&self, status: NodeStatus) {
+        if self.current() != status {
+            self.change(status);
+        }
+    }
+
     /// The process stops: draining, for good.
     pub(crate) fn stop(&self) {
         *self.state.lock() = State { status: NodeStatus::Draining, stopping: true };

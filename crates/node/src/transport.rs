@@ -33,6 +33,7 @@ use ctedge_socketio::{Engine, EngineSettings, PayloadSink, Transport};
 
 use crate::hub::{AttachRefusal, Hub};
 use answer::EngineError;
+pub(crate) use answer::{owned, unreachable};
 use handshake::{ClientHello, Query};
 use link::Link;
 use pacing::Pace;

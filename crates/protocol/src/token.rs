@@ -53,7 +53,7 @@ pub struct RoomClaim {
 }
 
 /// A signed login token. Debug output hides it.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginToken(String);
 
 /// A signed room token. Debug output hides it.

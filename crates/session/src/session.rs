@@ -223,6 +223,12 @@ impl Session {
         self.host.and_then(|slot| self.peers.present_member(slot)).map(Member::to_protocol)
     }
 
+    /// The users of all peers, and whether each has a transport at the moment.
+    pub fn users(&self) -> impl Iterator<Item = (&User, bool)> {
+        let present = self.peers.iter().filter(|(_, member)| member.closing.is_none());
+        present.map(|(_, member)| (&member.user, member.attachment.is_some()))
+    }
+
     /// The id of a peer.
     #[must_use]
     pub fn peer_id(&self, peer: PeerSlot) -> Option<&PeerId> {

@@ -9,6 +9,7 @@ use ctedge_wire::{Key, headers};
 use super::problem::Problem;
 use crate::app::App;
 use crate::clock::random;
+pub(super) use crate::transport::unreachable;
 
 /// The key that the balancer placed the request by. `None` where a client came without a balancer.
 pub(super) fn routed_key(headers: &HeaderMap) -> Option<Key> {

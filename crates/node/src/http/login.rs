@@ -14,9 +14,10 @@ use ctedge_protocol::http::{LoginInitial, LoginPoll, LoginValidate, SIMPLE_LOGIN
 use ctedge_protocol::{InfoCode, LoginToken, User};
 use ctedge_wire::{Key, KeyedToken};
 
-use super::extract::{key_to_issue_on, login_token, routed_key};
+use super::extract::{key_to_issue_on, login_token};
 use super::pages;
 use super::problem::Problem;
+use super::waiting::{Decision, decision, waiting};
 use crate::app::{App, DELIVERED_LOGIN_KEPT};
 use crate::clock::{random, unix_now};
 
@@ -40,18 +41,15 @@ pub(super) async fn poll(
 ) -> Result<Response, Problem> {
     let timed_out = || Problem::new(StatusCode::BAD_REQUEST, InfoCode::AuthTimeout);
     let token = KeyedToken::parse(&token).ok_or_else(timed_out)?;
-    let Some(mut poll) = app.logins.poll(&token, Instant::now()) else {
-        return Err(misdirected(&headers, &token).unwrap_or_else(timed_out));
-    };
-    let mut stop = app.polls.signal();
-    let decision = tokio::select! {
-        decision = tokio::time::timeout(app.settings().timeouts.poll, poll.decided()) => decision,
-        () = stop.stopped() => return Ok(StatusCode::NO_CONTENT.into_response()),
-    };
-    match decision {
-        Err(_) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Ok(None) => Err(timed_out()),
-        Ok(Some(login_token)) => {
+    let mut poll = waiting(&app, &headers, &app.logins, &token, timed_out).await?;
+    match decision(&app, &mut poll).await {
+        Decision::Open => Ok(StatusCode::NO_CONTENT.into_response()),
+        // Its time is over, or it waits elsewhere by now.
+        Decision::Gone => match waiting(&app, &headers, &app.logins, &token, timed_out).await {
+            Ok(_) => Ok(StatusCode::NO_CONTENT.into_response()),
+            Err(problem) => Err(problem),
+        },
+        Decision::Made(login_token) => {
             app.logins.end_by(&token, Instant::now() + DELIVERED_LOGIN_KEPT);
             let mut response = Json(LoginPoll { login_token: login_token.clone() }).into_response();
             if wants_cookie(query.as_deref()) {
@@ -76,14 +74,13 @@ pub(super) async fn simple(
     let login = read_form(is_form, &body)?;
     let timed_out = || Problem::new(StatusCode::BAD_REQUEST, InfoCode::AuthTimeout);
     let token = KeyedToken::parse(&login.token).ok_or_else(timed_out)?;
-    let now = Instant::now();
-    if !app.logins.contains(&token, now) {
-        return Err(misdirected(&headers, &token).unwrap_or_else(timed_out));
+    if !app.logins.contains(&token, Instant::now()) {
+        waiting(&app, &headers, &app.logins, &token, timed_out).await?;
     }
     let user = user(&login)?;
     let signed = app.hub.tokens().sign_login(&user, unix_now());
     // A second post of the same form finds the login decided: the first one stands, and both are answered alike.
-    if app.logins.decide(&token, signed, now) {
+    if app.logins.decide(&token, signed, Instant::now()) {
         tracing::info!(target: "sessions", event = "login", user = ?user.name, provider = user.auth_provider);
     }
     Ok(if is_form { pages::logged_in() } else { "Ok".into_response() })
@@ -99,12 +96,6 @@ pub(super) async fn validate(State(app): State<Arc<App>>, headers: HeaderMap) ->
 pub(super) async fn logout() -> Response {
     let cleared = format!("{TOKEN_COOKIE}=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=None");
     ([(SET_COOKIE, cleared)], "Logged out").into_response()
-}
-
-/// The problem of a token that this node does not know and that names another key than the request was placed by.
-fn misdirected(headers: &HeaderMap, token: &KeyedToken) -> Option<Problem> {
-    let key: Key = token.key();
-    routed_key(headers).is_some_and(|routed| routed != key).then_some(Problem::Misdirected(key))
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -1,18 +1,23 @@
 //! What the balancer and operators ask: health, metrics, and the control of what the node accepts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use ctedge_ownership::Drain;
 use ctedge_protocol::{Info, InfoCode};
 use ctedge_wire::{HealthReport, NodeStatus, headers};
+use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
 use crate::app::App;
+use crate::ownership::Order;
 
 /// `GET /ct-health/`: 200 while the node serves, whatever it accepts.
 pub(super) async fn health(State(app): State<Arc<App>>) -> Json<HealthReport> {
@@ -27,10 +32,26 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> 
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics()).into_response()
 }
 
+/// How a drain goes, as its query says it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DrainQuery {
+    /// Seconds, or `none`.
+    deadline_s: Option<String>,
+    #[serde(default)]
+    now: bool,
+    #[serde(default)]
+    exit: bool,
+}
+
 /// `POST /ct-control/{drain|suspend|resume}`, for whoever has the control token.
+///
+/// A drain may have a query: `deadline_s=600` or `deadline_s=none`, `now=true`, `exit=true`. Without a shared store
+/// there is nobody to hand sessions to, and draining only means to take no new ones.
 pub(super) async fn control(
     State(app): State<Arc<App>>,
     Path(action): Path<String>,
+    query: Result<Query<DrainQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<HealthReport>, Problem> {
     let given = headers.get(headers::CONTROL_TOKEN).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -44,6 +65,36 @@ pub(super) async fn control(
         "resume" => NodeStatus::Ready,
         _ => return Err(Problem::not_found()),
     };
-    app.hub.status().change(status);
-    Ok(Json(app.health()))
+    let Query(query) = query.map_err(|rejection| Problem::bad_request(&rejection.body_text()))?;
+    let Some(owners) = app.hub.owners() else {
+        app.hub.status().change(status);
+        return Ok(Json(app.health()));
+    };
+    let order = match status {
+        NodeStatus::Draining => Order::Drain(query.drain(app.settings().drain.deadline)?),
+        NodeStatus::Suspended => Order::Suspend,
+        NodeStatus::Ready => Order::Resume,
+    };
+    if owners.order(order).await {
+        Ok(Json(app.health()))
+    } else {
+        let info =
+            Info::new(InfoCode::BadRequest, "The node is giving its sessions away to stop, and cannot turn back");
+        Err(Problem::new(StatusCode::CONFLICT, info))
+    }
+}
+
+impl DrainQuery {
+    fn drain(&self, default_deadline: Duration) -> Result<Drain, Problem> {
+        let deadline = match self.deadline_s.as_deref() {
+            _ if self.now => Some(Duration::ZERO),
+            None => Some(default_deadline),
+            Some("none") => None,
+            Some(seconds) => {
+                let seconds = seconds.parse().map_err(|_| Problem::bad_request("deadline_s is in seconds, or none"))?;
+                Some(Duration::from_secs(seconds))
+            }
+        };
+        Ok(Drain { deadline, exit: self.exit })
+    }
 }

@@ -7,7 +7,9 @@ use axum::http::header::{CACHE_CONTROL, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ctedge_protocol::{Info, InfoCode};
-use ctedge_wire::{Key, Redirect};
+use ctedge_wire::Redirect;
+
+use crate::hub::NotHere;
 
 /// When a client that was refused for want of room may try again. Long enough to matter, short enough to wait for.
 const RETRY: Duration = Duration::from_secs(5);
@@ -15,8 +17,15 @@ const RETRY: Duration = Duration::from_secs(5);
 /// An answer that is not what the client asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Problem {
-    /// The request belongs to another key; nothing has happened.
-    Misdirected(Key),
+    /// The request belongs to another key, or to another node; nothing has happened.
+    Misdirected(Redirect),
+    /// Nobody can do anything about it at the moment.
+    NotNow {
+        /// What to tell the user.
+        info: Info,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Everything else.
     Refused {
         /// The status.
@@ -53,14 +62,29 @@ impl Problem {
 
     /// 503 for want of room or because the node stops.
     pub(crate) fn unavailable(code: InfoCode) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code)
+        Self::NotNow { info: code.into(), retry_after: RETRY }
+    }
+
+    /// What a request is told whose session, or login, is not here. Without one it is told that `missing`.
+    pub(crate) fn not_here(not_here: &NotHere, missing: impl FnOnce() -> Self) -> Self {
+        if let Some(redirect) = not_here.redirect() {
+            return Self::Misdirected(redirect);
+        }
+        match not_here {
+            NotHere::Full => Self::unavailable(InfoCode::ServerFull),
+            NotHere::NotAccepting => Self::unavailable(InfoCode::ServerDraining),
+            NotHere::Unavailable { retry_after } => {
+                Self::NotNow { info: InfoCode::Unavailable.into(), retry_after: *retry_after }
+            }
+            _ => missing(),
+        }
     }
 
     /// The word of the metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Misdirected(_) => "misdirected",
-            Self::Refused { info, .. } => match info.code {
+            Self::Refused { info, .. } | Self::NotNow { info, .. } => match info.code {
                 InfoCode::AuthTimeout => "auth_timeout",
                 InfoCode::RoomNotFound => "room_not_found",
                 InfoCode::JoinRequestNotFound => "join_request_not_found",
@@ -69,6 +93,7 @@ impl Problem {
                 InfoCode::SessionFull => "session_full",
                 InfoCode::ServerFull => "server_full",
                 InfoCode::ServerDraining => "draining",
+                InfoCode::Unavailable => "unavailable",
                 _ => "other",
             },
         }
@@ -80,22 +105,23 @@ impl IntoResponse for Problem {
     /// browsers.
     fn into_response(self) -> Response {
         let mut response = match &self {
-            Self::Misdirected(key) => misdirected(key),
+            Self::Misdirected(redirect) => misdirected(redirect),
+            Self::NotNow { info, .. } => (StatusCode::SERVICE_UNAVAILABLE, Json(info)).into_response(),
             Self::Refused { status, info } => (*status, Json(info)).into_response(),
         };
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if matches!(self, Self::Refused { status: StatusCode::SERVICE_UNAVAILABLE, .. }) {
-            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY.as_secs()));
+        if let Self::NotNow { retry_after, .. } = &self {
+            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
         }
         response.extensions_mut().insert(self);
         response
     }
 }
 
-fn misdirected(key: &Key) -> Response {
-    let mut response = (StatusCode::MISDIRECTED_REQUEST, "This request belongs to another session.\n").into_response();
-    for (name, value) in Redirect::Key(key.clone()).headers() {
+fn misdirected(redirect: &Redirect) -> Response {
+    let mut response = (StatusCode::MISDIRECTED_REQUEST, "This request belongs elsewhere.\n").into_response();
+    for (name, value) in redirect.headers() {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }

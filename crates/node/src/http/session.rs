@@ -1,18 +1,19 @@
 //! `/api/session/…`: creating a session, asking to join one, and waiting for its host.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use ctedge_protocol::InfoCode;
 use ctedge_protocol::http::{JoinPoll, JoinStarted, SessionCreated};
-use ctedge_wire::{Key, KeyedToken};
+use ctedge_wire::{Key, KeyedToken, Redirect};
 
-use super::extract::{key_to_issue_on, routed_key, user};
+use super::extract::{key_to_issue_on, routed_key, unreachable, user};
+use super::owned::owned;
 use super::problem::Problem;
+use super::waiting::{Decision, decision, waiting};
 use crate::app::App;
 use crate::clock::random;
 use crate::hub::{CreateRefusal, JoinRefusal};
@@ -21,12 +22,13 @@ use crate::hub::{CreateRefusal, JoinRefusal};
 pub(super) async fn create(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     let user = user(&app, &headers)?;
     let key = key_to_issue_on(&headers);
-    let room_token = app.hub.create(&key, user).map_err(|refusal| match refusal {
-        CreateRefusal::InUse => Problem::Misdirected(Key::mint(&random())),
-        CreateRefusal::Full => Problem::unavailable(InfoCode::ServerFull),
-        CreateRefusal::NotAccepting => Problem::unavailable(InfoCode::ServerDraining),
+    let (room_token, epoch) = app.hub.create(&key, user).await.map_err(|refusal| match refusal {
+        CreateRefusal::InUse => Problem::Misdirected(Redirect::Key(Key::mint(&random()))),
+        CreateRefusal::NotHere(not_here) => {
+            Problem::not_here(&not_here, || Problem::unavailable(InfoCode::Unavailable))
+        }
     })?;
-    Ok(Json(SessionCreated { room_id: key, room_token }).into_response())
+    Ok(owned(&app, epoch, Json(SessionCreated { room_id: key, room_token })))
 }
 
 /// `POST /api/session/join/{room}`: asks the host.
@@ -38,12 +40,15 @@ pub(super) async fn join(
     let user = user(&app, &headers)?;
     let not_found = || Problem::new(StatusCode::NOT_FOUND, InfoCode::RoomNotFound);
     let room = Key::parse(&room).map_err(|_| not_found())?;
-    let token = app.hub.request_join(&room, &user).map_err(|refusal| match refusal {
-        JoinRefusal::NotFound => misdirected(&headers, &room).unwrap_or_else(not_found),
+    let (routed, unreachable) = (routed_key(&headers), unreachable(&headers));
+    let asked = app.hub.request_join(routed.as_ref(), &unreachable, &room, &user).await;
+    let (token, epoch) = asked.map_err(|refusal| match refusal {
+        JoinRefusal::NotHere(not_here) => Problem::not_here(&not_here, not_found),
         JoinRefusal::SessionFull => Problem::unavailable(InfoCode::SessionFull),
         JoinRefusal::ServerFull => Problem::unavailable(InfoCode::ServerFull),
+        JoinRefusal::Moving => Problem::unavailable(InfoCode::Unavailable),
     })?;
-    Ok(Json(JoinStarted::new(&token, room)).into_response())
+    Ok(owned(&app, epoch, Json(JoinStarted::new(&token, room))))
 }
 
 /// `POST /api/session/poll/{token}`: the first poll says that the host is being asked, later ones wait for its answer.
@@ -55,25 +60,19 @@ pub(super) async fn poll(
     user(&app, &headers)?;
     let not_found = || Problem::new(StatusCode::NOT_FOUND, InfoCode::JoinRequestNotFound);
     let token = KeyedToken::parse(&token).ok_or_else(not_found)?;
-    let Some(mut poll) = app.hub.joins().poll(&token, Instant::now()) else {
-        return Err(misdirected(&headers, &token.key()).unwrap_or_else(not_found));
-    };
+    let key = token.key();
+    let mut poll = waiting(&app, &headers, app.hub.joins(), &token, not_found).await?;
+    let epoch = app.hub.epoch(&key);
     if poll.is_first && !poll.is_decided() {
-        return Ok(Json(JoinPoll::waiting()).into_response());
+        return Ok(owned(&app, epoch, Json(JoinPoll::waiting())));
     }
-    let mut stop = app.polls.signal();
-    let decision = tokio::select! {
-        decision = tokio::time::timeout(app.settings().timeouts.poll, poll.decided()) => decision,
-        () = stop.stopped() => return Ok(StatusCode::NO_CONTENT.into_response()),
-    };
-    match decision {
-        Err(_) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Ok(None) => Err(not_found()),
-        Ok(Some(answer)) => Ok(Json(answer).into_response()),
+    match decision(&app, &mut poll).await {
+        Decision::Made(answer) => Ok(owned(&app, epoch, Json(answer))),
+        Decision::Open => Ok(owned(&app, epoch, StatusCode::NO_CONTENT)),
+        // Its time is over, or its session is elsewhere by now.
+        Decision::Gone => match waiting(&app, &headers, app.hub.joins(), &token, not_found).await {
+            Ok(_) => Ok(owned(&app, app.hub.epoch(&key), StatusCode::NO_CONTENT)),
+            Err(problem) => Err(problem),
+        },
     }
-}
-
-/// The problem of a session that this node does not have and whose key is not the one that the request was placed by.
-fn misdirected(headers: &HeaderMap, key: &Key) -> Option<Problem> {
-    routed_key(headers).is_some_and(|routed| routed != *key).then(|| Problem::Misdirected(key.clone()))
 }

@@ -41,6 +41,10 @@ struct State {
     scheduled: Option<Deadline>,
     share: Share,
     received_bytes: u64,
+    /// Messages that wait until the node has verified that the session is its own.
+    held: Vec<(PeerSlot, Box<[u8]>)>,
+    /// Whether requests in flight are written in the store.
+    wrote_in_flight: bool,
 }
 
 /// The transports of a session in the order of their peers, so that one is found by binary search.
@@ -69,6 +73,8 @@ impl SessionCell {
                 scheduled: None,
                 share: Share::default(),
                 received_bytes: 0,
+                held: Vec::new(),
+                wrote_in_flight: false,
             }),
         })
     }
@@ -121,10 +127,25 @@ impl SessionCell {
     }
 
     pub(super) fn receive(self: &Arc<Self>, hub: &Hub, peer: PeerSlot, message: &[u8]) {
+        let now = Instant::now();
+        if !hub.gate.is_open(now) {
+            return self.hold(hub, peer, message);
+        }
         self.change(hub, |state| {
-            state.received_bytes += message.len() as u64;
-            state.session.receive(peer, message, Instant::now());
+            state.relay_held(now);
+            state.receive(peer, message, now);
         });
+    }
+
+    /// Keeps a message until the node has verified that the session is its own. Few come: transports stop reading.
+    fn hold(self: &Arc<Self>, hub: &Hub, peer: PeerSlot, message: &[u8]) {
+        self.state.lock().held.push((peer, message.into()));
+        hub.hold(self);
+    }
+
+    /// Relays what was held.
+    pub(super) fn release_held(self: &Arc<Self>, hub: &Hub) {
+        self.change(hub, |state| state.relay_held(Instant::now()));
     }
 
     pub(super) fn request_join(self: &Arc<Self>, hub: &Hub, user: &User, token: KeyedToken) -> Result<(), Refusal> {
@@ -164,15 +185,20 @@ impl SessionCell {
     pub(super) fn let_go(self: &Arc<Self>, hub: &Hub) {
         self.change(hub, |state| {
             state.is_over = true;
+            state.held = Vec::new();
             state.session.cut(Instant::now());
         });
         hub.sessions.remove(self);
         self.collect(&hub.metrics);
     }
 
-    /// What is to be stored of the requests in flight.
-    pub(super) fn in_flight_bytes(&self) -> Bytes {
-        self.state.lock().session.in_flight_bytes()
+    /// What is to be stored of the requests in flight. `None` if there are none, and none are stored.
+    pub(super) fn in_flight_to_write(&self) -> Option<Bytes> {
+        let mut state = self.state.lock();
+        let bytes = state.session.in_flight_bytes();
+        let is_needed = !state.is_over && (!bytes.is_empty() || state.wrote_in_flight);
+        state.wrote_in_flight = !bytes.is_empty();
+        is_needed.then_some(bytes)
     }
 
     pub(super) fn timer_fired(self: &Arc<Self>, hub: &Hub, deadline: Deadline) {
@@ -238,6 +264,11 @@ impl SessionCell {
         outbox_bytes
     }
 
+    /// Visits the users of all peers, with whether each has a transport.
+    pub(super) fn for_each_user(&self, visit: &mut dyn FnMut(&User, bool)) {
+        self.state.lock().session.users().for_each(|(user, is_online)| visit(user, is_online));
+    }
+
     /// Tells the session audit that the session ends with the process.
     pub(super) fn audit_stop(&self) {
         if self.state.lock().session.is_live() {
@@ -280,12 +311,18 @@ impl State {
         let mut effects = Effects::default();
         while let Some(action) = self.session.next_action() {
             match action {
-                Action::JoinDecided { .. } | Action::Audit(_) if self.is_over => {}
+                Action::JoinDecided { .. }
+                | Action::Audit(_)
+                | Action::PeerJoined(_)
+                | Action::PeerLeft { .. }
+                | Action::InFlightChanged
+                    if self.is_over => {}
                 Action::Wake(peer) | Action::ClosePeer { peer, .. } => self.transports.wake(peer, &mut effects),
                 Action::Displaced { peer, .. } => self.transports.wake(peer, &mut effects),
                 Action::JoinDecided { token, decision } => effects.rare.push(Rare::JoinDecided(token, decision)),
-                // Without a shared store nothing is stored.
-                Action::PeerJoined(_) | Action::PeerLeft { .. } | Action::InFlightChanged => {}
+                Action::PeerJoined(peer) => effects.rare.push(Rare::PeerJoined(peer)),
+                Action::PeerLeft { clock } => effects.rare.push(Rare::PeerLeft(clock)),
+                Action::InFlightChanged => effects.rare.push(Rare::InFlightChanged),
                 Action::MoveReady => drop(self.move_ready.take().map(|ready| ready.send(()))),
                 Action::Audit(event) => effects.rare.push(Rare::Audit(event)),
                 Action::Warning { peer, warning } => effects.rare.push(Rare::Warning(warning_text(&peer, warning))),
@@ -294,6 +331,19 @@ impl State {
             }
         }
         effects
+    }
+
+    fn receive(&mut self, peer: PeerSlot, message: &[u8], now: Instant) {
+        if !self.is_over {
+            self.received_bytes += message.len() as u64;
+            self.session.receive(peer, message, now);
+        }
+    }
+
+    fn relay_held(&mut self, now: Instant) {
+        for (peer, message) in std::mem::take(&mut self.held) {
+            self.receive(peer, &message, now);
+        }
     }
 
     fn share(&self) -> Share {

@@ -72,6 +72,8 @@ impl Hub {
     pub fn let_go(self: &Arc<Self>, key: &Key) {
         if let Some(cell) = self.sessions.find(key) {
             cell.let_go(self);
+            // Who polls for an answer asks again.
+            self.joins.take_of(key, Instant::now());
         }
     }
 
@@ -89,7 +91,7 @@ impl Hub {
             }
         }
         self.unpack_answers(&luggage, now);
-        self.keep(session, epoch).map(drop)
+        self.keep_whatever(session, epoch)
     }
 
     /// The answers to join requests that nobody has fetched yet.
@@ -114,6 +116,18 @@ impl Hub {
                 self.joins.end_by(&token, now + left.min(super::JOIN_ANSWER_KEPT));
             }
         }
+    }
+
+    /// Puts a session into the table that was one before. Beyond the node's bound it is kept all the same: it was within
+    /// it elsewhere, and is lost otherwise.
+    pub(super) fn keep_whatever(self: &Arc<Self>, session: Session, epoch: u64) -> Result<(), AdoptError> {
+        let key = session.key().clone();
+        let cell = SessionCell::new(session, epoch);
+        if !self.sessions.insert_whatever(&key, &cell) {
+            return Err(AdoptError::InUse);
+        }
+        cell.begun(self);
+        Ok(())
     }
 
     /// Puts a session into the table.

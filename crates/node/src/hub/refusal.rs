@@ -6,8 +6,10 @@ use std::time::Duration;
 use ctedge_session::Refusal;
 use ctedge_wire::Key;
 
+use super::owning::NotHere;
+
 /// When a client may come again that found the node full, stopping, or its session on the move.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Why a transport is not let into a session, and with it how the transport answers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,30 +83,52 @@ impl From<Refusal> for AttachRefusal {
     }
 }
 
+impl From<NotHere> for AttachRefusal {
+    fn from(not_here: NotHere) -> Self {
+        match not_here {
+            NotHere::OtherKey(key) => Self::Misdirected(key),
+            NotHere::Elsewhere { node, epoch, address } => Self::Redirect { node, epoch, address: Some(address) },
+            NotHere::Missing => Self::SessionMissing,
+            NotHere::Unavailable { retry_after } => Self::Unavailable { retry_after },
+            // Another node may have room.
+            NotHere::Taken | NotHere::NotAccepting | NotHere::Full => Self::unavailable(),
+        }
+    }
+}
+
 /// Why a session is not created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CreateRefusal {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CreateRefusal {
     /// There is a session under this key.
-    #[error("the key is in use")]
     InUse,
-    /// The node has as many sessions as it may have.
-    #[error("the node is full")]
-    Full,
-    /// The node takes no new sessions.
-    #[error("the node takes no new sessions")]
-    NotAccepting,
+    /// It cannot be begun here.
+    NotHere(NotHere),
+}
+
+impl From<NotHere> for CreateRefusal {
+    fn from(not_here: NotHere) -> Self {
+        match not_here {
+            NotHere::Taken | NotHere::Elsewhere { .. } | NotHere::OtherKey(_) => Self::InUse,
+            not_here => Self::NotHere(not_here),
+        }
+    }
 }
 
 /// Why nobody is asked whether somebody may join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum JoinRefusal {
-    /// This node has no such session, or its host is not there yet.
-    #[error("there is no such session")]
-    NotFound,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum JoinRefusal {
+    /// The session is not here, or its host is not there yet.
+    NotHere(NotHere),
+    /// The session is on its way to another node.
+    Moving,
     /// The session has as many peers and join requests as it may have.
-    #[error("the session is full")]
     SessionFull,
     /// The node has as many join requests as it may have.
-    #[error("too many join requests wait at this node")]
     ServerFull,
+}
+
+impl From<NotHere> for JoinRefusal {
+    fn from(not_here: NotHere) -> Self {
+        Self::NotHere(not_here)
+    }
 }

@@ -64,13 +64,34 @@ impl SessionTable {
         Insertion::Inserted(Arc::clone(place.insert(begin())))
     }
 
-    /// Removes this very session; another one under its key stays.
-    pub(super) fn remove(&self, cell: &Arc<SessionCell>) {
+    /// Removes this very session; another one under its key stays. Gives whether it was there.
+    pub(super) fn remove(&self, cell: &Arc<SessionCell>) -> bool {
         let mut shard = self.shard(cell.key()).write();
-        if shard.get(cell.key()).is_some_and(|found| Arc::ptr_eq(found, cell)) {
+        let is_here = shard.get(cell.key()).is_some_and(|found| Arc::ptr_eq(found, cell));
+        if is_here {
             shard.remove(cell.key());
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
+        is_here
+    }
+
+    /// Puts a session under `key`, if there is none, even beyond the bound.
+    pub(super) fn insert_whatever(&self, key: &Key, cell: &Arc<SessionCell>) -> bool {
+        let mut shard = self.shard(key).write();
+        let Entry::Vacant(place) = shard.entry(key.clone()) else { return false };
+        self.count.fetch_add(1, Ordering::Relaxed);
+        place.insert(Arc::clone(cell));
+        true
+    }
+
+    /// Whether there are as many as there may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.count.load(Ordering::Relaxed) >= self.count_max
+    }
+
+    /// All sessions.
+    pub(super) fn all(&self) -> Vec<Arc<SessionCell>> {
+        self.shards.iter().flat_map(|shard| shard.read().values().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// Visits every session. A shard is not held while its sessions are visited.

@@ -104,7 +104,7 @@ pub(super) fn routed_key(request: &HeaderMap) -> Option<Key> {
 }
 
 /// The nodes that the balancer could not connect to for this request. Few: a balancer tries few.
-pub(super) fn unreachable(request: &HeaderMap) -> Vec<String> {
+pub(crate) fn unreachable(request: &HeaderMap) -> Vec<String> {
     let listed = request.get(headers::UNREACHABLE).and_then(|nodes| nodes.to_str().ok()).unwrap_or_default();
     let nodes = listed.split(',').map(str::trim).filter(|node| !node.is_empty());
     nodes.take(UNREACHABLE_MAX).map(str::to_owned).collect()
@@ -121,7 +121,7 @@ fn redirect(redirect: &Redirect) -> Response {
 }
 
 /// Says that this node answers as the owner of the key, since `epoch`; 0 where ownership is not shared.
-pub(super) fn owned(mut response: Response, node: &str, epoch: u64) -> Response {
+pub(crate) fn owned(mut response: Response, node: &str, epoch: u64) -> Response {
     if epoch > 0
         && let Ok(node) = HeaderValue::from_str(node)
     {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ctedge_node::Node;
-use ctedge_settings::{DrainSettings, LeaseSettings, NodeLimits, NodeSettings, NodeTimeouts};
+use ctedge_settings::{DrainSettings, LeaseSettings, LicenseSettings, NodeLimits, NodeSettings, NodeTimeouts};
 use ctedge_wire::ClusterSecret;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,8 +73,11 @@ pub(crate) fn settings() -> NodeSettings {
             ping_timeout: Duration::from_secs(20),
             stop: Duration::from_secs(10),
         },
+        store: None,
+        time_zone: "UTC".into(),
         lease: LeaseSettings { beat: Duration::from_secs(1), lost_after: Duration::from_secs(3) },
         drain: DrainSettings { deadline: Duration::from_secs(600), handoffs_per_second: 50 },
+        license: LicenseSettings::default(),
     }
 }
 

@@ -1,0 +1,348 @@
+//! The thread that drives the node's ownership.
+//!
+//! It has a runtime of its own, so that its heartbeats wait for nothing that the node does. What takes time (the store, a
+//! probe, a session that moves) runs in tasks there; the machine itself is called from one place, one input at a time.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use ctedge_ownership::{
+    Action, CommandId, Drain, Event, LeaseId, LetGo, Outcome, Ownership, OwnershipSettings, StoreFailure, Ticket,
+    Verdict,
+};
+use ctedge_session::Beginning;
+use ctedge_settings::NodeSettings;
+use ctedge_wire::Key;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::giving::Given;
+use super::keeper::Keeper;
+use super::target::Placement;
+use super::{Answer, Asked, Input, Journal, Order, Owners, View, logins, probe};
+use crate::app::App;
+use crate::clock::random_incarnation;
+
+/// How often the driver looks at what nobody tells it: logins that are over, what its view shows.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// What the driver listens to.
+pub(crate) struct Inbox(pub(super) mpsc::UnboundedReceiver<Input>);
+
+/// What a node shares its ownership with.
+pub(crate) struct Shared {
+    pub(crate) owners: Owners,
+    pub(crate) journal: Journal,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) inbox: Inbox,
+}
+
+/// The driver's thread. Dropping it lets the thread end by itself.
+pub(crate) struct DriverThread {
+    owners: Owners,
+    /// Closed when the thread has ended.
+    running: watch::Receiver<()>,
+}
+
+impl DriverThread {
+    /// Starts to share ownership. The node must have bound the address at which others reach it: `app` serves there.
+    pub(crate) fn start(app: Arc<App>, shared: Shared) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("cannot start the runtime of the node's heartbeats")?;
+        let (runs, running) = watch::channel(());
+        let owners = shared.owners.clone();
+        let run = move || {
+            runtime.block_on(async move {
+                let keeper = Arc::clone(&shared.keeper);
+                let opening = tokio::spawn(Arc::clone(&keeper).open());
+                let Shared { owners, journal, inbox, .. } = shared;
+                Driver::new(app, owners, journal, Arc::clone(&keeper)).run(inbox).await;
+                opening.abort();
+                keeper.flush().await;
+            });
+            drop(runs);
+        };
+        std::thread::Builder::new().name("ownership".into()).spawn(run).context("cannot start a thread")?;
+        Ok(Self { owners, running })
+    }
+
+    /// Writes what is left into the store and ends the thread.
+    pub(crate) async fn close(&mut self) {
+        self.owners.tell(Input::Close);
+        // An error is what is waited for: the thread has dropped its end.
+        let _ = self.running.changed().await;
+    }
+
+    /// Completes when a drain is complete that was to end the process. An error when the thread has ended by itself,
+    /// which it does only by a panic. Cancel safe.
+    pub(crate) async fn over(&mut self) -> anyhow::Result<()> {
+        tokio::select! {
+            () = self.owners.finished() => Ok(()),
+            _ = self.running.changed() => anyhow::bail!("the thread of the node's heartbeats has ended"),
+        }
+    }
+}
+
+impl Drop for DriverThread {
+    fn drop(&mut self) {
+        self.owners.tell(Input::Close);
+    }
+}
+
+/// What a task of the driver has found out.
+pub(super) enum Done {
+    Stored(CommandId, Result<Outcome, StoreFailure>),
+    Probed(LeaseId, bool),
+    Given(Given),
+}
+
+pub(super) struct Driver {
+    pub(super) app: Arc<App>,
+    owners: Owners,
+    journal: Journal,
+    keeper: Arc<Keeper>,
+    pub(super) machine: Ownership,
+    pub(super) tasks: JoinSet<Done>,
+    questions: HashMap<Ticket, oneshot::Sender<Answer>>,
+    /// How the sessions begin that somebody asked for, if their keys are free.
+    pub(super) beginnings: HashMap<Key, Vec<(Ticket, Beginning)>>,
+    /// The questions whose sessions were begun for them.
+    pub(super) begun_for: HashSet<Ticket>,
+    /// Keys that are owned for the logins that wait under them.
+    pub(super) login_keys: HashSet<Key>,
+    probe_timeout: Duration,
+}
+
+impl Driver {
+    fn new(app: Arc<App>, owners: Owners, journal: Journal, keeper: Arc<Keeper>) -> Self {
+        let settings = app.settings();
+        let ownership = ownership_settings(settings);
+        let lease = owners.view().lease;
+        let ranking = Box::new(Placement::new(settings.secret.placement_seed()));
+        let machine = Ownership::new(ownership, lease, app.address, std::process::id(), ranking, Instant::now());
+        Self {
+            app,
+            owners,
+            journal,
+            keeper,
+            machine,
+            tasks: JoinSet::new(),
+            questions: HashMap::new(),
+            beginnings: HashMap::new(),
+            begun_for: HashSet::new(),
+            login_keys: HashSet::new(),
+            probe_timeout: ownership.probe_timeout,
+        }
+    }
+
+    async fn run(mut self, Inbox(mut inputs): Inbox) {
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            self.carry_out_all();
+            let due = self.machine.poll_timeout().unwrap_or_else(|| Instant::now() + HOUSEKEEPING);
+            tokio::select! {
+                // What is due comes first: it is the heartbeat, and the least of all.
+                biased;
+                () = tokio::time::sleep_until(due.into()) => {
+                    self.report();
+                    self.machine.timeout(Instant::now());
+                }
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.done(done),
+                _ = housekeeping.tick() => self.keep_house(),
+                input = inputs.recv() => match input {
+                    Some(Input::Close) | None => break,
+                    Some(input) => self.told(input),
+                },
+            }
+        }
+    }
+
+    fn told(&mut self, input: Input) {
+        let now = Instant::now();
+        match input {
+            Input::Asked(asked) => {
+                let Asked { ask, beginning, answer } = *asked;
+                if let Some(beginning) = beginning {
+                    self.beginnings.entry(ask.key.clone()).or_default().push((ask.ticket, beginning));
+                }
+                self.questions.insert(ask.ticket, answer);
+                self.machine.asked(ask, now);
+            }
+            Input::GaveUp(ticket) => {
+                self.machine.gave_up(ticket);
+                self.forget(ticket);
+            }
+            Input::SessionEnded(key) => self.machine.session_ended(&key, now),
+            Input::Ordered(order, done) => {
+                let obeyed = self.ordered(order, now);
+                self.carry_out_all();
+                let _ = done.send(obeyed);
+            }
+            Input::Close => {}
+        }
+    }
+
+    fn ordered(&mut self, order: Order, now: Instant) -> bool {
+        tracing::info!(?order, "the node is ordered");
+        match order {
+            Order::Drain(drain) => {
+                self.own_logins(drain, now);
+                self.machine.drain(drain, now);
+                true
+            }
+            Order::Suspend => self.machine.suspend(),
+            Order::Resume => self.machine.resume(),
+        }
+    }
+
+    /// Logins that wait are no sessions, but they go where the sessions go. They need an owner for that.
+    fn own_logins(&mut self, drain: Drain, now: Instant) {
+        if drain.exit {
+            for key in logins::keys(&self.app.logins) {
+                if self.login_keys.insert(key.clone()) {
+                    self.machine.asked(logins::ask_for(key, self.owners.next_ticket()), now);
+                }
+            }
+        }
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let now = Instant::now();
+        match done {
+            Ok(Done::Stored(id, answer)) => self.machine.store_answered(id, answer, now),
+            Ok(Done::Probed(lease, alive)) => self.machine.probe_answered(&lease, alive, now),
+            Ok(Done::Given(given)) => self.given(given, now),
+            // Nothing in these tasks panics, and nothing aborts them before the driver's end.
+            Err(error) => tracing::error!(%error, "a task of the node's ownership failed"),
+        }
+    }
+
+    /// Takes and carries out everything that the machine has decided, and shows what has come of it.
+    fn carry_out_all(&mut self) {
+        while let Some(action) = self.machine.next_action() {
+            self.carry_out(action);
+        }
+        let view = View {
+            lease: self.machine.lease().clone(),
+            status: self.machine.status(),
+            drain: self.machine.drain_progress(Instant::now()),
+            store: self.keeper.state(),
+        };
+        self.app.hub.status().follow(view.status);
+        *self.owners.0.view.lock() = view;
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Store(id, command) => {
+                let keeper = Arc::clone(&self.keeper);
+                self.tasks.spawn(async move { Done::Stored(id, keeper.execute(command).await) });
+            }
+            Action::Probe(lease, address) => {
+                let timeout = self.probe_timeout;
+                self.tasks.spawn(async move {
+                    let alive = probe::answers(&lease, address, timeout).await;
+                    Done::Probed(lease, alive)
+                });
+            }
+            Action::Answer(ticket, verdict) => self.answer(ticket, verdict),
+            Action::Begin { key, epoch, origin } => self.begin(&key, epoch, origin),
+            Action::StartMoving { key, .. } => self.start_moving(key),
+            Action::LetGo { which, why } => {
+                tracing::warn!(?which, ?why, "the node lets go of sessions that may be another's");
+                match which {
+                    LetGo::All => self.app.hub.let_go_all(),
+                    LetGo::One(key) => self.app.hub.let_go(&key),
+                }
+                self.login_keys.clear();
+            }
+            Action::RegisterAnew => {
+                let incarnation = random_incarnation();
+                self.journal.registered(incarnation);
+                self.machine.registers_anew(incarnation, Instant::now());
+            }
+            Action::Fence(fence) => {
+                let now = Instant::now();
+                self.owners.gate().publish(fence, now);
+                if fence.is_open(now) {
+                    self.app.hub.release_held();
+                }
+            }
+            Action::Reaped(keys) => self.reaped(&keys),
+            Action::DrainFinished { exit } => {
+                tracing::info!(exit, "the drain is complete");
+                if exit {
+                    self.owners.0.finished.send_replace(true);
+                }
+            }
+            Action::Count(event) => self.count(event),
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, verdict: Verdict) {
+        self.app.hub.metrics().ownership.answered(&verdict);
+        let began = self.begun_for.remove(&ticket);
+        if let Some(answer) = self.questions.remove(&ticket) {
+            // Fails when the client has gone away.
+            let _ = answer.send(Answer { verdict, began });
+        }
+        self.forget(ticket);
+    }
+
+    fn forget(&mut self, ticket: Ticket) {
+        self.questions.remove(&ticket);
+        self.beginnings.retain(|_, beginnings| {
+            beginnings.retain(|(asked, _)| *asked != ticket);
+            !beginnings.is_empty()
+        });
+    }
+
+    fn reaped(&self, keys: &[Key]) {
+        for key in keys {
+            tracing::info!(target: "sessions", event = "ended", reason = "lost", session = %key);
+            self.journal.reaped(key);
+            self.app.hub.metrics().ownership.lost("nobody_came");
+        }
+    }
+
+    fn count(&self, event: Event) {
+        self.app.hub.metrics().ownership.happened(event);
+        match event {
+            Event::LeaseSilent | Event::EndedSilentLease | Event::LeaseLost | Event::CutOff => {
+                tracing::warn!(?event, "a lease is in question");
+            }
+            _ => tracing::debug!(?event, "ownership"),
+        }
+    }
+
+    /// What the next heartbeat tells the others.
+    fn report(&mut self) {
+        self.machine.report(serde_json::to_string(&self.app.health()).unwrap_or_default());
+    }
+
+    fn keep_house(&mut self) {
+        let now = Instant::now();
+        let over = self.login_keys.extract_if(|key| !logins::wait_under(&self.app.logins, key));
+        let over: Vec<Key> = over.collect();
+        for key in over {
+            self.machine.session_ended(&key, now);
+        }
+    }
+}
+
+fn ownership_settings(settings: &NodeSettings) -> OwnershipSettings {
+    let defaults = OwnershipSettings::default();
+    let lease = &settings.lease;
+    OwnershipSettings {
+        beat_every: lease.beat,
+        lost_after: lease.lost_after,
+        probe_timeout: defaults.probe_timeout.min(lease.lost_after),
+        asks_max: settings.limits.pending_max,
+        handoffs_per_second: settings.drain.handoffs_per_second,
+        // The grace period, within which peers may come back, and as much again for whoever is slow to find out.
+        reap_after: settings.timeouts.grace + defaults.reap_after / 2,
+        ..defaults
+    }
+}

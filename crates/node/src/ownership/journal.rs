@@ -1,0 +1,136 @@
+//! What the node writes into the store behind the messages: peers that come and go, for whoever takes a session over,
+//! and what operators want to know.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use ctedge_logs::Zone;
+use ctedge_ownership::{Epoch, LeaseId};
+use ctedge_session::{AuditEvent, AuditKind, StoredPeer};
+use ctedge_store::{Audit, AuditUser, Day, Entry, UnixMillis, UsageSample};
+use ctedge_wire::Key;
+use parking_lot::RwLock;
+
+use super::begin::stored_peer;
+use super::keeper::Keeper;
+
+/// How often a node writes how much it is used, which is how often the original does.
+pub(crate) const USAGE_EVERY: Duration = Duration::from_millis(UsageSample::SLOT_MILLIS);
+
+/// Where the node writes. Cheap to clone. Nothing here waits: entries are queued, in order and bounded.
+#[derive(Clone)]
+pub(crate) struct Journal(Arc<Inner>);
+
+struct Inner {
+    keeper: Arc<Keeper>,
+    /// Under which the node owns what it has.
+    lease: RwLock<LeaseId>,
+    zone: Zone,
+}
+
+/// How much the node is used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) users_online: u64,
+    pub(crate) users_in_sessions: u64,
+    pub(crate) sessions: u64,
+    pub(crate) connections: u64,
+}
+
+impl Journal {
+    pub(crate) fn new(keeper: Arc<Keeper>, lease: LeaseId, zone: Zone) -> Self {
+        Self(Arc::new(Inner { keeper, lease: RwLock::new(lease), zone }))
+    }
+
+    /// The node goes on under another incarnation.
+    pub(super) fn registered(&self, incarnation: u64) {
+        self.0.lease.write().incarnation = incarnation;
+    }
+
+    pub(crate) fn peer_joined(&self, key: &Key, epoch: u64, peer: StoredPeer) {
+        let (key, epoch, by) = self.owned(key, epoch);
+        self.write(Entry::PeerJoined { key, epoch, by, peer: stored_peer(peer) });
+    }
+
+    pub(crate) fn peer_left(&self, key: &Key, epoch: u64, clock: u64) {
+        let (key, epoch, by) = self.owned(key, epoch);
+        self.write(Entry::PeerLeft { key, epoch, by, clock });
+    }
+
+    /// The requests in flight; empty when there are none.
+    pub(crate) fn in_flight(&self, key: &Key, epoch: u64, bytes: Bytes) {
+        let (key, epoch, by) = self.owned(key, epoch);
+        self.write(Entry::InFlight { key, epoch, by, bytes: Some(bytes).filter(|bytes| !bytes.is_empty()) });
+    }
+
+    pub(crate) fn audit(&self, event: &AuditEvent) {
+        let (kind, reason) = match event.kind {
+            AuditKind::Created => (ctedge_store::AuditEvent::Created, None),
+            AuditKind::Joined => (ctedge_store::AuditEvent::Joined, None),
+            AuditKind::Left => (ctedge_store::AuditEvent::Left, None),
+            AuditKind::Ended(reason) => (ctedge_store::AuditEvent::Ended, Some(reason.as_str())),
+        };
+        let user = &event.user;
+        let user = AuditUser {
+            id: Some(user.id.clone()),
+            name: user.name.clone(),
+            email: user.email.clone(),
+            provider: Some(user.auth_provider.clone()),
+        };
+        self.write_audit(&event.session, kind, reason, |audit| {
+            audit.peer = Some(event.peer.as_str().to_owned());
+            audit.user = Some(user);
+            audit.client = Some(event.client.clone());
+        });
+    }
+
+    /// Nobody came back for a session whose owner was lost.
+    pub(super) fn reaped(&self, key: &Key) {
+        self.write_audit(key, ctedge_store::AuditEvent::Ended, Some("lost"), |_| ());
+    }
+
+    pub(crate) fn usage(&self, usage: Usage) {
+        let Usage { users_online, users_in_sessions, sessions, connections } = usage;
+        let (at, day) = self.today();
+        let node = self.0.lease.read().node.clone();
+        let sample = UsageSample { at, day, node, users_online, users_in_sessions, sessions, connections };
+        self.write(Entry::Usage(sample));
+    }
+
+    fn write_audit(
+        &self,
+        key: &Key,
+        event: ctedge_store::AuditEvent,
+        reason: Option<&str>,
+        add: impl FnOnce(&mut Audit),
+    ) {
+        let (at, day) = self.today();
+        let node = self.0.lease.read().node.clone();
+        let reason = reason.map(str::to_owned);
+        let mut audit = Audit { at, day, event, key: key.clone(), node, peer: None, user: None, client: None, reason };
+        add(&mut audit);
+        self.write(Entry::Audit(audit));
+    }
+
+    /// The time, and the day that it counts for.
+    fn today(&self) -> (UnixMillis, Day) {
+        let now = SystemTime::now();
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let civil = self.0.zone.civil(now);
+        let day = Day {
+            year: u16::try_from(civil.year()).unwrap_or_default(),
+            month: civil.month().unsigned_abs(),
+            day: civil.day().unsigned_abs(),
+        };
+        (UnixMillis(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)), day)
+    }
+
+    fn owned(&self, key: &Key, epoch: u64) -> (Key, Epoch, LeaseId) {
+        (key.clone(), Epoch(epoch), self.0.lease.read().clone())
+    }
+
+    fn write(&self, entry: Entry) {
+        self.0.keeper.journal(entry);
+    }
+}

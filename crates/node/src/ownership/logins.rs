@@ -1,0 +1,112 @@
+//! Logins that wait, at the end of a node.
+//!
+//! A login has no session, but whoever waits for one looks for it under its token's key. A node that is about to end
+//! owns these keys for a moment, and hands them off like sessions.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ctedge_ownership::{Ask, Ticket, Wants};
+use ctedge_protocol::LoginToken;
+use ctedge_wire::{Key, KeyedToken};
+use serde::{Deserialize, Serialize};
+
+use crate::pending::PendingTable;
+
+/// The logins that wait under one key. Their written form is JSON; that of a session is not, so that one is not taken
+/// for the other.
+#[derive(Serialize, Deserialize)]
+pub(super) struct WaitingLogins {
+    logins: Vec<WaitingLogin>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WaitingLogin {
+    token: String,
+    decision: Option<LoginToken>,
+    left: Duration,
+}
+
+/// The keys under which logins wait.
+pub(super) fn keys(logins: &PendingTable<LoginToken>) -> Vec<Key> {
+    let mut keys = logins.keys(Instant::now());
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// The question by which a key comes to be owned for its logins. Nobody waits for the answer.
+pub(super) fn ask_for(key: Key, ticket: Ticket) -> Ask {
+    Ask { ticket, key, wants: Wants::New, unreachable: Vec::new() }
+}
+
+/// Whether logins wait under the key.
+pub(super) fn wait_under(logins: &PendingTable<LoginToken>, key: &Key) -> bool {
+    logins.keys(Instant::now()).contains(key)
+}
+
+/// Takes the logins that wait under the key out of the table, so that those who poll for them ask again. `None` when
+/// there are none.
+pub(super) fn take(logins: &PendingTable<LoginToken>, key: &Key, now: Instant) -> Option<WaitingLogins> {
+    let taken = logins.take_of(key, now).into_iter();
+    let logins: Vec<WaitingLogin> = taken
+        .map(|(token, decision, left)| WaitingLogin { token: token.as_str().to_owned(), decision, left })
+        .collect();
+    (!logins.is_empty()).then_some(WaitingLogins { logins })
+}
+
+pub(super) fn write(waiting: WaitingLogins) -> Bytes {
+    // Writing plain data into memory cannot fail.
+    serde_json::to_vec(&waiting).unwrap_or_default().into()
+}
+
+/// The logins that an estate consists of. `None` for that of a session.
+pub(super) fn read(estate: &[u8]) -> Option<WaitingLogins> {
+    estate.first().filter(|first| **first == b'{')?;
+    serde_json::from_slice(estate).ok()
+}
+
+/// Lets the logins wait here. One that finds no room fails as if its time were over.
+pub(super) fn restore(logins: &PendingTable<LoginToken>, waiting: WaitingLogins, now: Instant) {
+    for WaitingLogin { token, decision, left } in waiting.logins {
+        let Some(token) = KeyedToken::parse(&token) else { continue };
+        if logins.open(token.clone(), now).is_ok() {
+            if let Some(decision) = decision {
+                logins.decide(&token, decision, now);
+            }
+            logins.end_by(&token, now + left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn logins_that_wait_go_on_elsewhere_with_the_time_that_they_had_left() {
+        let key = Key::parse("login").unwrap();
+        let (from, to) = (PendingTable::new(10, MINUTE), PendingTable::new(10, MINUTE));
+        let (token, other) = (KeyedToken::mint(&key, &[1; 32]), KeyedToken::mint(&Key::parse("x").unwrap(), &[1; 32]));
+        let start = Instant::now();
+        from.open(token.clone(), start).unwrap();
+        from.open(other.clone(), start).unwrap();
+        let mut poll = from.poll(&token, start).unwrap();
+
+        let waiting = take(&from, &key, start + MINUTE / 2).unwrap();
+        assert_eq!(poll.decided().await, None, "who polls here learns that there is nothing to wait for");
+        assert!(from.contains(&other, start));
+        restore(&to, read(&write(waiting)).unwrap(), start);
+        assert!(to.contains(&token, start + MINUTE / 2 - Duration::from_millis(1)));
+        assert!(!to.contains(&token, start + MINUTE / 2));
+        assert!(take(&from, &key, start).is_none());
+    }
+
+    #[test]
+    fn the_estate_of_a_session_is_none_of_logins() {
+        assert!(read(b"").is_none());
+        assert!(read(&[0x8b, b'{']).is_none());
+    }
+}
