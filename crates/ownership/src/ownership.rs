@@ -237,7 +237,10 @@ impl Ownership {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        [timer, self.life.due(&self.settings), self.giving.due()].into_iter().flatten().min()
+        [timer, self.life.due(&self.settings), self.giving.due().filter(|_| self.life.is_living())]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing to do.
