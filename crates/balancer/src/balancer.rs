@@ -47,6 +47,18 @@ pub struct Addresses {
     pub admin: SocketAddr,
 }
 
+/// Sockets that listen already, in the place of those that a balancer would bind itself. They outlive it where others hold
+/// them too.
+#[derive(Debug, Default)]
+pub struct Listening {
+    /// Public plain HTTP.
+    pub http: Option<TcpListener>,
+    /// Public HTTPS.
+    pub https: Option<TcpListener>,
+    /// The admin API.
+    pub admin: Option<TcpListener>,
+}
+
 /// Why a balancer cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -102,6 +114,15 @@ pub struct Balancer {
 impl Balancer {
     /// Takes the ports, reads certificates and opens the access log.
     pub fn bind(settings: BalancerSettings, source: Arc<dyn SettingsSource>) -> Result<Self, BindError> {
+        Self::bind_on(Listening::default(), settings, source)
+    }
+
+    /// As [`Self::bind`], with sockets that listen already.
+    pub fn bind_on(
+        listening: Listening,
+        settings: BalancerSettings,
+        source: Arc<dyn SettingsSource>,
+    ) -> Result<Self, BindError> {
         let certificates = match settings.https {
             Some(_) => Some(Arc::new(Certificates::new(Loaded::read(&settings.certificates)?))),
             None => None,
@@ -109,16 +130,16 @@ impl Balancer {
         let mut ports = Vec::new();
         let mut addresses = Addresses { http: None, https: None, admin: settings.admin };
         if let Some(address) = settings.http {
-            let listener = listen(address, "public HTTP")?;
+            let listener = given(listening.http).unwrap_or_else(|| listen(address, "public HTTP"))?;
             addresses.http = listener.local_addr().ok();
             ports.push(Port { listener, acceptor: None });
         }
         if let (Some(address), Some(certificates)) = (settings.https, &certificates) {
-            let listener = listen(address, "public HTTPS")?;
+            let listener = given(listening.https).unwrap_or_else(|| listen(address, "public HTTPS"))?;
             addresses.https = listener.local_addr().ok();
             ports.push(Port { listener, acceptor: Some(Arc::new(certificates.acceptor()?)) });
         }
-        let admin = listen(settings.admin, "admin API")?;
+        let admin = given(listening.admin).unwrap_or_else(|| listen(settings.admin, "admin API"))?;
         addresses.admin = admin.local_addr().unwrap_or(settings.admin);
         let access_log = open_access_log(&settings.log)?;
         let shared = Arc::new(Shared::new(settings, Metrics::new()?, access_log, certificates));
@@ -140,7 +161,7 @@ impl Balancer {
     }
 
     /// Serves until `stop` resolves, then ends in order: no more connections, what runs is finished, tunnels are told
-    /// goodbye at the latest when the stop timeout is over. Requests run on threads of the balancer's own; the caller's
+    /// goodbye at the latest when the stop timeout is over. After [`Handle::retire`] it ends by itself. Requests run on threads of the balancer's own; the caller's
     /// tokio runtime carries the admin API, health checks and reloads.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), RunError> {
         let shared = Arc::clone(&self.handle.shared);
@@ -155,9 +176,19 @@ impl Balancer {
         let threads: Result<Vec<_>, _> =
             (0..threads).map(|number| spawn_thread(number, &shared, &self.ports, ended.clone())).collect();
         drop((ended, self.ports));
+        let mut stop = std::pin::pin!(stop);
         let result = match &threads {
             Ok(_) => tokio::select! {
-                () = stop => Ok(()),
+                () = &mut stop => Ok(()),
+                within = self.handle.retired() => {
+                    // The successor answers the operator.
+                    admin.abort();
+                    tokio::select! {
+                        () = retire(&shared, within) => {}
+                        () = stop => {}
+                    }
+                    Ok(())
+                }
                 _ = all_ended.recv() => Err(RunError::ThreadEnded),
             },
             Err(_) => Ok(()),
@@ -171,6 +202,18 @@ impl Balancer {
         threads.map_err(RunError::Thread)?;
         result
     }
+}
+
+/// Accepts nothing more, and lets what runs go on until it ends or the time is over.
+async fn retire(shared: &Shared, within: Duration) {
+    shared.stop.enter(Phase::Stopping);
+    tracing::info!(
+        connections = shared.limits.connections(),
+        tunnels = shared.limits.tunnels(),
+        ?within,
+        "a successor accepts connections from here on; those that are open go on"
+    );
+    all_closed(shared, within).await;
 }
 
 /// Lets everything finish that does within the stop timeout, and cuts the rest.
@@ -233,6 +276,20 @@ fn renew_certificates(shared: &Shared) {
             Err(error) => tracing::error!(%error, "changed certificates cannot be used; those before stay"),
         }
     }
+}
+
+/// A socket that was handed in.
+fn given(listener: Option<TcpListener>) -> Option<Result<TcpListener, BindError>> {
+    let ready = |listener: TcpListener| {
+        let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let nonblocking = listener.set_nonblocking(true);
+        nonblocking.map(|()| listener).map_err(|source| BindError::Listen {
+            address,
+            purpose: "a given socket",
+            source,
+        })
+    };
+    listener.map(ready)
 }
 
 fn listen(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, BindError> {

@@ -1,6 +1,8 @@
 //! What the binary may do to a balancer that runs: reload it, and reopen its access log.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ctedge_settings::BalancerSettings;
 
@@ -43,6 +45,27 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Ends the balancer in favour of a successor that accepts from the same sockets: nothing more is accepted here, and
+    /// what is open goes on until it ends, at most for `within`.
+    pub fn retire(&self, within: Duration) {
+        self.shared.retire.send_replace(Some(within));
+    }
+
+    /// Completes after [`Self::retire`].
+    pub(crate) async fn retired(&self) -> Duration {
+        let mut retire = self.shared.retire.subscribe();
+        match retire.wait_for(Option::is_some).await.map(|within| *within) {
+            Ok(Some(within)) => within,
+            // The sender lives in what this handle shares.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Says who started this balancer: the socket of a supervisor, for operators' commands to find it.
+    pub fn supervised_by(&self, control_socket: PathBuf) {
+        let _ = self.shared.control_socket.set(control_socket);
+    }
+
     /// Reads the settings again. Wrong ones change nothing; right ones drop no connection and move no pinned key.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         self.reloader.reload().await

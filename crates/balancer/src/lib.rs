@@ -36,6 +36,6 @@ mod stream;
 mod tls;
 mod tunnel;
 
-pub use balancer::{Addresses, Balancer, BindError, RunError};
+pub use balancer::{Addresses, Balancer, BindError, Listening, RunError};
 pub use handle::{Handle, ReloadError, Reloaded, SettingsSource};
 pub use tls::CertificateError;

@@ -1,7 +1,8 @@
 //! What all threads of a balancer share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -37,6 +38,10 @@ pub(crate) struct Shared {
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) stop: Stop,
+    /// For how long the balancer goes on after its successor has taken over; `None` while it has none.
+    pub(crate) retire: watch::Sender<Option<Duration>>,
+    /// Where the supervisor of this balancer takes commands.
+    pub(crate) control_socket: OnceLock<PathBuf>,
     pub(crate) started: Instant,
     targets: ArcSwap<HashMap<usize, Arc<Target>>>,
 }
@@ -105,6 +110,8 @@ impl Shared {
             access_log,
             certificates,
             stop: Stop::default(),
+            retire: watch::Sender::new(None),
+            control_socket: OnceLock::new(),
             started: Instant::now(),
             targets: ArcSwap::default(),
             live: ArcSwap::from_pointee(live),

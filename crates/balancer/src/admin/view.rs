@@ -1,6 +1,7 @@
 //! What `/status` shows.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use ctedge_routing::{Node, NodeId, NodeState};
@@ -27,6 +28,9 @@ struct BalancerView {
     requests_in_flight: i64,
     pins: usize,
     pins_max: usize,
+    /// Where its supervisor takes commands; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control_socket: Option<PathBuf>,
 }
 
 /// A node. What only the node knows is `null` for one that does not report it.
@@ -66,6 +70,7 @@ pub(super) fn status(shared: &Shared) -> Status {
         requests_in_flight: shared.metrics.in_flight.get(),
         pins: shared.router.pin_counts().total(),
         pins_max: shared.live.load().settings.pins.count_max,
+        control_socket: shared.control_socket.get().cloned(),
     };
     let nodes = shared.router.nodes();
     Status { balancer, nodes: nodes.iter().map(|shown| node(shown, now)).collect() }
