@@ -1,10 +1,16 @@
 //! Licensed connections, shared out among nodes.
 //!
-//! A node holds a block of seats in the store, and seats its peers from that without asking. What all living leases hold
-//! together is never more than is licensed, because each change of it happens in a transaction of its own that waits for
-//! the one before. The seats of a lease that ended count no more.
+//! A node holds a block of seats in the store, and seats its peers from that without asking. Each change of what is held
+//! happens in a transaction of its own that waits for the one before, and counts what all others have:
+//!
+//! - a living lease, the seats that it holds or the peers of its sessions, whichever are more: a session that was handed to
+//!   it or that it took over brings its peers along before it can hold seats for them;
+//! - a lease that ended, the peers of its sessions: they may come back, until somebody takes the sessions over or they
+//!   are reaped. What it held in reserve is free at once.
 //!
 //! When seats run short, a node that wants more says so in the store, and the others give back what they hold in reserve.
+
+use std::collections::BTreeMap;
 
 use ctedge_ownership::LeaseId;
 
@@ -17,7 +23,7 @@ use crate::fault::Fault;
 pub struct Seats {
     /// Held by this lease.
     pub held: u64,
-    /// Held by all other living leases together.
+    /// What all other leases have together, see the module.
     pub others: u64,
     /// Licensed.
     pub licensed: u64,
@@ -141,15 +147,29 @@ impl Work for HoldSeats {
     }
 }
 
-/// What all living leases but one hold, and what they want besides.
+/// What all leases but one have, and what they want besides.
 async fn elsewhere(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<(u64, u64), Fault> {
-    let statement = sql("SELECT CAST(SUM(s.held) AS BIGINT), \
-         CAST(SUM(CASE WHEN s.wanted > s.held THEN s.wanted - s.held ELSE 0 END) AS BIGINT) \
-         FROM seats s JOIN leases l ON l.node = s.node AND l.incarnation = s.incarnation \
-         WHERE l.ended = 0 AND NOT (s.node = $1 AND s.incarnation = $2)");
-    let statement = statement.bind(lease.node.as_str().to_owned()).bind(lease.incarnation.cast_signed());
-    let row = tx.row(statement).await?;
-    row.map_or(Ok((0, 0)), |row| Ok((row.sum(0)?, row.sum(1)?)))
+    let statement = sql("SELECT s.node, s.incarnation, s.held, s.wanted \
+         FROM seats s JOIN leases l ON l.node = s.node AND l.incarnation = s.incarnation WHERE l.ended = 0");
+    let mut held = BTreeMap::new();
+    let mut wanted = 0;
+    for row in tx.rows(statement).await? {
+        let (other, other_holds, other_wants) = (row.lease(0)?, row.number(2)?, row.number(3)?);
+        if other != *lease {
+            held.insert(other, other_holds);
+            wanted += other_wants.saturating_sub(other_holds);
+        }
+    }
+    let statement = sql("SELECT s.owner_node, s.owner_incarnation, COUNT(*) \
+         FROM peers p JOIN sessions s ON s.session_key = p.session_key GROUP BY s.owner_node, s.owner_incarnation");
+    for row in tx.rows(statement).await? {
+        let (owner, peers) = (row.lease(0)?, row.number(2)?);
+        if owner != *lease {
+            let has = held.entry(owner).or_insert(0);
+            *has = peers.max(*has);
+        }
+    }
+    Ok((held.values().sum(), wanted))
 }
 
 #[cfg(test)]

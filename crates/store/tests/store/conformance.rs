@@ -1,0 +1,151 @@
+//! The same random commands and journal entries for the model of `ctedge-ownership` and for real databases.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use ctedge_ownership::command::Estate;
+use ctedge_ownership::{Epoch, LeaseId, StoreModel};
+use ctedge_store::{Command, Entry, Store};
+use ctedge_wire::{Key, NodeStatus};
+
+use crate::support::{Dice, Place, key, lease, on_both, peer};
+
+/// Commands of one seed.
+const STEPS: usize = 400;
+
+const SEEDS: u64 = 8;
+
+on_both!(every_command_does_what_the_model_does, walk);
+
+async fn walk(mut place: Place) {
+    for seed in 0..SEEDS {
+        place.clear();
+        let store = place.open().await;
+        let mut dice = Dice(seed);
+        let mut model = StoreModel::default();
+        let mut fenced = 0;
+        for step in 0..STEPS {
+            if dice.one_in(4) {
+                let entry = entry(&mut dice, &model);
+                fenced += u64::from(!journal(&mut model, &entry));
+                store.journal(entry);
+                assert!(store.flush(place.settings.timeout).await, "seed {seed}, step {step}");
+                assert_eq!(store.health().journal.fenced, fenced, "seed {seed}, step {step}");
+            } else {
+                let command = command(&mut dice, &model);
+                let expected = model.execute(&command);
+                let outcome = store.execute(command.clone()).await;
+                assert_eq!(outcome, Ok(expected), "seed {seed}, step {step}: {command:?}");
+            }
+        }
+        compare(&store, &model).await;
+    }
+}
+
+/// What is left must be the same too, whether a command asked for it or not.
+async fn compare(store: &Store, model: &StoreModel) {
+    let keys: Vec<Key> = store.sessions(None, 1000).await.unwrap().into_iter().map(|session| session.key).collect();
+    assert_eq!(keys, model.keys().cloned().collect::<Vec<_>>());
+    assert_eq!(store.leases().await.unwrap(), model.leases().cloned().collect::<Vec<_>>());
+    for session in store.sessions(None, 1000).await.unwrap() {
+        assert_eq!(session.peers, model.legacy(&session.key).unwrap().peers.len() as u64);
+    }
+}
+
+fn command(dice: &mut Dice, model: &StoreModel) -> Command {
+    let key = a_key(dice);
+    let by = owner_or_any(dice, model, &key);
+    let epoch = an_epoch(dice, model, &key);
+    match dice.below(17) {
+        0 | 1 => Command::Register { lease: a_lease(dice), address: an_address(dice), pid: 7 },
+        2 | 3 => Command::Beat {
+            lease: a_lease(dice),
+            status: a_status(dice),
+            report: format!("{{\"é\":{}}}", dice.below(9)),
+        },
+        4 => Command::EndLease { lease: a_lease(dice), beat: a_beat(dice, model) },
+        5 => Command::Look { key },
+        6..=8 => Command::Create { key, by: a_lease(dice) },
+        9..=11 => Command::TakeOver { key, from: epoch, by: a_lease(dice) },
+        12 => Command::Read { key, epoch, by },
+        13 => Command::Adopt { key, epoch, by },
+        14 | 15 => {
+            let to = (!dice.one_in(3)).then(|| a_lease(dice));
+            Command::HandOff { key, epoch, by, to, estate: an_estate(dice) }
+        }
+        _ if dice.one_in(2) => Command::Delete { key, epoch, by },
+        _ => Command::Reap { lease: a_lease(dice) },
+    }
+}
+
+fn entry(dice: &mut Dice, model: &StoreModel) -> Entry {
+    let key = a_key(dice);
+    let by = owner_or_any(dice, model, &key);
+    let epoch = an_epoch(dice, model, &key);
+    let clock = dice.below(4) as u64;
+    match dice.below(5) {
+        0..=2 => Entry::PeerJoined { key, epoch, by, peer: peer(clock, &format!("p{}", dice.below(9))) },
+        3 => Entry::PeerLeft { key, epoch, by, clock },
+        _ => Entry::InFlight { key, epoch, by, bytes: some_bytes(dice) },
+    }
+}
+
+fn journal(model: &mut StoreModel, entry: &Entry) -> bool {
+    match entry {
+        Entry::PeerJoined { key, epoch, by, peer } => model.journal(key, *epoch, by, |legacy| {
+            legacy.peers.retain(|there| there.clock != peer.clock);
+            legacy.peers.push(peer.clone());
+            legacy.peers.sort_by_key(|peer| peer.clock);
+        }),
+        Entry::PeerLeft { key, epoch, by, clock } => {
+            model.journal(key, *epoch, by, |legacy| legacy.peers.retain(|peer| peer.clock != *clock))
+        }
+        Entry::InFlight { key, epoch, by, bytes } => {
+            model.journal(key, *epoch, by, |legacy| legacy.in_flight.clone_from(bytes))
+        }
+        other => panic!("{other:?} is nothing of the model's"),
+    }
+}
+
+fn a_key(dice: &mut Dice) -> Key {
+    // In the order of bytes, which is not the order of any language.
+    key(["B", "a", "_c", "a.b"][dice.below(4)])
+}
+
+fn a_lease(dice: &mut Dice) -> LeaseId {
+    // One incarnation has no counterpart among signed numbers.
+    lease(["n-1", "N-2", "n_3"][dice.below(3)], [1, u64::MAX - 1][dice.below(2)])
+}
+
+/// The owner more often than not: most commands need it.
+fn owner_or_any(dice: &mut Dice, model: &StoreModel, key: &Key) -> LeaseId {
+    let any = a_lease(dice);
+    if dice.one_in(5) { any } else { model.record(key).map_or(any, |record| record.owner) }
+}
+
+fn an_epoch(dice: &mut Dice, model: &StoreModel, key: &Key) -> Epoch {
+    let any = Epoch(dice.below(20) as u64);
+    if dice.one_in(6) { any } else { model.record(key).map_or(any, |record| record.epoch) }
+}
+
+fn an_address(dice: &mut Dice) -> SocketAddr {
+    ["127.0.0.1:1", "10.0.0.1:3001", "[::1]:3001", "127.0.0.1:2"][dice.below(4)].parse().unwrap()
+}
+
+fn a_status(dice: &mut Dice) -> NodeStatus {
+    [NodeStatus::Ready, NodeStatus::Draining, NodeStatus::Suspended][dice.below(3)]
+}
+
+fn a_beat(dice: &mut Dice, model: &StoreModel) -> Option<u64> {
+    let beats: Vec<u64> = model.leases().map(|lease| lease.beat).collect();
+    (!dice.one_in(3)).then(|| beats.get(dice.below(6)).copied().unwrap_or(3))
+}
+
+fn some_bytes(dice: &mut Dice) -> Option<Bytes> {
+    (!dice.one_in(3)).then(|| Bytes::from(vec![0, dice.below(256) as u8, 255]))
+}
+
+fn an_estate(dice: &mut Dice) -> Estate {
+    let peers = (0..dice.below(4)).map(|clock| peer(clock as u64, "handed off")).collect();
+    Estate { bytes: Bytes::from(vec![dice.below(256) as u8; dice.below(3)]), peers, in_flight: some_bytes(dice) }
+}
