@@ -23,7 +23,7 @@ use crate::fault::Fault;
 pub struct Seats {
     /// Held by this lease.
     pub held: u64,
-    /// What all other leases have together, see the module.
+    /// What all other leases have together, see the module; for one that wants no more, at least so many.
     pub others: u64,
     /// Licensed.
     pub licensed: u64,
@@ -137,7 +137,7 @@ impl Work for HoldSeats {
         let own = sql("SELECT held FROM seats WHERE node = $1 AND incarnation = $2");
         let own = tx.row(own.bind(node.clone()).bind(incarnation)).await?;
         let own = own.map_or(Ok(0), |row| row.number(0))?;
-        let (others, wanted_elsewhere) = elsewhere(tx, &self.lease).await?;
+        let (others, wanted_elsewhere) = elsewhere(tx, &self.lease, self.want > own).await?;
         let held = share(own, others, self.want, self.licensed);
         let statement = sql("INSERT INTO seats (node, incarnation, held, wanted) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (node, incarnation) DO UPDATE SET held = excluded.held, wanted = excluded.wanted");
@@ -147,8 +147,9 @@ impl Work for HoldSeats {
     }
 }
 
-/// What all leases but one have, and what they want besides.
-async fn elsewhere(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<(u64, u64), Fault> {
+/// What all leases but one have, and what they want besides. Peers are counted only for one that wants more: a question
+/// that takes nothing is asked every second.
+async fn elsewhere(tx: &mut Tx<'_>, lease: &LeaseId, wants_more: bool) -> Result<(u64, u64), Fault> {
     let statement = sql("SELECT s.node, s.incarnation, s.held, s.wanted \
          FROM seats s JOIN leases l ON l.node = s.node AND l.incarnation = s.incarnation WHERE l.ended = 0");
     let mut held = BTreeMap::new();
@@ -159,6 +160,9 @@ async fn elsewhere(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<(u64, u64), Fault
             held.insert(other, other_holds);
             wanted += other_wants.saturating_sub(other_holds);
         }
+    }
+    if !wants_more {
+        return Ok((held.values().sum(), wanted));
     }
     let statement = sql("SELECT s.owner_node, s.owner_incarnation, COUNT(*) \
          FROM peers p JOIN sessions s ON s.session_key = p.session_key GROUP BY s.owner_node, s.owner_incarnation");
