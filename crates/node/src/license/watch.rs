@@ -1,0 +1,191 @@
+//! What the license is worth at the moment. A change of a file changes that, and midnight does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ctedge_license::{Day, Verdict, judge};
+use ctedge_protocol::{Info, InfoCode};
+use ctedge_settings::LicenseSettings;
+use parking_lot::Mutex;
+
+use super::source::{Reading, find};
+use crate::clock::unix_now;
+
+/// How often the files are looked at. Reading a few kilobytes each second costs nothing and, unlike a file watch, also
+/// notices a replaced folder, as container platforms do it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The license of a node.
+#[derive(Debug)]
+pub struct Licensing {
+    settings: LicenseSettings,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What the verdict was found on.
+    judged: Reading,
+    /// What the last look found. Many editors write a file in place: what a look in the middle of that sees is not
+    /// taken over, only what two looks see alike.
+    seen: Reading,
+    today: Day,
+    verdict: Arc<Verdict>,
+}
+
+impl Licensing {
+    /// Finds and judges the license, and says in the server log what it is worth.
+    #[must_use]
+    pub fn begin(settings: LicenseSettings) -> Arc<Self> {
+        let reading = find(&settings);
+        let today = Day::at(unix_now());
+        let verdict = Arc::new(judge(&reading.found, settings.public_key.as_ref(), settings.host.as_deref(), today));
+        say(&verdict, reading.source.as_deref());
+        let state = State { judged: reading.clone(), seen: reading, today, verdict };
+        Arc::new(Self { settings, state: Mutex::new(state) })
+    }
+
+    /// What the license is worth.
+    #[must_use]
+    pub fn verdict(&self) -> Arc<Verdict> {
+        Arc::clone(&self.state.lock().verdict)
+    }
+
+    /// Why no session may begin, in words for the person who would have begun it.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Info> {
+        refusal(&self.verdict())
+    }
+
+    /// Looks again and again, until it is dropped. `changed` is called with each verdict that differs from the one
+    /// before it.
+    pub async fn watch(self: Arc<Self>, changed: impl Fn(&Verdict) + Send) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let settings = self.settings.clone();
+            // Files may lie on a network: a thread that relays does not wait for them.
+            let Ok(reading) = tokio::task::spawn_blocking(move || find(&settings)).await else { continue };
+            if let Some(verdict) = self.look(reading, Day::at(unix_now())) {
+                changed(&verdict);
+            }
+        }
+    }
+
+    /// Takes over what was found; the verdict, if it differs.
+    fn look(&self, reading: Reading, today: Day) -> Option<Arc<Verdict>> {
+        let mut state = self.state.lock();
+        let is_settled = reading == state.seen;
+        let is_other = reading != state.judged;
+        let is_next_day = today != state.today;
+        state.seen = reading;
+        if !(is_settled && is_other || is_next_day) {
+            return None;
+        }
+        if is_settled {
+            state.judged = state.seen.clone();
+        }
+        state.today = today;
+        let (key, host) = (self.settings.public_key.as_ref(), self.settings.host.as_deref());
+        let verdict = judge(&state.judged.found, key, host, today);
+        // A license that ends soon is another verdict each day, and so is said each day.
+        let is_said = verdict.as_str() == state.verdict.as_str() && !is_other && !verdict.ends_soon();
+        if verdict == *state.verdict {
+            return None;
+        }
+        state.verdict = Arc::new(verdict);
+        if !is_said {
+            say(&state.verdict, state.judged.source.as_deref());
+        }
+        Some(Arc::clone(&state.verdict))
+    }
+}
+
+/// Why no session may begin under `verdict`. Operators find the particulars in the log; what a person with an editor can
+/// do is to tell the operator.
+fn refusal(verdict: &Verdict) -> Option<Info> {
+    let (code, message) = match verdict {
+        Verdict::Valid { .. } | Verdict::Evaluation => return None,
+        Verdict::Expired { terms } => {
+            let text = format!(
+                "The license of this server ended on {}. Please ask its operator to renew it",
+                terms.expiration()
+            );
+            (InfoCode::LicenseExpired, text)
+        }
+        Verdict::Forged | Verdict::Malformed(_) | Verdict::OtherLocator { .. } | Verdict::Unverifiable => {
+            let why = match verdict {
+                Verdict::Forged => "is not genuine",
+                Verdict::Malformed(_) => "cannot be read",
+                Verdict::OtherLocator { .. } => "is for another server",
+                _ => "cannot be verified",
+            };
+            (InfoCode::LicenseInvalid, format!("The license of this server {why}. Please tell its operator"))
+        }
+    };
+    Some(Info::new(code, message))
+}
+
+/// One line for each thing that an operator has to know. Scripts of operators look for the first one as it stands here.
+/// Neither the licensee nor the signature is in a log.
+fn say(verdict: &Verdict, source: Option<&str>) {
+    let source = source.unwrap_or("none");
+    match verdict {
+        Verdict::Valid { .. } => {
+            tracing::info!(target: "server", "Valid CodeTogether license installed");
+            if verdict.ends_soon() {
+                tracing::warn!(target: "server", "{verdict}; renew it (from {source})");
+            } else {
+                tracing::info!(target: "server", "{verdict} (from {source})");
+            }
+        }
+        Verdict::Evaluation => tracing::warn!(target: "server", "{verdict}"),
+        _ => tracing::error!(target: "server", "{verdict} (from {source}); no new sessions until then"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ctedge_license::{FileKind, License, Locator, PrivateKey, Terms};
+    use std::fs;
+
+    fn licensing(expiration: &str) -> (tempfile::TempDir, Arc<Licensing>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("licensing.properties");
+        let key = PrivateKey::from_random(&[1; 32]);
+        let terms = Terms::new("Example Corp", 7, expiration.parse().unwrap(), Locator::Anywhere).unwrap();
+        fs::write(&file, License::sign(terms, &key).write(FileKind::Properties)).unwrap();
+        let settings = LicenseSettings { file, public_key: Some(key.public_key()), ..LicenseSettings::default() };
+        (folder, Licensing::begin(settings))
+    }
+
+    fn look(licensing: &Licensing, today: &str) -> Option<&'static str> {
+        licensing.look(find(&licensing.settings), today.parse().unwrap()).map(|verdict| verdict.as_str())
+    }
+
+    #[test]
+    fn a_change_of_the_file_counts_once_it_is_whole() {
+        let (_folder, licensing) = licensing("2999/12/31");
+        let today = Day::at(unix_now()).to_string();
+        assert_eq!((licensing.verdict().as_str(), look(&licensing, &today)), ("valid", None));
+        fs::write(&licensing.settings.file, "licensee=Exa").unwrap();
+        assert_eq!(look(&licensing, &today), None, "a single look cannot tell whether the file is complete");
+        assert_eq!(look(&licensing, &today), Some("malformed"));
+        assert_eq!(look(&licensing, &today), None);
+        assert_eq!(licensing.refusal().map(|info| info.code), Some(InfoCode::LicenseInvalid));
+        fs::remove_file(&licensing.settings.file).unwrap();
+        assert_eq!((look(&licensing, &today), look(&licensing, &today)), (None, Some("evaluation")));
+        assert_eq!(licensing.refusal(), None);
+    }
+
+    #[test]
+    fn midnight_ends_a_license_without_a_restart() {
+        let (_folder, licensing) = licensing("2999/12/31");
+        assert_eq!(look(&licensing, "2999/12/31"), Some("valid"));
+        assert_eq!(licensing.refusal(), None);
+        assert_eq!(look(&licensing, "3000/01/01"), Some("expired"));
+        let info = licensing.refusal().unwrap();
+        assert_eq!(info.code, InfoCode::LicenseExpired);
+        assert!(info.message.contains("2999/12/31") && !info.message.contains("Example Corp"), "{}", info.message);
+    }
+}
