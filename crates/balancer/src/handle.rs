@@ -46,8 +46,9 @@ pub struct Handle {
 
 impl Handle {
     /// Ends the balancer in favour of a successor that accepts from the same sockets: nothing more is accepted here, and
-    /// what is open goes on until it ends, at most for `within`.
-    pub fn retire(&self, within: Duration) {
+    /// what is open goes on until it ends, at most for the retire timeout.
+    pub fn retire(&self) {
+        let within = self.shared.live.load().settings.timeouts.retire;
         self.shared.retire.send_replace(Some(within));
     }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::license::arguments::LicenseCommand;
+
 /// The CodeTogether edge: one public endpoint that pins every session to one of several nodes.
 ///
 /// `ctedge up` runs all of it on one machine. `ctedge balancer` and `ctedge node` run one role each. The other commands
@@ -50,13 +52,22 @@ pub(crate) enum Command {
         #[command(flatten)]
         admin: AdminOptions,
     },
-    /// Let a node take no more sessions; it serves those it has until they are gone
+    /// Let a node give its sessions up and end
+    ///
+    /// New sessions go elsewhere from the start on; those that the node has go on there until the deadline, and are then handed
+    /// to other nodes without ending. At zero the node's process ends; `ctedge start NODE` brings it back. Until the
+    /// handing over begins, `ctedge resume NODE` takes the order back.
     Drain {
         /// The node's id, as `ctedge status` shows it
         node: String,
         #[command(flatten)]
+        drain: DrainOptions,
+        #[command(flatten)]
         admin: AdminOptions,
     },
+    /// Say beforehand what an order would touch
+    #[command(subcommand)]
+    Plan(PlanCommand),
     /// Let a node take no more sessions for a while
     Suspend {
         /// The node's id, as `ctedge status` shows it
@@ -73,6 +84,90 @@ pub(crate) enum Command {
     },
     /// Let the balancer read its settings again
     Reload(AdminOptions),
+    /// List the processes of this machine: what, since when, and where their logs are
+    List(ProcessOptions),
+    /// Start what has stopped or was drained
+    Start {
+        /// A node's id, or `balancer` [default: everything that does not run]
+        name: Option<String>,
+        #[command(flatten)]
+        processes: ProcessOptions,
+    },
+    /// Stop in order; a node hands its sessions over
+    Stop {
+        /// A node's id, or `balancer` [default: everything, and `ctedge up` too]
+        name: Option<String>,
+        #[command(flatten)]
+        processes: ProcessOptions,
+    },
+    /// Restart without ending a session, one process after the other
+    ///
+    /// Each node hands its sessions over, ends, and is started again; the next one waits until it serves. The balancer
+    /// goes last: another one takes over its sockets, so that nobody is refused, and open tunnels stay in the one before
+    /// (balancer.timeouts.retire). A newer program in the place of this one is what is started. A process that does not
+    /// come back ends the restart, with the rest left alone.
+    Restart {
+        /// A node's id, or `balancer` [default: everything]
+        name: Option<String>,
+        #[command(flatten)]
+        processes: ProcessOptions,
+    },
+    /// Make keys, sign licenses, and say what a license is worth
+    #[command(subcommand)]
+    License(LicenseCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// How many sessions and peers a drain of a node would move, and where to
+    Drain {
+        /// The node's id, as `ctedge status` shows it
+        node: String,
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainOptions {
+    /// How long sessions may go on there, like 30s, 10m or 2h; `none` waits for their end [default: node.drain.deadline]
+    #[arg(long, value_name = "TIME", value_parser = deadline)]
+    pub(crate) deadline: Option<Deadline>,
+    /// Hand everything over at once
+    #[arg(long, conflicts_with = "deadline")]
+    pub(crate) now: bool,
+    /// Wait until the node has ended, and show how far it is
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+/// When a draining node begins to hand its sessions over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deadline {
+    Seconds(u64),
+    None,
+}
+
+fn deadline(text: &str) -> Result<Deadline, String> {
+    if text == "none" {
+        return Ok(Deadline::None);
+    }
+    let units = [("s", 1), ("m", 60), ("h", 3600)];
+    let seconds = units.iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(*seconds)
+    });
+    seconds.map(Deadline::Seconds).ok_or_else(|| "write a time like 30s, 10m or 2h, or none".to_owned())
+}
+
+/// Where the supervisor of the processes is found.
+#[derive(Debug, Args)]
+pub(crate) struct ProcessOptions {
+    /// The data folder of the edge [default: what the balancer at --admin says, or else ctedge-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) admin: AdminOptions,
 }
 
 /// Each option counts more than the same setting of the file.
@@ -112,6 +207,9 @@ pub(crate) struct BalancerOptions {
     /// The process id of the supervisor that started this one
     #[arg(long, hide = true)]
     pub(crate) supervisor: Option<u32>,
+    /// Accept from the sockets that the supervisor put into the standard input
+    #[arg(long, hide = true, requires = "supervisor")]
+    pub(crate) inherit: bool,
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +223,9 @@ pub(crate) struct NodeOptions {
     /// The process id of the supervisor that started this one
     #[arg(long, hide = true)]
     pub(crate) supervisor: Option<u32>,
+    /// The number that tells this process from all others of the node [default: a random one]
+    #[arg(long, hide = true, value_name = "N")]
+    pub(crate) incarnation: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +249,17 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_deadline_has_a_unit() {
+        assert_eq!(deadline("90s"), Ok(Deadline::Seconds(90)));
+        assert_eq!(deadline("10m"), Ok(Deadline::Seconds(600)));
+        assert_eq!(deadline("2h"), Ok(Deadline::Seconds(7200)));
+        assert_eq!(deadline("none"), Ok(Deadline::None));
+        for wrong in ["", "10", "m", "-1s", "1d", "99999999999999999999h", "18446744073709551615h"] {
+            assert!(deadline(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

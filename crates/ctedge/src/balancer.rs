@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ctedge_balancer::{Addresses, Balancer, BindError, Handle, SettingsSource};
+use ctedge_balancer::{Addresses, Balancer, BindError, Handle, Listening, SettingsSource};
 use ctedge_logs::Logs;
 use ctedge_settings::BalancerSettings;
+use ctedge_supervisor::{Sockets, control};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -30,6 +31,7 @@ pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
     let logs = start_log(&settings.log())?;
     warn_of_variables();
     raise_open_files();
+    let data = settings.data().to_owned();
     let settings = source.settle()?;
 
     // Requests run on threads of the balancer's own; this runtime carries health checks, reloads and the admin API.
@@ -40,13 +42,24 @@ pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
         .context("cannot start the threads of the balancer")?;
     runtime.block_on(async {
         let stop = StopSignal::listen()?;
-        let balancer = Balancer::bind(settings, Arc::clone(&source) as Arc<dyn SettingsSource>).map_err(advise)?;
+        let listening = if options.inherit { inherited()? } else { Listening::default() };
+        let reloads = Arc::clone(&source) as Arc<dyn SettingsSource>;
+        let balancer = Balancer::bind_on(listening, settings, reloads).map_err(advise)?;
         let addresses = balancer.addresses();
         announce(&addresses);
+        if options.inherit {
+            balancer.handle().supervised_by(control::socket_of(&data));
+        }
         tokio::spawn(obey_signals(balancer.handle(), source, logs)?);
         balancer.run(stop.received()).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The sockets of the supervisor that started this balancer.
+fn inherited() -> anyhow::Result<Listening> {
+    let Sockets { http, https, admin } = Sockets::inherited()?;
+    Ok(Listening { http, https, admin })
 }
 
 /// Says where the edge is, in the words that operators' scripts look for.
@@ -88,10 +101,12 @@ impl SettingsSource for Source {
     }
 }
 
-/// Reloads at SIGHUP and when the file changes, opens the log files again at SIGUSR1. Listens from the call on.
+/// Reloads at SIGHUP and when the file changes, opens the log files again at SIGUSR1, makes way for a successor at SIGUSR2.
+/// Listens from the call on.
 fn obey_signals(handle: Handle, source: Arc<Source>, logs: Logs) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let mut rotated = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
+    let mut succeeded = signal(SignalKind::user_defined2()).context("cannot listen for SIGUSR2")?;
     Ok(async move {
         let mut watch = interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -101,6 +116,10 @@ fn obey_signals(handle: Handle, source: Arc<Source>, logs: Logs) -> anyhow::Resu
                 _ = rotated.recv() => {
                     handle.reopen_access_log();
                     logs.reopen();
+                    continue;
+                }
+                _ = succeeded.recv() => {
+                    handle.retire();
                     continue;
                 }
                 _ = watch.tick() => if !source.0.has_changed() { continue },

@@ -4,22 +4,29 @@
 //! - `settings_file`: reading the settings file and the environment; nothing else in this workspace reads either.
 //! - `up`, `balancer`, `node`: the roles.
 //! - `check`: `check-config` and `default-config`.
-//! - `operator`, `table`: the commands that ask a running balancer.
+//! - `license`: keys and licenses.
+//! - `operator`, `drain`, `table`: the commands that ask a running balancer.
+//! - `processes`: the commands that ask a supervisor; `leases`: what it tells the store.
 
 mod arguments;
 mod balancer;
 mod check;
+mod drain;
+mod leases;
+mod license;
 mod node;
 mod operator;
 mod process;
+mod processes;
 mod settings_file;
 mod table;
 mod up;
 
 use std::process::ExitCode;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, PlanCommand};
 use clap::Parser;
+use ctedge_supervisor::control;
 
 /// What was asked for cannot be done; the reason stands on stderr.
 const FAILED: u8 = 1;
@@ -33,10 +40,16 @@ fn main() -> ExitCode {
         Command::DefaultConfig => check::default_config(),
         Command::Status(admin) => operator::status(&admin),
         Command::Explain { key, admin } => operator::explain(&key, &admin),
-        Command::Drain { node, admin } => operator::change(&node, "drain", &admin),
+        Command::Drain { node, drain, admin } => drain::drain(&node, &drain, &admin),
+        Command::Plan(PlanCommand::Drain { node, admin }) => drain::plan(&node, &admin),
         Command::Suspend { node, admin } => operator::change(&node, "suspend", &admin),
         Command::Resume { node, admin } => operator::change(&node, "resume", &admin),
         Command::Reload(admin) => operator::reload(&admin),
+        Command::List(options) => processes::list(&options),
+        Command::Start { name, processes } => processes::change(control::Command::Start { name }, &processes),
+        Command::Stop { name, processes } => processes::change(control::Command::Stop { name }, &processes),
+        Command::Restart { name, processes } => processes::change(control::Command::Restart { name }, &processes),
+        Command::License(command) => license::run(command),
     };
     match outcome {
         Ok(code) => code,

@@ -6,6 +6,7 @@ use anyhow::Context;
 use ctedge_node::Node;
 
 use crate::arguments::NodeOptions;
+use crate::license;
 use crate::process::{StopSignal, raise_open_files, reopen_when_rotated, start_log};
 use crate::settings_file::{SettingsFile, processors, read_secret, warn_of_variables};
 
@@ -20,8 +21,11 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
     warn_of_variables();
     raise_open_files();
     let secret = read_secret(&settings)?;
-    let settings =
+    let mut settings =
         settings.node(&options.id, secret, processors()).map_err(|faults| anyhow::anyhow!(file.describe(&faults)))?;
+
+    settings.incarnation = options.incarnation;
+    settings.license.public_key = license::public_key(settings.license.public_key)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.threads)

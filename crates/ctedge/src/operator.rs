@@ -10,6 +10,7 @@ use ctedge_supervisor::admin::Answer;
 use serde_json::Value;
 
 use crate::arguments::AdminOptions;
+use crate::drain;
 use crate::table::{age, table};
 
 /// A reload may read certificates and resolve names; everything else answers at once.
@@ -17,7 +18,12 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// `ctedge status`
 pub(crate) fn status(options: &AdminOptions) -> anyhow::Result<ExitCode> {
-    print(options, &succeeded(client(options).get("/status")?)?, status_text)
+    print(options, &ask_status(options)?, status_text)
+}
+
+/// The balancer's status.
+pub(crate) fn ask_status(options: &AdminOptions) -> anyhow::Result<Value> {
+    succeeded(client(options).get("/status")?)
 }
 
 /// `ctedge explain KEY`
@@ -27,11 +33,9 @@ pub(crate) fn explain(key: &str, options: &AdminOptions) -> anyhow::Result<ExitC
     print(options, &succeeded(client(options).get(&format!("/explain?key={key}"))?)?, explain_text)
 }
 
-/// `ctedge drain`, `suspend` and `resume`.
+/// `ctedge suspend` and `resume`.
 pub(crate) fn change(node: &str, what: &str, options: &AdminOptions) -> anyhow::Result<ExitCode> {
-    if node.is_empty() || !node.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)) {
-        bail!("{node:?} is no node's id; `ctedge status` shows them");
-    }
+    check_node(node)?;
     let answer = succeeded(client(options).post(&format!("/nodes/{node}/{what}"))?)?;
     print(options, &answer, |answer| {
         let mut text = format!("{node} is {}\n", cell(&answer["node"]["state"]));
@@ -58,12 +62,20 @@ pub(crate) fn reload(options: &AdminOptions) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn client(options: &AdminOptions) -> AdminClient {
+/// Fails for what is no node's id, and could not stand in a path.
+pub(crate) fn check_node(node: &str) -> anyhow::Result<()> {
+    if node.is_empty() || !node.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)) {
+        bail!("{node:?} is no node's id; `ctedge status` shows them");
+    }
+    Ok(())
+}
+
+pub(crate) fn client(options: &AdminOptions) -> AdminClient {
     AdminClient::new(options.admin, options.admin_token.clone(), ANSWER)
 }
 
 /// The body of a good answer; the reason of any other.
-fn succeeded(answer: Answer) -> anyhow::Result<Value> {
+pub(crate) fn succeeded(answer: Answer) -> anyhow::Result<Value> {
     let body: Value = serde_json::from_str(&answer.body).unwrap_or(Value::Null);
     let reason = body.get("error").and_then(Value::as_str);
     match (answer.status, reason) {
@@ -74,7 +86,11 @@ fn succeeded(answer: Answer) -> anyhow::Result<Value> {
     }
 }
 
-fn print(options: &AdminOptions, answer: &Value, text: impl FnOnce(&Value) -> String) -> anyhow::Result<ExitCode> {
+pub(crate) fn print(
+    options: &AdminOptions,
+    answer: &Value,
+    text: impl FnOnce(&Value) -> String,
+) -> anyhow::Result<ExitCode> {
     let text = if options.json { format!("{answer:#}\n") } else { text(answer) };
     // Whoever reads may stop reading, like `head`.
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -82,7 +98,7 @@ fn print(options: &AdminOptions, answer: &Value, text: impl FnOnce(&Value) -> St
 }
 
 /// One cell of a table; what is absent is a dash.
-fn cell(value: &Value) -> String {
+pub(crate) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -109,6 +125,11 @@ fn status_text(status: &Value) -> String {
     for node in nodes.iter().filter(|node| node["state"] == "down") {
         if let Some(trouble) = node["trouble"].as_str() {
             text.push_str(&format!("{}: {trouble}\n", cell(&node["id"])));
+        }
+    }
+    for node in nodes {
+        if let Some(progress) = drain::progress(node) {
+            text.push_str(&format!("{}: {progress}\n", cell(&node["id"])));
         }
     }
     let balancer = &status["balancer"];
@@ -164,7 +185,7 @@ fn explain_text(explanation: &Value) -> String {
     text
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -182,7 +203,9 @@ mod tests {
                 {"id": "node-1", "state": "ready", "listed": true, "address": "127.0.0.1:3001", "pid": 7, "sessions": 2,
                  "peers": 5, "connections": 4, "pins": 2, "tunnels": 4, "lag_ms": 0.25, "uptime_s": 61},
                 {"id": "node-2", "state": "down", "listed": false, "address": "127.0.0.1:3002", "pid": null,
-                 "trouble": "cannot connect"}
+                 "trouble": "cannot connect"},
+                {"id": "node-3", "state": "draining", "listed": true, "address": "127.0.0.1:3003", "pid": 9,
+                 "drain": {"phase": "handing-off", "deadline_s": 0, "sessions": 3, "peers": 7, "exit": true}}
             ]
         });
         let text = status_text(&status);
@@ -190,9 +213,10 @@ mod tests {
         assert!(lines[1].starts_with("node-1  ready           127.0.0.1:3001"), "{text}");
         assert!(lines[1].ends_with("1m01s"), "{text}");
         assert!(lines[2].starts_with("node-2  down, unlisted  127.0.0.1:3002    -"), "{text}");
-        assert_eq!(lines[3], "node-2: cannot connect");
+        assert_eq!(lines[4], "node-2: cannot connect");
+        assert_eq!(lines[5], "node-3: handing over, 3 sessions and 7 peers left");
         assert!(
-            lines[5].starts_with("The balancer is ready, up 4s, version 0.1.0: 3 connections, 4 tunnels"),
+            lines[7].starts_with("The balancer is ready, up 4s, version 0.1.0: 3 connections, 4 tunnels"),
             "{text}"
         );
     }

@@ -3,22 +3,31 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use ctedge_settings::{Override, Settings, Value};
-use ctedge_supervisor::{Load, Stopped, Supervisor};
+use ctedge_supervisor::{Load, Stopped, Supervisor, Surroundings};
 
 use crate::arguments::UpOptions;
+use crate::leases::StoredLeases;
 use crate::process::start_log;
 use crate::settings_file::{SettingsFile, path_text, warn_of_variables};
 
-/// Runs until a signal stops it.
+/// Runs until a signal or an operator's command stops it.
 pub(crate) fn run(options: UpOptions) -> anyhow::Result<ExitCode> {
     let file = SettingsFile::new(options.config.clone(), overrides(&options)?);
-    start_log(&file.load(vec![])?.log())?;
+    let settings = file.load(vec![])?;
+    let logs = start_log(&settings.log())?;
     warn_of_variables();
 
-    let supervisor = Supervisor::prepare(Box::new(Source(file)), executable()?, Box::new(say))?;
+    let supervisor = Supervisor::prepare(Surroundings {
+        load: Box::new(Source(file)),
+        say: Box::new(say),
+        executable: Arc::new(executable()?),
+        leases: Arc::new(StoredLeases::new(settings.store())),
+        reopen_logs: Box::new(move || logs.reopen()),
+    })?;
     // One thread: children are told when the thread ends that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     match runtime.block_on(supervisor.run())? {
@@ -56,11 +65,25 @@ fn overrides(options: &UpOptions) -> anyhow::Result<Vec<Override>> {
     Ok(all.into_iter().flatten().collect())
 }
 
-/// This program, for its children. A binary that was replaced while it runs is still there under its name.
-fn executable() -> anyhow::Result<PathBuf> {
-    let path = std::env::current_exe().context("cannot find this program")?;
-    let replaced = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
-    Ok(replaced.unwrap_or(path))
+/// Finds this program, for each start of a child anew. A newer one may have taken its place, under the path that it was called
+/// by: also where that is a link, as upgrades like to switch one.
+fn executable() -> anyhow::Result<impl Fn() -> PathBuf> {
+    let running = std::env::current_exe().context("cannot find this program")?;
+    // The kernel's name for a program whose file was replaced while it runs.
+    let replaced = running.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
+    let running = replaced.unwrap_or(running);
+    let called = called().filter(|called| called.canonicalize().ok().as_ref() == Some(&running));
+    Ok(move || called.clone().filter(|called| called.is_file()).unwrap_or_else(|| running.clone()))
+}
+
+/// The path that this program was called by, with its links.
+fn called() -> Option<PathBuf> {
+    let name = PathBuf::from(std::env::args_os().next()?);
+    if name.components().count() > 1 {
+        return std::path::absolute(name).ok();
+    }
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(&name)).find(|path| path.is_file())
 }
 
 /// One line for the operator. Nobody may be listening any more; that is no reason to end.

@@ -35,7 +35,9 @@ fn every_file_has_no_fault() {
 #[test]
 fn the_default_file_is_what_the_command_prints() {
     let file = fs::read_to_string(folder().join("ctedge.toml")).unwrap();
-    assert_eq!(file, ctedge_settings::default_config(), "write it again with `ctedge default-config`");
+    let printed = ctedge_settings::default_config();
+    let differing = file.lines().zip(printed.lines()).position(|(one, other)| one != other);
+    assert!(file == printed, "write it again with `ctedge default-config`; they differ after {differing:?} lines");
 }
 
 #[test]

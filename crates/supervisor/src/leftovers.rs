@@ -63,6 +63,16 @@ impl PidFile {
         }
         Ok(Self { path })
     }
+
+    /// Gives the file the name that belongs to the child `name`.
+    pub(crate) fn rename(&mut self, name: &str) -> anyhow::Result<()> {
+        let path = self.path.with_file_name(format!("{name}.pid"));
+        if path != self.path {
+            fs::rename(&self.path, &path).with_context(|| format!("cannot rename {}", self.path.display()))?;
+            self.path = path;
+        }
+        Ok(())
+    }
 }
 
 impl Drop for PidFile {

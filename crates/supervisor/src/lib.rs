@@ -1,8 +1,13 @@
 //! Starts the balancer and the nodes of one machine as child processes and keeps them running.
 //!
 //! - [`supervisor`]: the life of `ctedge up`: start, ready, reload, stop.
+//! - `edge`: what runs, shared by everything that acts on it; `restart`, `reload`, `processes` act on it.
+//! - [`control`]: the socket that an operator's commands come by, and its client.
 //! - `plan`: which children a settings file asks for, and the effective file that they read.
 //! - `child`: one child process, started again with back-off when it dies.
+//! - `lease`: what a node process owns its sessions by, ended when the process has died.
+//! - [`sockets`]: the public sockets, which outlive every balancer.
+//! - `schedule`: when the periodic restart is due.
 //! - `data`: the data folder: its lock, the cluster secret, the self-signed certificate.
 //! - `leftovers`: what a dead supervisor left behind.
 //! - `ports`: free ports in the place of port 0, and ports that are taken.
@@ -14,12 +19,23 @@
 pub mod admin;
 mod backoff;
 mod child;
+pub mod control;
 mod data;
+mod edge;
+mod lease;
 mod leftovers;
 mod plan;
 mod ports;
+mod processes;
+mod reload;
+mod restart;
+mod schedule;
+pub mod sockets;
 pub mod supervisor;
 
 pub use admin::AdminClient;
 pub use child::die_with_parent;
-pub use supervisor::{Load, Stopped, Supervisor};
+pub use lease::Leases;
+pub use processes::Process;
+pub use sockets::Sockets;
+pub use supervisor::{Load, Stopped, Supervisor, Surroundings};

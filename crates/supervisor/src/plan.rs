@@ -18,7 +18,7 @@ use crate::ports::{self, Ports};
 const ORIGIN: &str = "ctedge up";
 
 /// Where the settings come from. Whoever implements it may read files and the environment.
-pub trait Load {
+pub trait Load: Send + Sync {
     /// Reads the settings anew, with `overrides` counting more than anything else. The error lists every fault.
     fn load(&self, overrides: Vec<Override>) -> anyhow::Result<Settings>;
 
@@ -156,14 +156,14 @@ pub(crate) fn carry_out(plan: &Plan, data: &DataFolder) -> anyhow::Result<Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
+    use parking_lot::Mutex;
 
     /// A file that lives in memory.
-    struct Text(RefCell<String>);
+    struct Text(Mutex<String>);
 
     impl Load for Text {
         fn load(&self, overrides: Vec<Override>) -> anyhow::Result<Settings> {
-            ctedge_settings::parse_with(&self.0.borrow(), overrides).map_err(|faults| anyhow::anyhow!("{faults:?}"))
+            ctedge_settings::parse_with(&self.0.lock(), overrides).map_err(|faults| anyhow::anyhow!("{faults:?}"))
         }
 
         fn has_changed(&self) -> bool {
@@ -181,7 +181,7 @@ mod tests {
     fn the_effective_file_leaves_nothing_open() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataFolder::take(folder.path()).unwrap();
-        let source = Text(RefCell::new(file("")));
+        let source = Text(Mutex::new(file("")));
         let plan = Settler::default().plan(&source, &data).unwrap();
         let made = carry_out(&plan, &data).unwrap();
         assert_eq!(made.len(), 2, "{made:?}");
@@ -200,10 +200,10 @@ mod tests {
     fn a_reload_moves_nothing_that_listens() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataFolder::take(folder.path()).unwrap();
-        let source = Text(RefCell::new(file("nodes = 3")));
+        let source = Text(Mutex::new(file("nodes = 3")));
         let mut settler = Settler::default();
         let before = settler.plan(&source, &data).unwrap();
-        source.0.replace(file("nodes = 4").replacen("127.0.0.1:0", "127.0.0.1:1080", 1));
+        *source.0.lock() = file("nodes = 4").replacen("127.0.0.1:0", "127.0.0.1:1080", 1);
         let after = settler.plan(&source, &data).unwrap();
         assert_eq!(after.listeners, before.listeners);
         assert_eq!(after.nodes.len(), 4);
@@ -217,7 +217,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = DataFolder::take(folder.path()).unwrap();
         let source =
-            Text(RefCell::new(file("nodes = 1\n[[nodes]]\nid = \"far\"\naddress = \"10.0.0.1:80\"\nweight = 7\n")));
+            Text(Mutex::new(file("nodes = 1\n[[nodes]]\nid = \"far\"\naddress = \"10.0.0.1:80\"\nweight = 7\n")));
         let plan = Settler::default().plan(&source, &data).unwrap();
         let nodes: Vec<_> = plan.settings.nodes().fixed.iter().map(|node| (node.id.as_str(), node.weight)).collect();
         assert_eq!(nodes, [("far", 7), ("node-1", 100)]);
@@ -230,7 +230,7 @@ mod tests {
         let data = DataFolder::take(folder.path()).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let source = Text(RefCell::new(file("").replacen("127.0.0.1:0", &address.to_string(), 1)));
+        let source = Text(Mutex::new(file("").replacen("127.0.0.1:0", &address.to_string(), 1)));
         let error = Settler::default().plan(&source, &data).unwrap_err().to_string();
         assert!(error.contains("balancer.http, --http") && error.contains(&address.to_string()), "{error}");
     }
