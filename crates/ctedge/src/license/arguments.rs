@@ -14,7 +14,7 @@ pub(crate) enum LicenseCommand {
     Keygen(KeygenOptions),
     /// Sign a license
     Sign(SignOptions),
-    /// Say what a license is worth; ends with 0 only if it is valid
+    /// Say what a license is worth; ends with 0 if it is valid, with 3 if not
     Verify(JudgeOptions),
     /// Show what a license says, and what it is worth
     Show(JudgeOptions),
