@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
-use sqlx::{Any, Connection as _, Transaction};
+use sqlx::{Any, AnyConnection, Connection as _, Transaction};
 use tokio::time::{sleep, timeout};
 
 use crate::dialect::{Access, Dialect};
 use crate::fault::{Fault, FaultKind};
-use crate::lane::{Lane, Lent};
+use crate::lane::Lane;
 use crate::row::Row;
 
-/// The longest pause between two tries.
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// The longest pause between two tries. SQLite lets nobody wait in a queue: who asks often gets its turn even among
+/// others that write without a pause.
+const PAUSE_MAX: Duration = Duration::from_millis(5);
 
 /// What one transaction does. It may run several times, and counts once.
 pub(crate) trait Work: Sync {
@@ -105,25 +106,38 @@ enum Again {
 async fn attempt<W: Work>(lane: &Lane, dialect: Dialect, work: &W) -> Result<W::Output, Attempt> {
     let mut lent = lane.lend().await.map_err(|fault| again(fault, false))?;
     let used = lent.used;
-    let (output, tx) = run(&mut lent, dialect, work).await.map_err(|fault| again(fault, used))?;
-    tx.commit().await.map_err(|error| {
-        let fault = Fault::from(error);
+    match carry_out(&mut lent.connection, dialect, work).await {
+        Ok(output) => {
+            lent.give_back();
+            Ok(output)
+        }
+        Err(Failed::Begin(fault)) => {
+            // Nothing has begun: the connection is as good as before.
+            if fault.kind == FaultKind::Busy {
+                lent.give_back();
+            }
+            Err(again(fault, used))
+        }
+        Err(Failed::Work(fault)) => Err(again(fault, used)),
         // The database itself says that it did not commit; a lost connection says nothing.
-        if fault.kind == FaultKind::Busy { again(fault, false) } else { Attempt { fault, again: Again::No } }
-    })?;
-    lent.give_back();
-    Ok(output)
+        Err(Failed::Commit(fault)) if fault.kind == FaultKind::Busy => Err(again(fault, used)),
+        Err(Failed::Commit(fault)) => Err(Attempt { fault, again: Again::No }),
+    }
 }
 
-async fn run<'l, W: Work>(
-    lent: &'l mut Lent<'_>,
-    dialect: Dialect,
-    work: &W,
-) -> Result<(W::Output, Transaction<'l, Any>), Fault> {
-    let inner = lent.connection.begin_with(dialect.begin(work.access())).await?;
-    let mut tx = Tx { inner, dialect };
-    let output = work.run(&mut tx).await?;
-    Ok((output, tx.inner))
+/// Where a transaction failed.
+enum Failed {
+    Begin(Fault),
+    Work(Fault),
+    Commit(Fault),
+}
+
+async fn carry_out<W: Work>(connection: &mut AnyConnection, dialect: Dialect, work: &W) -> Result<W::Output, Failed> {
+    let begun = connection.begin_with(dialect.begin(work.access())).await;
+    let mut tx = Tx { inner: begun.map_err(|error| Failed::Begin(error.into()))?, dialect };
+    let output = work.run(&mut tx).await.map_err(Failed::Work)?;
+    tx.inner.commit().await.map_err(|error| Failed::Commit(error.into()))?;
+    Ok(output)
 }
 
 fn again(fault: Fault, used: bool) -> Attempt {

@@ -55,10 +55,12 @@ impl Dialect {
         match self {
             // A commit in WAL mode need not wait for the disk: only the machine's own crash could lose it, and that ends
             // every process which could have relied on it. The log is cut back after a burst.
-            Self::Sqlite => format!(
-                "PRAGMA busy_timeout = {milliseconds}; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
+            //
+            // SQLite's own waiting for a lock sleeps for longer and longer, so that a busy process starves the others. Ours
+            // does not, and takes over soon.
+            Self::Sqlite => "PRAGMA busy_timeout = 5; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
                  PRAGMA journal_size_limit = 67108864"
-            ),
+                .to_owned(),
             Self::Postgres => format!(
                 "SET application_name = 'ctedge'; SET statement_timeout = {milliseconds}; \
                  SET lock_timeout = {milliseconds}; SET idle_in_transaction_session_timeout = {milliseconds}; \

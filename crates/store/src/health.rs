@@ -1,6 +1,6 @@
 //! How the store does, for health reports and metrics.
 //!
-//! Only what changes the store decides about its state: a full disk still lets everybody read.
+//! Only what changes the store shows that it is well: a full disk and a locked file still let everybody read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ctedge_wire::health::StoreState;
 use parking_lot::Mutex;
 
+use crate::dialect::Access;
 use crate::fault::{Fault, FaultKind};
 
 /// How the store does.
@@ -73,10 +74,11 @@ impl Watch {
         Self { slow_after: timeout / 4, calls: AtomicU64::new(0), failures: AtomicU64::new(0), seen: Mutex::new(seen) }
     }
 
-    /// Takes note of how a transaction that changes something ended.
-    pub(crate) fn ended<T>(&self, started: Instant, result: &Result<T, Fault>) {
+    /// Takes note of how a transaction ended.
+    pub(crate) fn ended<T>(&self, access: Access, started: Instant, result: &Result<T, Fault>) {
         self.calls.fetch_add(1, Ordering::Relaxed);
         match result {
+            Ok(_) if access == Access::Read => {}
             Ok(_) => self.answered(started.elapsed()),
             Err(fault) => {
                 self.failures.fetch_add(1, Ordering::Relaxed);

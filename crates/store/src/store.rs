@@ -10,7 +10,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::any::AnyConnectOptions;
 
 use crate::call::{Work, transact};
-use crate::dialect::{Dialect, driver_url};
+use crate::dialect::{Access, Dialect, driver_url};
 use crate::entry::Entry;
 use crate::fault::{Fault, FaultKind, OpenError};
 use crate::health::{StoreHealth, Watch};
@@ -19,7 +19,7 @@ use crate::lane::Lane;
 use crate::schema::{self, Found};
 use crate::seats::{HoldSeats, Seats};
 
-/// Connections that read for dashboards and exports.
+/// Connections that read for dashboards and exports, and with SQLite who owns a session.
 const READERS: usize = 2;
 
 /// What nodes share. Cheap to clone; the journal's task ends with the last clone, and what it had not written is lost
@@ -155,7 +155,9 @@ impl Database {
 
     /// Does something that a promise depends on.
     async fn command<W: Work>(&self, work: &W) -> Result<W::Output, Fault> {
-        self.watched(&self.commands, work).await
+        // SQLite's readers need not wait for its one writer.
+        let reads_apart = self.dialect == Dialect::Sqlite && work.access() == Access::Read;
+        self.watched(if reads_apart { &self.reports } else { &self.commands }, work).await
     }
 
     /// Writes a part of the journal.
@@ -166,7 +168,7 @@ impl Database {
     async fn watched<W: Work>(&self, lane: &Lane, work: &W) -> Result<W::Output, Fault> {
         let started = Instant::now();
         let result = transact(lane, self.dialect, self.timeout, work).await;
-        self.watch.ended(started, &result);
+        self.watch.ended(work.access(), started, &result);
         result
     }
 }

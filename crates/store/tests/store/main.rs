@@ -1,6 +1,9 @@
 //! The store against real databases: SQLite files, and a PostgreSQL of the test's own.
 
+#![allow(clippy::unwrap_used, reason = "a test may end where it fails")]
+
 mod conformance;
+mod crash;
 mod journal;
 mod opening;
 mod outage;

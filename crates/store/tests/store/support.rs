@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ctedge_ownership::{Epoch, LeaseId, NodeId, StoredPeer};
-use ctedge_store::{Command, Outcome, Store, StoreSettings, StoreUrl};
+use ctedge_store::{Command, Day, Outcome, Store, StoreSettings, StoreUrl};
 use ctedge_testing::Postgres;
 use ctedge_wire::{Key, NodeStatus};
+use sqlx::ConnectOptions as _;
 use tempfile::TempDir;
 
 /// Makes one test of an `async fn(Place)` for each database.
@@ -79,6 +80,17 @@ pub(crate) fn settings(url: StoreUrl) -> StoreSettings {
         audit_days: 365,
         usage_days: 400,
     }
+}
+
+/// A connection to the file of `place`, past the store.
+pub(crate) async fn connection(place: &Place) -> sqlx::SqliteConnection {
+    let StoreUrl::Sqlite(path) = &place.settings.url else { panic!("no file") };
+    sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+}
+
+/// A day of November 2026.
+pub(crate) fn day(day: u8) -> Day {
+    Day { year: 2026, month: 11, day }
 }
 
 pub(crate) fn key(text: &str) -> Key {
