@@ -26,6 +26,7 @@ pub struct OwnershipCounts {
     pub store_seconds: Histogram,
     store_state: IntGaugeVec,
     journal_entries: IntGauge,
+    journal_written: IntGauge,
     journal_lost: IntGauge,
     drain_sessions: IntGauge,
     drain_seconds_left: IntGauge,
@@ -51,6 +52,7 @@ impl OwnershipCounts {
                 IntGaugeVec::new(Opts::new("ctedge_node_store", "1 for the state of the store."), &["state"]),
             ),
             journal_entries: gauge("ctedge_node_journal_entries", "Entries that wait to be written into the store."),
+            journal_written: gauge("ctedge_node_journal_written_entries", "Entries that were written into the store."),
             journal_lost: gauge("ctedge_node_journal_lost_entries", "Entries that found no room to wait."),
             drain_sessions: gauge("ctedge_node_drain_sessions", "Sessions that a draining node still has."),
             drain_seconds_left: gauge(
@@ -88,6 +90,7 @@ impl OwnershipCounts {
             self.store_state.with_label_values(&[state.as_str()]).set(i64::from(state == measured.store));
         }
         self.journal_entries.set(measured.journal_entries);
+        self.journal_written.set(measured.journal_written);
         self.journal_lost.set(measured.journal_lost);
         self.drain_sessions.set(measured.drain_sessions);
         self.drain_seconds_left.set(measured.drain_seconds_left);
@@ -101,6 +104,8 @@ pub struct Measured {
     pub store: StoreState,
     /// Entries that wait to be written.
     pub journal_entries: i64,
+    /// Entries that were written.
+    pub journal_written: i64,
     /// Entries that found no room.
     pub journal_lost: i64,
     /// Sessions that a drain has left.

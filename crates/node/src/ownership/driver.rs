@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ctedge_ownership::{
-    Action, CommandId, Drain, Event, LeaseId, LetGo, Outcome, Ownership, OwnershipSettings, StoreFailure, Ticket,
-    Verdict,
+    Action, CommandId, Drain, DrainProgress, Event, LeaseId, LetGo, Outcome, Ownership, OwnershipSettings,
+    StoreFailure, Ticket, Verdict,
 };
 use ctedge_session::Beginning;
 use ctedge_settings::NodeSettings;
@@ -224,10 +224,13 @@ impl Driver {
         while let Some(action) = self.machine.next_action() {
             self.carry_out(action);
         }
+        // Keys that are owned for logins are no sessions.
+        let login_keys = self.login_keys.iter().filter(|key| self.machine.epoch(key).is_some()).count();
+        let drain = self.machine.drain_progress(Instant::now());
         let view = View {
             lease: self.machine.lease().clone(),
             status: self.machine.status(),
-            drain: self.machine.drain_progress(Instant::now()),
+            drain: drain.map(|drain| DrainProgress { sessions: drain.sessions.saturating_sub(login_keys), ..drain }),
             store: self.keeper.state(),
         };
         self.app.hub.status().follow(view.status);

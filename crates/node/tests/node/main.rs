@@ -8,4 +8,5 @@ mod pages;
 mod placement;
 mod secrets;
 mod sessions;
+mod sharing;
 mod support;

@@ -12,3 +12,4 @@ mod polling;
 mod recovery;
 mod relaying;
 mod room;
+mod sharing;

@@ -1,19 +1,24 @@
 //! A node, and room tokens for it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ctedge_node::Node;
 use ctedge_node::hub::Hub;
 use ctedge_protocol::{RoomClaim, Tokens, User};
-use ctedge_settings::{DrainSettings, LeaseSettings, LicenseSettings, NodeLimits, NodeSettings, NodeTimeouts};
-use ctedge_wire::{ClusterSecret, Key};
+use ctedge_settings::{
+    DrainSettings, LeaseSettings, LicenseSettings, NodeLimits, NodeSettings, NodeTimeouts, StoreSettings, StoreUrl,
+};
+use ctedge_wire::{ClusterSecret, HealthReport, Key};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::client::{Client, PUBLIC_KEY};
+use crate::client::{Client, PUBLIC_KEY, soon};
 
 /// No test waits longer for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -46,6 +51,44 @@ impl Room {
         Self { address, hub, tokens, key: Key::parse("room").unwrap(), stop: Some(stop), running }
     }
 
+    /// A node that shares the store in `folder` with others, and is quick to miss one of them. It has its lease.
+    pub(crate) async fn sharing(folder: &Path, id: &str) -> Self {
+        let room = Self::start_with(|settings| share(settings, folder, id)).await;
+        soon(room.hub.gate().opened()).await;
+        room
+    }
+
+    /// Gives an order to the node, as its operator does; the answer.
+    pub(crate) async fn ask(&self, method: &str, path: &str) -> String {
+        let token = settings().secret.control_token();
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\ncontent-length: 0\r\nx-ctedge-control: {token}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon(stream.read_to_string(&mut answer)).await.unwrap();
+        answer
+    }
+
+    /// Waits until a metric without other labels is as `wanted`. One that is not there is 0.
+    pub(crate) async fn until_metric(&self, name: &str, wanted: impl Fn(u64) -> bool) {
+        loop {
+            let text = self.ask("GET", "/metrics").await;
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+            if wanted(value.unwrap_or(0)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What the node says of itself.
+    pub(crate) async fn health(&self) -> HealthReport {
+        let answer = self.ask("GET", "/ct-health/").await;
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
     /// The token of the host, whose transport begins the session.
     pub(crate) fn host_token(&self) -> String {
         self.token(HOST_CLOCK, true)
@@ -57,11 +100,15 @@ impl Room {
     }
 
     fn token(&self, room_clock: u64, host: bool) -> String {
+        self.token_of(&self.key, room_clock, host)
+    }
+
+    fn token_of(&self, key: &Key, room_clock: u64, host: bool) -> String {
         let user: User = serde_json::from_value(
             json!({"id": format!("user-{room_clock}"), "name": "A user", "authProvider": "test"}),
         )
         .unwrap();
-        let claim = RoomClaim { room: self.key.clone(), room_clock, user, host };
+        let claim = RoomClaim { room: key.clone(), room_clock, user, host };
         let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         self.tokens.sign_room(&claim, unix_now).as_str().to_owned()
     }
@@ -84,6 +131,13 @@ impl Room {
         tokio::time::timeout(DEADLINE, &mut self.running).await.unwrap().unwrap().unwrap();
     }
 
+    /// The headers of the handshake of another session's host.
+    pub(crate) fn headers_of(&self, key: &str) -> String {
+        let key = Key::parse(key).unwrap();
+        let token = self.token_of(&key, HOST_CLOCK, true);
+        format!("host: node\r\nx-oct-jwt: {token}\r\nx-oct-public-key: {PUBLIC_KEY}\r\nctstickiness: {key}\r\n")
+    }
+
     /// The headers of a client's handshake.
     pub(crate) fn headers(&self, token: &str) -> String {
         format!("host: node\r\nx-oct-jwt: {token}\r\nx-oct-public-key: {PUBLIC_KEY}\r\nctstickiness: {}\r\n", self.key)
@@ -94,6 +148,28 @@ impl Drop for Room {
     fn drop(&mut self) {
         self.running.abort();
     }
+}
+
+/// The store of nodes that share `folder`.
+pub(crate) fn store_in(folder: &Path) -> StoreSettings {
+    StoreSettings {
+        url: StoreUrl::Sqlite(folder.join("ctedge.db")),
+        timeout: Duration::from_millis(500),
+        connections: 1,
+        journal_entries_max: 1000,
+        audit_days: 1,
+        usage_days: 31,
+    }
+}
+
+/// How long the nodes of the tests are silent before others miss them.
+pub(crate) const LOST_AFTER: Duration = Duration::from_millis(600);
+
+/// Lets a node share the store in `folder`.
+fn share(settings: &mut NodeSettings, folder: &Path, id: &str) {
+    settings.id = id.to_owned();
+    settings.store = Some(store_in(folder));
+    settings.lease = LeaseSettings { beat: Duration::from_millis(100), lost_after: LOST_AFTER };
 }
 
 fn settings() -> NodeSettings {

@@ -3,10 +3,13 @@
 pub(crate) mod peer;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use ctedge_node::Node;
-use ctedge_settings::{DrainSettings, LeaseSettings, LicenseSettings, NodeLimits, NodeSettings, NodeTimeouts};
+use ctedge_settings::{
+    DrainSettings, LeaseSettings, LicenseSettings, NodeLimits, NodeSettings, NodeTimeouts, StoreSettings, StoreUrl,
+};
 use ctedge_wire::ClusterSecret;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -81,6 +84,18 @@ pub(crate) fn settings() -> NodeSettings {
     }
 }
 
+/// The store of nodes that share `folder`.
+pub(crate) fn store_in(folder: &Path) -> StoreSettings {
+    StoreSettings {
+        url: StoreUrl::Sqlite(folder.join("ctedge.db")),
+        timeout: Duration::from_millis(500),
+        connections: 1,
+        journal_entries_max: 1000,
+        audit_days: 1,
+        usage_days: 31,
+    }
+}
+
 impl TestNode {
     pub(crate) async fn start() -> Self {
         Self::start_with(|_| ()).await
@@ -95,6 +110,32 @@ impl TestNode {
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(node.run(async move { drop(stopped.await) }));
         Self { address, secret, stop: Some(stop), running }
+    }
+
+    /// A node that shares the store in `folder` with others, and is quick to miss one of them.
+    pub(crate) async fn sharing(folder: &Path, id: &str) -> Self {
+        Self::sharing_with(folder, id, |_| ()).await
+    }
+
+    /// The same, with other settings.
+    pub(crate) async fn sharing_with(folder: &Path, id: &str, adjust: impl FnOnce(&mut NodeSettings)) -> Self {
+        let node = Self::start_with(|settings| {
+            settings.id = id.to_owned();
+            settings.store = Some(store_in(folder));
+            settings.lease = LeaseSettings { beat: Duration::from_millis(100), lost_after: Duration::from_millis(600) };
+            adjust(settings);
+        })
+        .await;
+        // The store is open, and the node has its lease.
+        let is_sharing = |answer: &Answer| answer.json()["store"] == "ok";
+        node.until(|| node.get("/ct-health/"), is_sharing).await;
+        node
+    }
+
+    /// An operator's order.
+    pub(crate) async fn order(&self, order: &str) -> Answer {
+        let token = self.secret.control_token();
+        self.post(&format!("/ct-control/{order}")).header("x-ctedge-control", &token).send().await
     }
 
     /// Asks the node to stop. [`Self::stopped`] waits for the end.
@@ -237,6 +278,18 @@ impl Answer {
         let info = self.json();
         assert!(info["params"].is_array() && info["message"].is_string(), "{info}");
         (self.status, info["code"].as_str().unwrap().to_owned())
+    }
+
+    /// Status, owner and address of a redirect to an owner.
+    pub(crate) fn owner(&self) -> (u16, Option<&str>, Option<&str>) {
+        (self.status, self.header("x-ctedge-owner"), self.header("x-ctedge-address"))
+    }
+
+    /// The node and epoch that an owner names.
+    #[track_caller]
+    pub(crate) fn owned(&self) -> (&str, u64) {
+        let epoch = self.header("x-ctedge-epoch").and_then(|epoch| epoch.parse().ok());
+        (self.header("x-ctedge-node").unwrap_or_else(|| panic!("{self:?}")), epoch.unwrap())
     }
 
     /// Status and key of a redirect.

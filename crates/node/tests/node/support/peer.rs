@@ -42,6 +42,16 @@ impl<'a> Peer<'a> {
         (peer, answer)
     }
 
+    /// Polls until the server sends the peer away.
+    pub(crate) async fn leave(&mut self) {
+        loop {
+            let polled = self.node.get(&self.path).send().await;
+            if polled.status != 200 || polled.body.split('\u{1e}').any(|packet| packet == "1" || packet == "9") {
+                return;
+            }
+        }
+    }
+
     async fn send(&self, packets: &str) {
         let answer = self.node.post(&self.path).body(packets).send().await;
         assert_eq!((answer.status, &*answer.body), (200, "ok"));

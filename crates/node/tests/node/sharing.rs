@@ -1,0 +1,149 @@
+//! Several nodes with one store: who owns a session, and who gets it.
+
+use std::path::Path;
+
+use crate::support::peer::Peer;
+use crate::support::{Answer, TestNode, info};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// Two nodes that share, `a` and `b`. The first one knows the second.
+async fn two(folder: &Path) -> (TestNode, TestNode) {
+    let second = TestNode::sharing(folder, "b").await;
+    let first = TestNode::sharing(folder, "a").await;
+    let has_beaten = |answer: &Answer| {
+        answer.body.contains(r#"ctedge_node_store_commands_total{result="ok"} "#)
+            && !answer.body.contains("ctedge_node_store_commands_total{result=\"ok\"} 1\n")
+    };
+    first.until(|| first.get("/metrics"), has_beaten).await;
+    (first, second)
+}
+
+/// Creates a session and gives its host's room token.
+async fn create(node: &TestNode, key: &str) -> String {
+    let login = node.login("Host").await;
+    let created = node.post("/api/session/create").key(key).token(&login).send().await;
+    created.json()["roomToken"].as_str().unwrap().to_owned()
+}
+
+/// Asks a node for the session as a host who returns does.
+async fn knock(node: &TestNode, key: &str, room_token: &str) -> Answer {
+    let handshake = node.get("/socket.io/?EIO=4&transport=polling").key(key).token(room_token);
+    handshake.header("x-oct-public-key", "a public key").send().await
+}
+
+#[tokio::test]
+async fn a_session_of_another_node_is_found_at_its_owner() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    let login = first.login("Host").await;
+    let created = first.post("/api/session/create").key("room").token(&login).send().await;
+    let (node, epoch) = created.owned();
+    assert_eq!(node, "a");
+    let room_token = created.json()["roomToken"].as_str().unwrap().to_owned();
+
+    let address = first.address.to_string();
+    let join = || second.post("/api/session/join/room").key("room").token(&login);
+    let redirected = join().send().await;
+    assert_eq!(redirected.owner(), (421, Some("a"), Some(&*address)));
+    assert_eq!(redirected.header("x-ctedge-epoch"), Some(&*epoch.to_string()));
+    assert_eq!(knock(&second, "room", &room_token).await.owner(), (421, Some("a"), Some(&*address)));
+    assert_eq!(second.get("/ct-health/").send().await.json()["sessions"], 0);
+
+    let opened = knock(&first, "room", &room_token).await;
+    assert_eq!((opened.status, opened.owned()), (200, ("a", epoch)));
+    // Under the same key nobody else can begin a session, on neither node.
+    for node in [&first, &second] {
+        let taken = node.post("/api/session/create").key("room").token(&login).send().await;
+        assert_eq!(taken.status, 421);
+        assert!(taken.header("x-ctedge-key").is_some(), "{taken:?}");
+    }
+    assert_eq!(
+        second.post("/api/session/join/none").key("none").token(&login).send().await.info(),
+        info(404, "RoomNotFound")
+    );
+}
+
+#[tokio::test]
+async fn who_waits_at_a_node_that_ends_finds_the_answer_at_the_next_one() {
+    let folder = TempDir::new().unwrap();
+    let (mut first, second) = two(folder.path()).await;
+    let room_token = create(&first, "room").await;
+    let mut host = Peer::connect(&first, "room", &room_token).await;
+    let guest = first.login("Guest").await;
+    let asked = first.post("/api/session/join/room").key("room").token(&guest).send().await.json();
+    let join = format!("/api/session/poll/{}", asked["pollToken"].as_str().unwrap());
+    first.post(&join).key("room").token(&guest).send().await;
+    let begun = first.post("/api/login/initial").key("login").send().await.json();
+    let login = begun["pollToken"].as_str().unwrap();
+
+    // Both wait here as their sessions leave.
+    let waits_for_login = first.post(&format!("/api/login/poll/{login}")).key("login").send();
+    let waits_for_host = first.post(&join).key("room").token(&guest).send();
+    let leaves = async {
+        first.order("drain?now=true&exit=true").await;
+        host.leave().await;
+    };
+    let (waited_for_login, waited_for_host, ()) = tokio::join!(waits_for_login, waits_for_host, leaves);
+    let address = second.address.to_string();
+    assert_eq!(waited_for_login.owner(), (421, Some("b"), Some(&*address)));
+    assert_eq!(waited_for_host.owner(), (421, Some("b"), Some(&*address)));
+    first.stopped().await;
+
+    let mut host = Peer::connect(&second, "room", &room_token).await;
+    let polls = second.until(
+        || second.post(&join).key("room").token(&guest),
+        |answer| answer.status == 200 && answer.json().get("roomToken").is_some(),
+    );
+    let (joined, _) = tokio::join!(polls, host.answer_join(Some("workspace")));
+    assert_eq!(joined.json()["roomId"], "room");
+    let form = json!({"token": login, "user": "Late"});
+    assert_eq!(second.post("/api/login/simple").key("login").json(&form).send().await.status, 200);
+    let polled = second.post(&format!("/api/login/poll/{login}")).key("login").send().await;
+    assert!(polled.json()["loginToken"].is_string());
+}
+
+#[tokio::test]
+async fn a_drain_with_a_deadline_waits_and_can_be_taken_back() {
+    let folder = TempDir::new().unwrap();
+    let node = TestNode::sharing(folder.path(), "a").await;
+    let room_token = create(&node, "room").await;
+    let _host = Peer::connect(&node, "room", &room_token).await;
+    let drained = node.order("drain?deadline_s=600&exit=true").await.json();
+    assert_eq!(drained["status"], "draining");
+    let progress = &drained["drain"];
+    assert_eq!(
+        (&progress["phase"], &progress["sessions"], &progress["exit"]),
+        (&json!("waiting"), &json!(1), &json!(true))
+    );
+    assert!((590..=600).contains(&progress["deadline_s"].as_u64().unwrap()), "{progress}");
+    // Joiners of a session that lives still get in.
+    let login = node.login("Guest").await;
+    assert_eq!(node.post("/api/session/join/room").key("room").token(&login).send().await.status, 200);
+    let refused = node.post("/api/session/create").key("other").token(&login).send().await;
+    assert_eq!(refused.info(), info(503, "ServerDraining"));
+    assert_eq!(node.order("drain?deadline_s=soon").await.status, 400);
+
+    let resumed = node.order("resume").await.json();
+    assert_eq!((&resumed["status"], resumed.get("drain")), (&json!("ready"), None));
+    assert_eq!(node.post("/api/session/create").key("other").token(&login).send().await.status, 200);
+}
+
+#[tokio::test]
+async fn metrics_say_how_ownership_is_shared() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    create(&first, "room").await;
+    let login = second.login("Guest").await;
+    second.post("/api/session/join/room").key("room").token(&login).send().await;
+    for (node, line) in [
+        (&first, r#"ctedge_node_ownership_total{event="created"} 1"#),
+        (&first, r#"ctedge_node_asked_total{verdict="serve"} 1"#),
+        (&second, r#"ctedge_node_asked_total{verdict="redirect"} 1"#),
+        (&second, r#"ctedge_node_store{state="ok"} 1"#),
+        (&second, "ctedge_node_drain_seconds_left -1"),
+    ] {
+        let text = node.get("/metrics").send().await.body;
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
+}

@@ -1,0 +1,335 @@
+//! Sessions that change their node: handed over, taken over, let go.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use ctedge_ownership::{Command, LeaseId, NodeId};
+use ctedge_store::Store;
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Child;
+
+use crate::client::{Client, Frame, content, soon};
+use crate::room::{LOST_AFTER, Room, store_in};
+
+/// What is written of a host and a guest who come: each of them as a peer, and for the audit.
+const PAIR_ENTRIES: u64 = 4;
+
+const SOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+/// What asks a client to close and to come again.
+const AWAY: &str = "9";
+
+/// Two nodes that share, `a` and `b`. The first one knows the second.
+async fn two(folder: &Path) -> (Room, Room) {
+    let second = Room::sharing(folder, "b").await;
+    let first = Room::sharing(folder, "a").await;
+    soon(first.until_metric("ctedge_node_store_commands_total{result=\"ok\"}", |commands| commands >= 2)).await;
+    (first, second)
+}
+
+/// Reads on until the client is sent away, and goes.
+async fn goes(client: &mut Client) {
+    loop {
+        match client.frame().await {
+            Frame::Text(text) if text == AWAY => return client.close().await,
+            Frame::Text(_) | Frame::Binary(_) => {}
+            other => panic!("{other:?} before the client is sent away"),
+        }
+    }
+}
+
+/// Reads what is left until the connection ends. Gives the broadcasts.
+async fn ends(client: &mut Client) -> Vec<Vec<u8>> {
+    let mut broadcasts = Vec::new();
+    loop {
+        match client.frame().await {
+            Frame::End => return broadcasts,
+            Frame::Binary(data) => broadcasts.extend(content(&rmpv::decode::read_value(&mut &*data).unwrap())),
+            _ => {}
+        }
+    }
+}
+
+/// Comes back to whichever node has the session, as a balancer would bring it there.
+async fn back(room: &Room, token: &str) -> Client {
+    let mut client = Client::websocket(room, token).await;
+    client.connect("/").await;
+    client
+}
+
+/// Comes back as the client that `former` was, with what it has missed.
+async fn recover(room: &Room, token: &str, former: &Client) -> Client {
+    let mut client = Client::websocket(room, token).await;
+    client.recover(former).await;
+    client
+}
+
+/// Asks until the node lets the bearer of the token in.
+async fn let_in(room: &Room, token: &str) -> Client {
+    let knocking = async {
+        loop {
+            if let Ok(client) = Client::upgrade(room, SOCKET, &room.headers(token)).await {
+                return client;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut client = soon(knocking).await;
+    let Frame::Text(_) = client.frame().await else { panic!("the first frame is the handshake") };
+    client.connect("/").await;
+    client
+}
+
+/// The answer of a node that does not let somebody in.
+async fn refused(room: &Room, headers: &str) -> String {
+    match soon(Client::upgrade(room, SOCKET, headers)).await {
+        Ok(_) => panic!("the session is not here"),
+        Err(answer) => answer,
+    }
+}
+
+fn ids(clients: [&Client; 2]) -> [String; 2] {
+    clients.map(|client| client.peer_id.clone())
+}
+
+#[tokio::test]
+async fn a_drained_node_hands_its_sessions_over_and_ends() {
+    let folder = TempDir::new().unwrap();
+    let (mut first, second) = two(folder.path()).await;
+    let (mut host, mut guest) = first.pair().await;
+    let before = ids([&host, &guest]);
+    host.send(b"read", &[&guest.peer_id]).await;
+    assert_eq!(guest.broadcast().await, b"read");
+    // The guest is away for a moment, and something is owed to it.
+    guest.close().await;
+    ends(&mut guest).await;
+    host.send(b"owed", &[&guest.peer_id]).await;
+
+    let answer = first.ask("POST", "/ct-control/drain?now=true&exit=true").await;
+    assert!(answer.contains("\"status\":\"draining\""), "{answer}");
+    goes(&mut host).await;
+    first.stopped().await;
+
+    let host = recover(&second, &second.host_token(), &host).await;
+    let mut guest = recover(&second, &second.guest_token(1), &guest).await;
+    assert_eq!(ids([&host, &guest]), before);
+    assert_eq!(guest.broadcast().await, b"owed");
+    assert!(guest.head.contains("x-ctedge-node: b\r\n"), "{}", guest.head);
+    let text = second.ask("GET", "/metrics").await;
+    assert!(text.contains("ctedge_node_ownership_total{event=\"estate_adopted\"} 1"), "{text}");
+}
+
+#[tokio::test]
+async fn who_asks_a_node_for_a_session_that_it_hands_over_waits_and_is_sent_on() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    let (mut host, _guest) = first.pair().await;
+    first.ask("POST", "/ct-control/drain?now=true").await;
+    goes(&mut host).await;
+    // The guest says nothing: until it is cut, the session is neither here nor there.
+    let answer = refused(&first, &first.headers(&first.host_token())).await;
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    let address = format!("x-ctedge-address: {}\r\n", second.address);
+    assert!(answer.contains("x-ctedge-owner: b\r\n") && answer.contains(&address), "{answer}");
+    back(&second, &second.host_token()).await;
+    assert_eq!(first.health().await.drain.map(|drain| (drain.sessions, drain.phase.as_str())), Some((0, "done")));
+}
+
+#[tokio::test]
+async fn the_sessions_of_a_node_that_died_go_on_with_the_same_peers() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    let (host, guest) = first.pair().await;
+    let before = ids([&host, &guest]);
+    written(&first, PAIR_ENTRIES).await;
+    drop(first);
+    let mut host = let_in(&second, &second.host_token()).await;
+    assert_eq!(second.health().await.peers, 2, "the guest is within its grace period");
+    let guest = back(&second, &second.guest_token(1)).await;
+    assert_eq!(ids([&host, &guest]), before);
+    // Nobody has heard that anybody left or joined.
+    let mut guest = guest;
+    guest.send(b"at home", &[&host.peer_id]).await;
+    assert_eq!(content(&host.message().await).as_deref(), Some(&b"at home"[..]));
+    let text = second.ask("GET", "/metrics").await;
+    assert!(text.contains("ctedge_node_ownership_total{event=\"taken_over\"} 1"), "{text}");
+}
+
+/// Waits until what the store is to know of `entries` comings and goings is written.
+async fn written(room: &Room, entries: u64) {
+    soon(room.until_metric("ctedge_node_journal_written_entries", |written| written >= entries)).await;
+}
+
+#[tokio::test]
+async fn a_node_whose_lease_was_ended_lets_go_and_begins_anew() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    let (mut host, _guest) = first.pair().await;
+    let peer_id = host.peer_id.clone();
+    written(&first, PAIR_ENTRIES).await;
+    let incarnation = first.health().await.incarnation;
+    let store = Store::open(&store_in(folder.path())).await.unwrap();
+    let lease = LeaseId::new(NodeId::new("a"), incarnation);
+    store.execute(Command::EndLease { lease, beat: None }).await.unwrap();
+
+    assert!(ends(&mut host).await.is_empty());
+    assert_eq!(back(&second, &second.host_token()).await.peer_id, peer_id);
+    soon(first.hub.gate().opened()).await;
+    let health = first.health().await;
+    assert_ne!(health.incarnation, incarnation);
+    assert_eq!((health.sessions, health.peers), (0, 0));
+    let answer = refused(&first, &first.headers(&first.host_token())).await;
+    assert!(answer.contains("x-ctedge-owner: b\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn without_the_store_a_node_serves_what_it_owns_and_begins_nothing() {
+    let folder = TempDir::new().unwrap();
+    let room = Room::sharing(folder.path(), "a").await;
+    let (mut host, mut guest) = room.pair().await;
+    written(&room, PAIR_ENTRIES).await;
+    // Another process that never lets go of the file is as good as no file.
+    let url = format!("sqlite:{}", folder.path().join("ctedge.db").display());
+    let mut hog = SqliteConnection::connect(&url).await.unwrap();
+    hog.execute("BEGIN EXCLUSIVE").await.unwrap();
+    let is_away = async {
+        while room.health().await.store.as_str() == "ok" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(is_away).await;
+    tokio::time::sleep(2 * LOST_AFTER).await;
+    host.send(b"all the same", &[&guest.peer_id]).await;
+    assert_eq!(guest.broadcast().await, b"all the same");
+    let other = room.headers_of("other");
+    let answer = refused(&room, &other).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: "), "{answer}");
+
+    hog.execute("ROLLBACK").await.unwrap();
+    let is_back = async {
+        while Client::upgrade(&room, SOCKET, &other).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(is_back).await;
+    host.send(b"still", &[&guest.peer_id]).await;
+    assert_eq!(guest.broadcast().await, b"still");
+}
+
+#[tokio::test]
+async fn sessions_outlast_the_stop_and_start_of_the_only_node() {
+    let folder = TempDir::new().unwrap();
+    let mut room = Room::sharing(folder.path(), "a").await;
+    let (mut host, mut guest) = room.pair().await;
+    guest.close().await;
+    ends(&mut guest).await;
+    host.send(b"owed", &[&guest.peer_id]).await;
+    room.stop();
+    goes(&mut host).await;
+    room.stopped().await;
+    let room = Room::sharing(folder.path(), "a").await;
+    let host_again = recover(&room, &room.host_token(), &host).await;
+    let mut guest_again = recover(&room, &room.guest_token(1), &guest).await;
+    assert_eq!(ids([&host_again, &guest_again]), ids([&host, &guest]));
+    assert_eq!(guest_again.broadcast().await, b"owed");
+}
+
+/// Names the folder of the store to the process of a node.
+const FOLDER: &str = "CTEDGE_TEST_FOLDER";
+
+#[tokio::test]
+#[ignore = "the process of a node that another test starts"]
+async fn a_node_in_a_process_of_its_own() {
+    let room = Room::sharing(Path::new(&std::env::var(FOLDER).unwrap()), "frozen").await;
+    println!("\nlistens at {}", room.address);
+    // The other test has the other end of this.
+    let _ = tokio::io::stdin().read_u8().await;
+}
+
+/// Starts a node in a process of its own. `room` speaks to it from then on.
+async fn start(folder: &Path, room: &mut Room) -> Child {
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "sharing::a_node_in_a_process_of_its_own", "--ignored", "--nocapture"])
+        .env(FOLDER, folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let address = async {
+        loop {
+            if let Some(address) = lines.next_line().await.unwrap().unwrap().strip_prefix("listens at ") {
+                return address.parse().unwrap();
+            }
+        }
+    };
+    room.address = soon(address).await;
+    child
+}
+
+async fn signal(child: &Child, signal: &str) {
+    let pid = child.id().unwrap().to_string();
+    assert!(tokio::process::Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+}
+
+/// Stops every thread of a process. The last one stops a moment after the signal.
+async fn stop(child: &Child) {
+    signal(child, "-STOP").await;
+    let tasks = format!("/proc/{}/task", child.id().unwrap());
+    let is_stopped = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    };
+    let stopping = async {
+        while !std::fs::read_dir(&tasks).unwrap().all(|task| is_stopped(task.unwrap())) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    soon(stopping).await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_stopped_for_a_while_relays_nothing_and_lets_go() {
+    let folder = TempDir::new().unwrap();
+    let second = Room::sharing(folder.path(), "b").await;
+    let mut first = Room::start().await;
+    let child = start(folder.path(), &mut first).await;
+    let (mut host, mut guest) = first.pair().await;
+    let before = ids([&host, &guest]);
+    written(&first, PAIR_ENTRIES).await;
+
+    stop(&child).await;
+    // This waits in the socket for the node to go on.
+    host.send(b"to a session that is not there any more", &[&guest.peer_id]).await;
+    let host_again = let_in(&second, &second.host_token()).await;
+    let guest_again = back(&second, &second.guest_token(1)).await;
+    assert_eq!(ids([&host_again, &guest_again]), before);
+
+    signal(&child, "-CONT").await;
+    assert_eq!(ends(&mut guest).await, Vec::<Vec<u8>>::new());
+    assert_eq!(ends(&mut host).await, Vec::<Vec<u8>>::new());
+    let is_empty = async {
+        while first.health().await.sessions > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(is_empty).await;
+}
+
+#[tokio::test]
+async fn a_node_that_was_stopped_for_a_moment_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let mut room = Room::start().await;
+    let child = start(folder.path(), &mut room).await;
+    let (mut host, mut guest) = room.pair().await;
+    stop(&child).await;
+    host.send(b"late, but here", &[&guest.peer_id]).await;
+    // Nobody else is there who could have missed it.
+    tokio::time::sleep(2 * LOST_AFTER).await;
+    signal(&child, "-CONT").await;
+    assert_eq!(guest.broadcast().await, b"late, but here");
+}
