@@ -107,7 +107,7 @@ impl Store {
 }
 
 impl Database {
-    fn new(settings: &StoreSettings) -> Result<Self, OpenError> {
+    pub(crate) fn new(settings: &StoreSettings) -> Result<Self, OpenError> {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::of(&settings.url);
         let url = driver_url(&settings.url)?;

@@ -146,3 +146,41 @@ impl<'e> Changes<'e> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ctedge_settings::{StoreSettings, StoreUrl};
+
+    use super::*;
+    use crate::entry::{Day, Download};
+    use crate::store::{Database, Store};
+
+    fn downloads(writer: i64, number: u64, count: usize) -> Batch {
+        let day = Day { year: 2026, month: 11, day: 24 };
+        let download = Download { day, ide: "vscode".into(), version: "1".into(), artifact: "a.vsix".into() };
+        Batch { writer, number, entries: vec![Entry::Download(download); count] }
+    }
+
+    #[tokio::test]
+    async fn a_batch_whose_success_nobody_heard_of_counts_once() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let settings = StoreSettings {
+            url: StoreUrl::Sqlite(folder.path().join("ctedge.db")),
+            timeout: Duration::from_secs(10),
+            connections: 1,
+            journal_entries_max: 1_000,
+            audit_days: 1,
+            usage_days: 31,
+        };
+        let store = Store::open(&settings).await.unwrap();
+        let database = Database::new(&settings).unwrap();
+        for batch in
+            [downloads(7, 1, 3), downloads(7, 1, 3), downloads(-7, 1, 5), downloads(7, 2, 1), downloads(7, 1, 3)]
+        {
+            assert_eq!(database.write_behind(&batch).await.ok(), Some(0));
+        }
+        assert_eq!(store.totals().await.unwrap().downloads, 3 + 5 + 1);
+    }
+}

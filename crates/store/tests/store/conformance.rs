@@ -1,5 +1,7 @@
 //! The same random commands and journal entries for the model of `ctedge-ownership` and for real databases.
 
+use std::collections::HashSet;
+use std::mem::discriminant;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -18,6 +20,7 @@ const SEEDS: u64 = 8;
 on_both!(every_command_does_what_the_model_does, walk);
 
 async fn walk(mut place: Place) {
+    let mut seen = HashSet::new();
     for seed in 0..SEEDS {
         place.clear();
         let store = place.open().await;
@@ -34,12 +37,15 @@ async fn walk(mut place: Place) {
             } else {
                 let command = command(&mut dice, &model);
                 let expected = model.execute(&command);
+                seen.insert((discriminant(&command), discriminant(&expected)));
                 let outcome = store.execute(command.clone()).await;
                 assert_eq!(outcome, Ok(expected), "seed {seed}, step {step}: {command:?}");
             }
         }
         compare(&store, &model).await;
     }
+    // Register 2, Beat 2, EndLease 2, Look 2, Create 3, TakeOver 3, Read 3, Adopt 3, HandOff 4, Delete 3, Reap 1.
+    assert_eq!(seen.len(), 28, "not every answer to every command was tried");
 }
 
 /// What is left must be the same too, whether a command asked for it or not.
