@@ -89,6 +89,14 @@ fn peers_that_do_not_come_back_in_time_are_given_up() {
 }
 
 #[test]
+fn a_session_to_which_nobody_comes_back_ends() {
+    let (mut world, journal) = journaled(&["h", "a"], &[]);
+    resume(&mut world, &journal);
+    assert_eq!(world.step("29 s pass"), Vec::<String>::new());
+    assert_eq!(world.step("1 s pass"), ["audit: ended (host-lost): h", "ended (host-lost)", "finished"]);
+}
+
+#[test]
 fn requests_that_were_in_flight_fail_at_once() {
     let (mut world, journal) = journaled(
         &["h", "a", "b"],

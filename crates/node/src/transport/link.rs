@@ -60,7 +60,10 @@ impl Link {
         hello: ClientHello,
     ) -> Result<Self, AttachRefusal> {
         let client = match attach(&hub, &hello).await {
-            None => Client::Stranger(Box::new(hello)),
+            None => match hub.elsewhere(hello.routed_key(), hello.unreachable()).await {
+                Some(redirect) => return Err(redirect),
+                None => Client::Stranger(Box::new(hello)),
+            },
             Some(Ok(attachment)) => Client::Attached(attachment),
             Some(Err(AttachRefusal::SessionMissing)) => Client::Stranger(Box::new(hello)),
             Some(Err(refusal)) if refusal.is_the_nodes() => return Err(refusal),
@@ -72,6 +75,11 @@ impl Link {
     /// Since when this node owns the session that the client is in; 0 where ownership is not shared.
     pub(super) fn epoch(&self) -> u64 {
         if let Client::Attached(attachment) = &self.client { attachment.epoch() } else { 0 }
+    }
+
+    /// Ready when what the client sends may be relayed. What it sends meanwhile waits in its socket.
+    pub(super) fn poll_may_read(&self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        self.hub.gate().poll_open(cx, now)
     }
 
     /// Whether the transport is to end at once: its session is not here any more.

@@ -51,9 +51,9 @@ impl<T> Pacer<T> {
             return Err(waiter);
         }
         if is_host {
-            self.hosts.push_back(waiter)
+            self.hosts.push_back(waiter);
         } else {
-            self.guests.push_back(waiter)
+            self.guests.push_back(waiter);
         }
         Ok(())
     }

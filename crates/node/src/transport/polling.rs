@@ -1,5 +1,7 @@
 //! Sessions whose client polls: one GET waits for packets, POSTs bring them.
 
+mod turn;
+
 use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use ctedge_socketio::{CloseReason, PayloadSink, ProbeStep, Sink};
 use ctedge_wire::KeyedToken;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use turn::Turn;
 
 use super::answer::{self, EngineError};
 use super::link::{Link, Owed};
@@ -141,61 +145,17 @@ fn announced_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// One request's turn. A request that is given up before its end may have cost packets: it ends the session, so that
-/// the client comes back and recovers.
-struct Turn<'a> {
-    session: &'a PollingSession,
-    is_poll: bool,
-    is_done: bool,
-}
-
-impl<'a> Turn<'a> {
-    fn poll(session: &'a PollingSession) -> Option<Self> {
-        let mut state = session.state.lock();
-        if let Some(link) = state.link()
-            && let Err(reason) = link.engine.begin_poll()
-        {
-            state.end(reason, Instant::now());
-            session.changed.notify_one();
-            return None;
-        }
-        Some(Self { session, is_poll: true, is_done: false })
-    }
-
-    fn post(session: &'a PollingSession) -> Option<Self> {
-        let mut state = session.state.lock();
-        if mem::replace(&mut state.is_posting, true) {
-            state.end(CloseReason::Overlap, Instant::now());
-            session.changed.notify_one();
-            return None;
-        }
-        Some(Self { session, is_poll: false, is_done: false })
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut state = self.session.state.lock();
-        let now = Instant::now();
-        if self.is_poll {
-            state.poll = None;
-            if let Some(link) = state.link() {
-                link.engine.end_poll(now);
-            }
-        } else {
-            state.is_posting = false;
-            state.posted_at = Some(now);
-        }
-        if !self.is_done {
-            state.end(CloseReason::ClosedByPeer, now);
-            self.session.changed.notify_one();
-        }
-    }
-}
-
 impl PollingSession {
     pub(super) fn new(sid: KeyedToken, link: Link) -> Arc<Self> {
-        let state = State { phase: Phase::Open(link), poll: None, is_posting: false, posted_at: None, away_at: None, away_by: None, stop: None };
+        let state = State {
+            phase: Phase::Open(link),
+            poll: None,
+            is_posting: false,
+            posted_at: None,
+            away_at: None,
+            away_by: None,
+            stop: None,
+        };
         Arc::new(Self { sid, state: Mutex::new(state), changed: Notify::new() })
     }
 

@@ -5,9 +5,10 @@
 //! reading and writing belong to the thread.
 //!
 //! A close is polite: the close frame goes out after what is owed, and the socket is read until the peer has closed too,
-//! so that what the peer had sent by then is still relayed.
+//! so that what the peer had sent by then is still relayed. `closing` has that.
 
-use std::borrow::Cow;
+mod closing;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::mem;
@@ -25,6 +26,8 @@ use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::hub;
 
+use closing::Closing;
+
 use super::frames::{FrameFault, FrameReader, Incoming};
 use super::link::{Link, Owed};
 use super::outgoing::{Batch, Unwritten};
@@ -39,12 +42,6 @@ const WRITE_BYTES: usize = 64 * 1024;
 
 /// How many reads and writes a connection may do before others have their turn.
 const TURNS_MAX: usize = 4;
-
-/// How long the peer may take to answer a close, and to send what it had under way before.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a client that was sent away may take to close by itself before it is sent a close frame.
-const AWAY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How often a connection whose peer does not read looks whether its session is still here.
 const STALLED_PAUSE: Duration = Duration::from_secs(1);
@@ -118,18 +115,6 @@ enum Phase {
     /// The node stops: from then on, it closes when nothing is owed.
     Stopping(Instant),
     Closing(Closing),
-}
-
-struct Closing {
-    /// The close frame that is still to be written.
-    frame: Option<(CloseCode, Cow<'static, str>)>,
-    /// When it is to be written, unless the peer closes before: one that was sent away does.
-    frame_at: Instant,
-    /// Whether what the peer still sends counts.
-    heeds: bool,
-    /// Whether the peer has closed too.
-    is_answered: bool,
-    by: Instant,
 }
 
 /// Whether the connection goes on. It breaks when nothing is left to be read or written.
@@ -233,6 +218,11 @@ impl Connection {
 
     /// Reads what has come. Whether there may be more.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant, buffer: &mut [u8]) -> ControlFlow<(), bool> {
+        if let Carried::Own { link, .. } = &self.carried
+            && link.poll_may_read(cx, now).is_pending()
+        {
+            return ControlFlow::Continue(false);
+        }
         if !self.early.is_empty() {
             let mut early = mem::take(&mut self.early);
             self.receive(&mut early, now);
@@ -287,19 +277,6 @@ impl Connection {
         };
         if let Err(reason) = received {
             self.close_for(reason, now);
-        }
-    }
-
-    /// The peer closed. If that answers our close, it has read all that was written before.
-    fn answered_close(&mut self, now: Instant) {
-        if let (Phase::Closing(Closing { frame: None, .. }), Carried::Own { link, .. }) = (&self.phase, &self.carried)
-            && self.unwritten.is_empty()
-        {
-            link.acknowledge_written();
-        }
-        self.close(CloseCode::Normal, "", false, now);
-        if let Phase::Closing(closing) = &mut self.phase {
-            closing.is_answered = true;
         }
     }
 
@@ -389,47 +366,6 @@ impl Connection {
                     link.engine.disconnect();
                 }
                 self.close(CloseCode::Normal, reason.as_str(), true, now);
-            }
-        }
-    }
-
-    fn close_for(&mut self, reason: CloseReason, now: Instant) {
-        let code = match reason {
-            CloseReason::ClosedByPeer | CloseReason::Disconnected | CloseReason::Refused => CloseCode::Normal,
-            CloseReason::PingTimeout | CloseReason::ConnectTimeout => CloseCode::Policy,
-            CloseReason::Malformed(Fault::Utf8) => CloseCode::Invalid,
-            CloseReason::Overlap | CloseReason::Malformed(_) => CloseCode::Protocol,
-        };
-        // A peer that was only slow may have sent messages before it reads the close.
-        self.close(code, reason.to_string(), reason == CloseReason::PingTimeout, now);
-    }
-
-    /// Asks the client to close and to come again, and closes if it does not. What it still sends counts.
-    fn send_away(&mut self, code: CloseCode, reason: &'static str, now: Instant, batch: &mut Batch) {
-        self.close(code, reason, true, now);
-        if let (Phase::Closing(closing), Carried::Own { link, .. }) = (&mut self.phase, &mut self.carried)
-            && link.engine.is_connected()
-        {
-            link.engine.send_away();
-            link.engine.flush(batch, now);
-            closing.frame_at = now + AWAY_TIMEOUT;
-        }
-    }
-
-    /// Begins to close. `heeds` says whether what the peer still sends counts.
-    fn close(&mut self, code: CloseCode, reason: impl Into<Cow<'static, str>>, heeds: bool, now: Instant) {
-        match &mut self.phase {
-            Phase::Closing(closing) => closing.heeds &= heeds,
-            _ => {
-                let frame = Some((code, reason.into()));
-                let by = now + CLOSE_TIMEOUT;
-                self.phase = Phase::Closing(Closing {
-                    frame,
-                    frame_at: now,
-                    heeds,
-                    is_answered: false,
-                    by,
-                });
             }
         }
     }

@@ -135,6 +135,14 @@ async fn a_client_that_neither_reads_nor_closes_is_cut_and_loses_nothing() {
     host.close().await;
     let next = next_owner(&room, leaving).await;
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    // The connection itself ends soon too, though its peer does not read.
+    soon(async {
+        while room.hub.connections().count() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let mut guest = back(&next, &next.guest_token(1), &guest).await;
     for _ in 0..3 {
         assert!(guest.broadcast().await == large);
@@ -165,6 +173,29 @@ async fn a_polling_client_is_sent_away_and_its_posts_on_their_way_are_taken() {
     let (status, body) = polling.get().await;
     assert!(status == 200 && body.contains(&host_id) && body.matches("451-").count() == 1, "{body}");
     assert_eq!(contents(&body), [b"owed"]);
+}
+
+#[tokio::test]
+async fn a_polling_client_that_posts_without_a_pause_is_not_interrupted() {
+    let room = Room::start().await;
+    let (polling, _) = Polling::connected(&room, &room.host_token()).await;
+    polling.send(b"before", "nobody").await;
+    let leaving = export(&room);
+    let posts = async {
+        for _ in 0..20 {
+            polling.send(b"one of many", "nobody").await;
+        }
+        "posted"
+    };
+    // Biased: both may be ready in the end, and the first is to be that.
+    let mut poll = std::pin::pin!(polling.get());
+    tokio::select! {
+        biased;
+        posted = posts => assert_eq!(posted, "posted"),
+        polled = &mut poll => panic!("{polled:?} amid its posts"),
+    }
+    assert_eq!(poll.await, (200, "1".into()));
+    next_owner(&room, leaving).await;
 }
 
 #[tokio::test]

@@ -52,6 +52,12 @@ impl Session {
         Ok(attached)
     }
 
+    /// Whether the bearer of a token with this clock takes part already, so that it comes back and does not join.
+    #[must_use]
+    pub fn has_peer(&self, room_clock: u64) -> bool {
+        self.peers.find(|member| member.clock == room_clock && member.closing.is_none()).is_some()
+    }
+
     /// A transport is gone. The peer's grace period begins, unless a newer transport has displaced this one.
     ///
     /// The transport of a peer that is closing should first [`Session::acknowledge`] what its closing handshake has
