@@ -145,6 +145,8 @@ pub enum Event {
     LeaseSilent,
     /// A silent node did not answer a probe and its lease was ended by this node.
     EndedSilentLease,
+    /// The lease of a process that had this node's address before it was ended by this node.
+    EndedFormerLease,
     /// This node's own lease was found ended.
     LeaseLost,
     /// This node could not reach the store for so long that it is cut off.

@@ -29,11 +29,10 @@ pub const REAPED_MAX: usize = 256;
 /// One transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Command {
-    /// Begins a lease: beat 0, ready, an empty report.
+    /// Begins a lease: beat 0, ready, an empty report. Of a lease that is already there nothing is changed.
     ///
-    /// Ends every other lease *at the same address*: who registers has bound the address, so that the process that had
-    /// it is gone. (A process of the same node elsewhere is not gone for certain; it is found silent, or its supervisor
-    /// ends it.) Of a lease that is already there nothing is changed.
+    /// It ends no other lease: executed late, it would end that of a living process. Who has bound an address and finds
+    /// a lease of another there ends that one by [`Command::EndLease`] with the beat that it saw.
     ///
     /// → [`Outcome::Registered`], or [`Outcome::LeaseEnded`] if this very lease is there and ended.
     Register {

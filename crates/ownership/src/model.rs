@@ -98,9 +98,6 @@ impl StoreModel {
         if let Some(lease) = self.leases.get(id) {
             return if lease.ended { Outcome::LeaseEnded } else { Outcome::Registered };
         }
-        for former in self.leases.values_mut().filter(|former| former.address == address) {
-            former.ended = true;
-        }
         let (id, report) = (id.clone(), String::new());
         let lease = Lease { id: id.clone(), address, beat: 0, status: NodeStatus::Ready, ended: false, report };
         self.leases.insert(id, lease);

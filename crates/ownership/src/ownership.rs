@@ -33,7 +33,8 @@ use others::Others;
 
 /// What a node owns, and what it does about it. See the crate's documentation.
 ///
-/// After each call that takes `now`, and when [`Self::poll_timeout`] has come, take all of [`Self::next_action`].
+/// After each input, and when [`Self::poll_timeout`] has come and [`Self::timeout`] was called, take all of
+/// [`Self::next_action`] and begin what they say, before the next input: a verdict holds only until then.
 #[derive(Debug)]
 pub struct Ownership {
     settings: OwnershipSettings,
@@ -204,6 +205,11 @@ impl Ownership {
         self.look_around(now);
     }
 
+    /// Begins at least so many handoffs a second from here on: a process that has to end soon cannot spread them.
+    pub fn hurry(&mut self, handoffs_per_second: u32) {
+        self.settings.handoffs_per_second = self.settings.handoffs_per_second.max(handoffs_per_second);
+    }
+
     /// Takes no new sessions until resumed. A drain is over by that; what is being handed off already goes on to be. A
     /// node that has begun to give up its sessions in order to exit does not stop: `false`.
     pub fn suspend(&mut self) -> bool {
@@ -237,10 +243,9 @@ impl Ownership {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        [timer, self.life.due(&self.settings), self.giving.due().filter(|_| self.life.is_living())]
-            .into_iter()
-            .flatten()
-            .min()
+        let giving = self.giving.due().filter(|_| self.life.is_living());
+        let probing = self.others.is_probing().then(|| self.life.next_tick(&self.settings));
+        [timer, self.life.due(&self.settings), giving, probing].into_iter().flatten().min()
     }
 
     /// The next thing to do.

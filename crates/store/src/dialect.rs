@@ -85,14 +85,6 @@ impl Dialect {
         }
     }
 
-    /// Waits for everybody who relies on a lease at the address $1.
-    pub(crate) fn seize_leases_at(self) -> &'static str {
-        match self {
-            Self::Sqlite => "SELECT node FROM leases WHERE address = $1",
-            Self::Postgres => "SELECT node FROM leases WHERE address = $1 ORDER BY node, incarnation FOR UPDATE",
-        }
-    }
-
     /// Reads the owner of the session $1, and keeps it.
     pub(crate) fn hold_session(self) -> &'static str {
         match self {

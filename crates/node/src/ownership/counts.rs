@@ -127,6 +127,7 @@ fn word(event: Event) -> &'static str {
         Event::Fenced => "fenced",
         Event::LeaseSilent => "lease_silent",
         Event::EndedSilentLease => "ended_silent_lease",
+        Event::EndedFormerLease => "ended_former_lease",
         Event::LeaseLost => "lease_lost",
         Event::CutOff => "cut_off",
         Event::HandoffRetried => "handoff_retried",

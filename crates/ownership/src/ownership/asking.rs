@@ -169,12 +169,14 @@ impl Ownership {
         }
     }
 
-    /// Another node owns the key. Who could not reach it waits for its end.
+    /// Another lease owns the key. Who could not reach its node waits for its end.
     fn redirect(&mut self, key: &Key, record: &Record, address: SocketAddr, now: Instant) {
         let (owner, epoch) = (&record.owner, record.epoch);
+        let self_address = self.address;
         let mut redirected = 0;
         self.settle(key, |waiting| {
-            let is_reachable = !waiting.unreachable.contains(&owner.node);
+            // Nobody but this node listens at its own address: whoever did before is gone, and its lease will be ended.
+            let is_reachable = address != self_address && !waiting.unreachable.contains(&owner.node);
             redirected += usize::from(is_reachable);
             is_reachable.then(|| Verdict::Redirect { owner: owner.clone(), epoch, address })
         });

@@ -20,8 +20,8 @@ pub(super) struct Life {
     proven: Option<Instant>,
     /// Whether an attempt has ended without an outcome since then.
     failed: bool,
-    /// Whether the process was stopped long enough, late enough since then, for its lease to be ended meanwhile.
-    away: bool,
+    /// When the process last went on after it had done nothing for long enough to miss a probe.
+    returned: Option<Instant>,
     last_tick: Instant,
     pub(super) fence: Fence,
 }
@@ -49,7 +49,7 @@ impl Life {
             next_attempt: now,
             proven: None,
             failed: false,
-            away: false,
+            returned: None,
             last_tick: now,
             fence: Fence::Closed,
         }
@@ -69,9 +69,19 @@ impl Life {
             return None;
         }
         let attempt = (!self.attempting).then_some(self.next_attempt);
-        let overdue = self.proven.map(|proven| (proven + 2 * settings.beat_every).max(self.last_tick + rest(settings)));
+        let overdue = self.proven.map(|proven| (proven + 2 * settings.beat_every).max(self.next_tick(settings)));
         let closing = self.proven.map(|proven| proven + settings.lost_after).filter(|at| *at > self.last_tick);
         [attempt, overdue, closing].into_iter().flatten().min()
+    }
+
+    /// When to make sure again that the process runs.
+    pub(super) fn next_tick(&self, settings: &OwnershipSettings) -> Instant {
+        self.last_tick + rest(settings)
+    }
+
+    /// Whether the process did nothing for a while at some time since then.
+    pub(super) fn was_away_since(&self, since: Instant) -> bool {
+        self.returned.is_some_and(|returned| returned > since)
     }
 
     fn fence_at(&self, settings: &OwnershipSettings, now: Instant) -> Fence {
@@ -80,11 +90,17 @@ impl Life {
         };
         if now < proven + settings.lost_after {
             Fence::OpenUntil(proven + settings.lost_after)
-        } else if self.failed && !self.away {
+        } else if self.failed && !self.was_away(settings, proven) {
             Fence::CutOffUntil(self.last_tick + away_after(settings))
         } else {
             Fence::Closed
         }
+    }
+
+    /// Whether the lease may have been ended while the process did nothing: it could be found silent by the time at which the
+    /// process went on. An answer that was waiting for the process proves no more than what was true when it was asked for.
+    fn was_away(&self, settings: &OwnershipSettings, proven: Instant) -> bool {
+        self.returned.is_some_and(|returned| returned >= proven + settings.lost_after)
     }
 }
 
@@ -93,7 +109,7 @@ fn away_after(settings: &OwnershipSettings) -> Duration {
     settings.probe_timeout / 2
 }
 
-/// How often a node whose beats fail makes sure that it was not away.
+/// How often a node whose beats fail, or that probes another, makes sure that it was not away.
 fn rest(settings: &OwnershipSettings) -> Duration {
     away_after(settings) / 2
 }
@@ -102,8 +118,9 @@ impl Ownership {
     /// Notes that the process runs at this time.
     pub(super) fn tick(&mut self, now: Instant) {
         let life = &mut self.life;
-        let expired = life.proven.is_some_and(|proven| now >= proven + self.settings.lost_after);
-        life.away |= expired && now.saturating_duration_since(life.last_tick) >= away_after(&self.settings);
+        if now.saturating_duration_since(life.last_tick) >= away_after(&self.settings) {
+            life.returned = Some(now);
+        }
         life.last_tick = life.last_tick.max(now);
         self.refence(now);
     }
@@ -132,7 +149,7 @@ impl Ownership {
             life.failed = true;
             return;
         };
-        (life.proven, life.failed, life.away) = (Some(sent), false, false);
+        (life.proven, life.failed) = (Some(sent), false);
         if now >= sent + self.settings.lost_after {
             // The answer is as old as what it proves: ask again at once.
             life.next_attempt = now;

@@ -38,11 +38,11 @@ struct Seen {
 enum Silence {
     /// It beats.
     No,
-    /// It is silent and is being probed.
-    Probing,
+    /// It is silent and is being probed since then.
+    Probing(Instant),
     /// It is silent, but its node answered the last probe.
     Answered,
-    /// It answered no probe and is being ended.
+    /// It answered no probe, or listens no more, and is being ended.
     Ending,
 }
 
@@ -57,6 +57,11 @@ impl Others {
         let is_ready =
             |seen: &&Seen| !seen.lease.ended && seen.lease.status == NodeStatus::Ready && seen.silence == Silence::No;
         self.leases.values().filter(is_ready).map(|seen| &seen.lease).collect()
+    }
+
+    /// Whether a probe is under way.
+    pub(super) fn is_probing(&self) -> bool {
+        self.leases.values().any(|seen| matches!(seen.silence, Silence::Probing(_)))
     }
 
     /// The store says that the lease is over.
@@ -114,11 +119,27 @@ impl Ownership {
         if any_ended {
             self.look_for_awaited();
         }
-        self.probe_silent(sent);
+        self.end_former();
+        self.probe_silent(sent, now);
         self.reap(now);
     }
 
-    fn probe_silent(&mut self, sent: Instant) {
+    /// A lease at the address that this node has bound is that of a process that is gone: nobody has to wait for its silence.
+    fn end_former(&mut self) {
+        let is_former = |seen: &Seen| seen.lease.address == self.address && !seen.lease.ended;
+        let former =
+            self.others.leases.iter_mut().filter(|(_, seen)| is_former(seen) && seen.silence != Silence::Ending);
+        let mut ends = Vec::new();
+        for (id, seen) in former {
+            seen.silence = Silence::Ending;
+            ends.push((id.clone(), seen.lease.beat));
+        }
+        for (lease, beat) in ends {
+            self.command(Purpose::End(lease.clone()), Command::EndLease { lease, beat: Some(beat) });
+        }
+    }
+
+    fn probe_silent(&mut self, sent: Instant, now: Instant) {
         for (id, seen) in &mut self.others.leases {
             let rests = matches!(seen.silence, Silence::No | Silence::Answered);
             let is_silent = sent.saturating_duration_since(seen.beat_at) >= self.settings.lost_after;
@@ -127,19 +148,23 @@ impl Ownership {
                     // Whoever answers is counted once for each time that it falls silent.
                     self.actions.push_back(Action::Count(Event::LeaseSilent));
                 }
-                seen.silence = Silence::Probing;
+                seen.silence = Silence::Probing(now);
                 self.actions.push_back(Action::Probe(id.clone(), seen.lease.address));
             }
         }
     }
 
-    /// A probe has ended. An alive node keeps its lease: it serves its sessions, and only lost the store.
+    /// A probe has ended. An alive node keeps its lease: it serves its sessions, and only lost the store. That a probe had no
+    /// answer means nothing if this node itself did not run: the answer may have come meanwhile.
     pub(super) fn probed(&mut self, id: &LeaseId, alive: bool) {
-        let Some(seen) = self.others.leases.get_mut(id).filter(|seen| seen.silence == Silence::Probing) else {
+        let Some(seen) = self.others.leases.get_mut(id) else {
             return;
         };
-        if alive {
-            seen.silence = Silence::Answered;
+        let Silence::Probing(since) = seen.silence else {
+            return;
+        };
+        if alive || self.life.was_away_since(since) {
+            seen.silence = if alive { Silence::Answered } else { Silence::No };
             return;
         }
         seen.silence = Silence::Ending;
@@ -150,8 +175,9 @@ impl Ownership {
     /// The store answered to the ending of a lease.
     pub(super) fn ended(&mut self, id: &LeaseId, answer: Result<Outcome, StoreFailure>, now: Instant) {
         if answer == Ok(Outcome::Ended) {
+            let was_former = self.others.lease(id).is_some_and(|lease| lease.address == self.address);
             self.others.mark_ended(id, now);
-            self.count(Event::EndedSilentLease);
+            self.count(if was_former { Event::EndedFormerLease } else { Event::EndedSilentLease });
             self.look_for_awaited();
         } else if let Some(seen) = self.others.leases.get_mut(id) {
             // It beats again, or nobody knows: the next heartbeat will tell.

@@ -31,7 +31,7 @@ pub(super) async fn register(
     address: SocketAddr,
     pid: u32,
 ) -> Result<Outcome, Fault> {
-    // Two that register at one address must see each other.
+    // Two tries of one registration must see each other.
     tx.execute(sql("UPDATE counters SET value = value + 1 WHERE name = 'registrations'")).await?;
     let (node, incarnation) = columns(lease);
     let statement = sql("SELECT ended FROM leases WHERE node = $1 AND incarnation = $2");
@@ -39,8 +39,6 @@ pub(super) async fn register(
         return Ok(if row.flag(0)? { Outcome::LeaseEnded } else { Outcome::Registered });
     }
     let address = address.to_string();
-    tx.rows(sql(tx.dialect.seize_leases_at()).bind(address.clone())).await?;
-    tx.execute(sql("UPDATE leases SET ended = 1 WHERE address = $1 AND ended = 0").bind(address.clone())).await?;
     let statement = sql("INSERT INTO leases (node, incarnation, address, pid, beat, status, ended, report) \
          VALUES ($1, $2, $3, $4, 0, $5, 0, '')");
     let statement = statement.bind(node).bind(incarnation).bind(address).bind(i64::from(pid));

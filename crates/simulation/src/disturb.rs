@@ -1,0 +1,228 @@
+//! What operators do, and what goes wrong.
+
+use std::time::{Duration, Instant};
+
+use ctedge_ownership::Drain;
+use ctedge_wire::NodeStatus;
+
+use crate::event::Event;
+use crate::world::{Profile, World};
+
+/// How many nodes there may be.
+const SLOTS_MAX: usize = 4;
+
+/// What is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Disturbance {
+    /// When the next fault may begin, where they come one at a time.
+    next_fault: Option<Instant>,
+    over: bool,
+}
+
+impl World {
+    /// Something happens.
+    pub(crate) fn disturb(&mut self) {
+        if self.disturbance.over {
+            return;
+        }
+        let pause = match self.profile {
+            Profile::Operated | Profile::OneFault => self.random.millis(500, 5_000),
+            Profile::Storm => self.random.millis(100, 3_000),
+        };
+        self.after(pause, Event::Disturb);
+        let faults = match self.profile {
+            Profile::Operated => false,
+            Profile::OneFault => self.disturbance.next_fault.is_none_or(|at| at <= self.now) && self.random.chance(50),
+            Profile::Storm => self.random.chance(50),
+        };
+        if faults {
+            self.fault();
+        } else {
+            self.operate();
+        }
+    }
+
+    fn operate(&mut self) {
+        match self.random.below(10) {
+            0 | 1 if self.slots.len() < SLOTS_MAX => {
+                self.seen.list_changes += 1;
+                self.add_slot();
+            }
+            2 => {
+                // Taken off the list; its sessions stay until it is drained, or comes back.
+                let slot = self.random.below(self.slots.len());
+                let listed = self.slots.iter().filter(|slot| slot.listed).count();
+                if !self.slots[slot].listed || listed > 1 {
+                    self.seen.list_changes += 1;
+                    self.slots[slot].listed = !self.slots[slot].listed;
+                    self.relist();
+                }
+            }
+            3..6 => self.drain_one(),
+            6 | 7 => {
+                let balancer = self.random.below(self.balancers.len());
+                if self.random.chance(50) {
+                    // Killed: its sockets break. Restarted: the old process keeps them.
+                    let open: Vec<usize> = self.open_connections.iter().copied().collect();
+                    for connection in open {
+                        if self.connections[connection].balancer == balancer {
+                            self.cut(connection);
+                        }
+                    }
+                }
+                self.seen.balancer_restarts += 1;
+                self.add_balancer(balancer);
+            }
+            8 => {
+                let room = self.random.below(self.rooms.len());
+                if !self.rooms[room].over && self.host_leaves(room) {
+                    self.add_room();
+                }
+            }
+            _ => {
+                if let Some(process) = self.any_process() {
+                    if self.processes[process].ownership.suspend() {
+                        self.processes[process].stops = None;
+                    }
+                    self.carry_out(process);
+                    self.resume_later(process);
+                }
+            }
+        }
+    }
+
+    fn resume_later(&mut self, process: usize) {
+        let pause = self.random.millis(500, 4_000);
+        self.after(pause, Event::Resume { process });
+    }
+
+    fn any_process(&mut self) -> Option<usize> {
+        let slot = self.random.below(self.slots.len());
+        let is_there = |process: &usize| self.processes[*process].alive && !self.processes[*process].frozen;
+        self.slots[slot].process.filter(is_there)
+    }
+
+    /// Drains a node, in order to restart it or not. Where only operators act, they restart one after the other.
+    fn drain_one(&mut self) {
+        let Some(process) = self.any_process() else {
+            return;
+        };
+        let is_busy = |slot: &crate::world::Slot| {
+            slot.process.is_none_or(|process| {
+                !self.processes[process].alive || self.processes[process].ownership.status() != NodeStatus::Ready
+            })
+        };
+        if self.profile != Profile::Storm && self.slots.iter().any(is_busy) {
+            return;
+        }
+        let exit = self.random.chance(70);
+        let deadline = match self.random.below(3) {
+            0 => Some(Duration::ZERO),
+            1 => Some(self.random.millis(0, 5_000)),
+            _ if exit => Some(self.random.millis(1_000, 3_000)),
+            _ => None,
+        };
+        self.seen.drains += 1;
+        self.processes[process].gives = true;
+        self.drain(process, Drain { deadline, exit });
+        if !exit {
+            self.resume_later(process);
+        }
+    }
+
+    fn fault(&mut self) {
+        let Some(process) = self.any_process() else {
+            return;
+        };
+        let length = self.random.millis(500, 12_000);
+        match self.random.below(7) {
+            0..2 => self.kill(process),
+            2..5 => {
+                self.seen.freezes += 1;
+                self.processes[process].frozen = true;
+                self.after(length, Event::Thaw { process });
+            }
+            5 => {
+                self.processes[process].has_store = false;
+                self.after(length, Event::StoreMended { process: Some(process) });
+            }
+            _ => {
+                self.store_is_up = false;
+                self.after(length, Event::StoreMended { process: None });
+            }
+        }
+        self.disturbance.next_fault = Some(self.now + length + Duration::from_secs(15));
+    }
+
+    fn kill(&mut self, process: usize) {
+        self.seen.kills += 1;
+        let slot = self.processes[process].slot;
+        let lease = self.processes[process].ownership.lease().clone();
+        self.end_process(process);
+        if self.has_supervisor {
+            let pause = self.random.millis(0, 200);
+            self.after(pause, Event::SupervisorEnds(lease));
+        }
+        let pause = self.random.millis(200, 10_000);
+        self.after(pause, Event::Start { slot });
+    }
+
+    /// The process has drained and ends.
+    pub(crate) fn exit(&mut self, process: usize) {
+        let slot = self.processes[process].slot;
+        let left = self.processes[process].rooms.len();
+        self.check(left == 0, || format!("{process} exits with {left} sessions"));
+        self.end_process(process);
+        let pause = self.random.millis(200, 5_000);
+        self.after(pause, Event::Start { slot });
+    }
+
+    pub(crate) fn stop_timeout(&mut self, process: usize) {
+        if self.processes[process].alive && self.processes[process].stops == Some(self.now) {
+            self.check(self.profile == Profile::Storm, || format!("{process} does not finish its drain"));
+            self.kill(process);
+        }
+    }
+
+    pub(crate) fn thaw(&mut self, process: usize) {
+        if !std::mem::take(&mut self.processes[process].frozen) {
+            return;
+        }
+        self.processes[process].thawed = Some(self.now);
+        let mut inbox = std::mem::take(&mut self.processes[process].inbox);
+        if self.random.chance(50) {
+            // Timers may come first or last.
+            inbox.sort_by_key(|event| !matches!(event, Event::Timer { .. }));
+        }
+        for event in inbox {
+            self.at(self.now, event);
+        }
+    }
+
+    pub(crate) fn store_mended(&mut self, process: Option<usize>) {
+        match process {
+            Some(process) => self.processes[process].has_store = true,
+            None => self.store_is_up = true,
+        }
+    }
+
+    /// Nothing goes wrong from here on.
+    pub(crate) fn mend(&mut self) {
+        self.disturbance.over = true;
+        self.store_is_up = true;
+        self.store_loss = 0;
+        for process in 0..self.processes.len() {
+            self.processes[process].has_store = true;
+            self.thaw(process);
+        }
+        for slot in 0..self.slots.len() {
+            self.slots[slot].listed = true;
+            self.after(Duration::from_secs(1), Event::Start { slot });
+            if let Some(process) = self.slots[slot].process.filter(|process| self.processes[*process].alive) {
+                self.after(Duration::from_secs(1), Event::Resume { process });
+            }
+        }
+        self.relist();
+        self.mended();
+    }
+}

@@ -1,0 +1,25 @@
+//! A whole edge in virtual time: node processes that run the real `Ownership`, balancers that run the real `Router`
+//! with the real placement, clients with numbered messages, a supervisor, and the store's model behind a network that
+//! delays, reorders and loses.
+//!
+//! - [`world`]: everything there is, the order of events, and the checks after each of them.
+//! - `process`, `balancer`, `client`, `store`: the parts.
+//! - `disturb`: what operators do, and what goes wrong.
+//! - [`seen`]: how often what happened.
+//!
+//! A run is a function of its seed. It is not part of the product: the product is held against it.
+
+#![forbid(unsafe_code)]
+
+mod balancer;
+mod client;
+mod disturb;
+mod event;
+mod process;
+mod random;
+pub mod seen;
+mod store;
+pub mod world;
+
+pub use seen::Seen;
+pub use world::{Profile, World};

@@ -1,0 +1,138 @@
+//! The way to the store and back, and what must hold of everything that the store executes.
+
+use std::time::Duration;
+
+use ctedge_ownership::{Command, CommandId, LeaseId, Outcome, Record, StoreFailure};
+
+use crate::event::{Event, StoreWay};
+use crate::world::World;
+
+/// When the lack of an answer is an answer.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl World {
+    pub(crate) fn reaches_store(&self, process: usize) -> bool {
+        self.store_is_up && self.processes[process].has_store
+    }
+
+    pub(crate) fn send_to_store(&mut self, process: usize, id: CommandId, command: Command) {
+        if !self.reaches_store(process) {
+            let fails_fast = self.random.chance(50);
+            self.fail(process, id, if fails_fast { self.network_floor() } else { STORE_TIMEOUT });
+            return;
+        }
+        let way = self.random.below(100);
+        if way < self.store_loss {
+            self.fail(process, id, STORE_TIMEOUT);
+            let late = match way % 3 {
+                // Lost on the way there.
+                0 => return,
+                // Executed, and the answer lost.
+                1 => self.network_delay(),
+                // Executed when nobody expects it any more.
+                _ => self.random.millis(500, 6_000),
+            };
+            self.after(late, Event::StoreArrives { process, id, command, answer: StoreWay::Mute });
+        } else {
+            let delay = self.network_delay();
+            self.after(delay, Event::StoreArrives { process, id, command, answer: StoreWay::Good });
+        }
+    }
+
+    fn fail(&mut self, process: usize, id: CommandId, after: Duration) {
+        let answer = Err(if after < STORE_TIMEOUT { StoreFailure::Unreachable } else { StoreFailure::Slow });
+        self.seen.store_failures += 1;
+        self.after(after, Event::StoreAnswers { process, id, answer });
+    }
+
+    pub(crate) fn store_arrives(&mut self, process: usize, id: CommandId, command: &Command, way: StoreWay) {
+        if !self.reaches_store(process) {
+            if way == StoreWay::Good {
+                self.fail(process, id, STORE_TIMEOUT);
+            }
+            return;
+        }
+        let outcome = self.execute(command);
+        if way == StoreWay::Good {
+            let delay = self.network_delay();
+            self.after(delay, Event::StoreAnswers { process, id, answer: Ok(outcome) });
+        }
+    }
+
+    /// The supervisor saw the process exit.
+    pub(crate) fn supervisor_ends(&mut self, lease: LeaseId) {
+        if self.store_is_up {
+            self.execute(&Command::EndLease { lease, beat: None });
+        } else {
+            self.after(Duration::from_millis(500), Event::SupervisorEnds(lease));
+        }
+    }
+
+    /// Executes a command and checks what it changed.
+    fn execute(&mut self, command: &Command) -> Outcome {
+        let key = key_of(command);
+        let before = key.and_then(|key| self.store.record(key));
+        let living: Vec<LeaseId> = self.living_leases();
+        let outcome = self.store.execute(command);
+        let after = key.and_then(|key| self.store.record(key));
+        self.check_record(command, before, after);
+        for lease in living {
+            if !self.store.lives(&lease) {
+                self.check_ended(command, &lease);
+            }
+        }
+        outcome
+    }
+
+    fn living_leases(&self) -> Vec<LeaseId> {
+        self.store.leases().filter(|lease| !lease.ended).map(|lease| lease.id.clone()).collect()
+    }
+
+    /// An owner changes for three reasons: there is none, its lease is over, or it gives the key away while it drains.
+    fn check_record(&mut self, command: &Command, before: Option<Record>, after: Option<Record>) {
+        let (Some(after), false) = (after.clone(), before == after) else {
+            return;
+        };
+        let key = after.key.clone();
+        if before.as_ref().map(|record| record.epoch) != Some(after.epoch) {
+            let last = self.last_epoch.insert(key.clone(), after.epoch);
+            self.check(last.is_none_or(|last| last < after.epoch), || format!("an epoch of {key} fell"));
+        }
+        let Some(before) = before.filter(|before| before.owner != after.owner) else {
+            return;
+        };
+        match command {
+            Command::TakeOver { .. } => {
+                self.check(before.owner_ended, || format!("{key} is taken from {} that lives", before.owner));
+            }
+            Command::HandOff { .. } => {
+                let giver = self.process_of(&before.owner);
+                let gives = giver.is_none_or(|giver| self.processes[giver].gives);
+                self.check(gives, || format!("{} gives {key} away without having been told to", before.owner));
+            }
+            _ => self.check(false, || format!("{command:?} moves {key}")),
+        }
+    }
+
+    /// A lease is ended only if its process is gone, or is away, or ends it itself.
+    fn check_ended(&mut self, command: &Command, lease: &LeaseId) {
+        let Some(process) = self.process_of(lease) else {
+            return;
+        };
+        let node = &self.processes[process];
+        let is_current = node.ownership.lease() == lease;
+        let was_away = node.thawed.is_some_and(|at| self.now.saturating_duration_since(at) < Duration::from_secs(8));
+        let is_gone = !node.alive || node.frozen || was_away || !node.ownership.fence().is_open(self.now);
+        let leaves = matches!(command, Command::EndLease { beat: None, .. }) && node.rooms.is_empty();
+        self.check(is_gone || leaves || !is_current, || format!("{lease} serves, and is ended by {command:?}"));
+    }
+}
+
+fn key_of(command: &Command) -> Option<&ctedge_wire::Key> {
+    match command {
+        Command::Look { key } | Command::Create { key, .. } | Command::TakeOver { key, .. } => Some(key),
+        Command::Read { key, .. } | Command::Adopt { key, .. } | Command::HandOff { key, .. } => Some(key),
+        Command::Delete { key, .. } => Some(key),
+        Command::Register { .. } | Command::Beat { .. } | Command::EndLease { .. } | Command::Reap { .. } => None,
+    }
+}

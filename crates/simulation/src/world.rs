@@ -1,0 +1,457 @@
+//! The world: everything that is there, the order in which things happen, and the checks after each of them.
+
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ctedge_ownership::{Epoch, LeaseId, NodeId, OwnershipSettings, StoreModel};
+use ctedge_wire::Key;
+
+use crate::balancer::Balancer;
+use crate::client::{Client, Connection, Phase};
+use crate::disturb::Disturbance;
+use crate::event::{Event, Scheduled};
+use crate::process::{Live, Process};
+use crate::random::Random;
+use crate::seen::Seen;
+
+/// Many times what a run takes.
+const STEPS_MAX: u64 = 300_000;
+
+/// How much goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Only what operators do: nodes added, removed, drained, restarted; balancers restarted and killed. No session is
+    /// lost, and no message except in the sockets of a killed balancer.
+    Operated,
+    /// Also nodes killed, stopped, and cut off from the store, one after the other has passed. No session is lost.
+    OneFault,
+    /// Anything at any time. Nothing is served twice, and in the end everything works again.
+    Storm,
+}
+
+/// Everything there is.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) profile: Profile,
+    pub(crate) settings: OwnershipSettings,
+    pub(crate) random: Random,
+    pub(crate) now: Instant,
+    start: Instant,
+    queue: BinaryHeap<Scheduled>,
+    scheduled: u64,
+    tells: bool,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) balancers: Vec<Balancer>,
+    pub(crate) rooms: Vec<Room>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) open_connections: BTreeSet<usize>,
+    pub(crate) store: StoreModel,
+    pub(crate) store_is_up: bool,
+    /// How many commands of a hundred have no outcome.
+    pub(crate) store_loss: usize,
+    pub(crate) has_supervisor: bool,
+    pub(crate) disturbance: Disturbance,
+    /// Nobody sends any more.
+    pub(crate) quiet: bool,
+    mended: Option<Instant>,
+    pub(crate) tickets: u64,
+    pub(crate) probes: u64,
+    pub(crate) streams: u64,
+    estates: Vec<Option<Live>>,
+    pub(crate) last_epoch: BTreeMap<Key, Epoch>,
+    served: BTreeMap<Key, (Epoch, usize)>,
+    accepted: Vec<Accepted>,
+    violation: Option<String>,
+    /// What was seen.
+    pub seen: Seen,
+}
+
+/// A node's place: its processes come and go.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) address: SocketAddr,
+    pub(crate) listed: bool,
+    pub(crate) process: Option<usize>,
+}
+
+/// What people call a session: who meets there.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) key: Option<Key>,
+    pub(crate) host: usize,
+    /// The host has ended it.
+    pub(crate) over: bool,
+    /// When something was last lost that is not kept anywhere: messages accepted before may be gone.
+    pub(crate) lossy: Option<Instant>,
+}
+
+/// A message that a session has accepted: its peers will get it.
+#[derive(Debug)]
+struct Accepted {
+    room: usize,
+    sender: usize,
+    number: u64,
+    to: Vec<usize>,
+    at: Instant,
+}
+
+impl World {
+    /// A small cluster that has just been started. With `tells`, it prints what happens.
+    #[must_use]
+    pub fn new(seed: u64, profile: Profile, tells: bool) -> Self {
+        let mut random = Random::new(seed);
+        let start = Instant::now();
+        let settings = OwnershipSettings { asks_max: 12, moving_max: 2, ..OwnershipSettings::default() };
+        let (has_supervisor, store_loss) = (random.chance(50), [0, 0, 1, 4][random.below(4)]);
+        let mut world = Self {
+            profile,
+            settings,
+            random,
+            now: start,
+            start,
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+            tells,
+            slots: Vec::new(),
+            processes: Vec::new(),
+            balancers: Vec::new(),
+            rooms: Vec::new(),
+            clients: Vec::new(),
+            connections: Vec::new(),
+            open_connections: BTreeSet::new(),
+            store: StoreModel::default(),
+            store_is_up: true,
+            store_loss,
+            has_supervisor,
+            disturbance: Disturbance::default(),
+            quiet: false,
+            mended: None,
+            tickets: 0,
+            probes: 0,
+            streams: 0,
+            estates: Vec::new(),
+            last_epoch: BTreeMap::new(),
+            served: BTreeMap::new(),
+            accepted: Vec::new(),
+            violation: None,
+            seen: Seen::default(),
+        };
+        world.populate();
+        world
+    }
+
+    fn populate(&mut self) {
+        for _ in 0..1 + self.random.below(3) {
+            self.add_slot();
+        }
+        for balancer in 0..1 + self.random.below(2) {
+            self.add_balancer(balancer);
+        }
+        for _ in 0..1 + self.random.below(5) {
+            self.add_room();
+        }
+        self.after(Duration::from_secs(3), Event::Disturb);
+        let end = self.random.millis(20_000, 90_000);
+        self.after(end, Event::Mend);
+    }
+
+    /// Runs to the end. `Err` says which promise was broken.
+    ///
+    /// # Errors
+    ///
+    /// The first violation, with its time.
+    pub fn run(&mut self) -> Result<(), String> {
+        while let Some(Scheduled { at, event, .. }) = self.queue.pop() {
+            self.now = at;
+            self.seen.steps += 1;
+            if self.seen.steps > STEPS_MAX {
+                return Err(format!("after {:?}: the world does not rest: {event:?}", self.now - self.start));
+            }
+            if matches!(event, Event::Settled) {
+                if self.settled() {
+                    break;
+                }
+                continue;
+            }
+            self.deliver(event);
+            if let Some(violation) = self.violation.take() {
+                return Err(format!("after {:?}: {violation}", self.now - self.start));
+            }
+        }
+        match self.violation.take() {
+            Some(violation) => Err(format!("in the end: {violation}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives an event to whom it is for. Who is stopped gets it later; who is gone, never.
+    fn deliver(&mut self, event: Event) {
+        if let Some(process) = self.recipient(&event) {
+            if self.processes[process].frozen {
+                self.processes[process].inbox.push(event);
+                return;
+            }
+            if !self.processes[process].alive && !matches!(event, Event::AtProcess { .. }) {
+                return;
+            }
+        }
+        if self.tells {
+            println!("{:>12.6} {event:?}", (self.now - self.start).as_secs_f64());
+        }
+        match event {
+            Event::StoreArrives { process, id, command, answer } => self.store_arrives(process, id, &command, answer),
+            Event::StoreAnswers { process, id, answer } => self.store_answers(process, id, answer),
+            Event::SupervisorEnds(lease) => self.supervisor_ends(lease),
+            Event::ProbeArrives { from, probe, lease, target } => self.probe_arrives(from, probe, &lease, target),
+            Event::ProbeEnds { process, probe, alive } => self.probe_ends(process, probe, alive),
+            Event::Timer { process, at } => self.timer(process, at),
+            Event::Tick { process } => self.tick(process),
+            Event::Journal { process } => self.write_journal(process),
+            Event::MoveTimeout { process, room } => self.move_timeout(process, room),
+            Event::StopTimeout { process } => self.stop_timeout(process),
+            Event::AtBalancer(request) => self.at_balancer(request),
+            Event::AtProcess { process, request } => self.at_process(process, request),
+            Event::Answered { request, reply } => self.answered(request, reply),
+            Event::Refused { client, attempt, missing } => self.refused(client, attempt, missing),
+            Event::Try { client, attempt } => self.try_connect(client, attempt),
+            Event::TryTimeout { client, attempt } => self.try_timeout(client, attempt),
+            Event::Send { client } => self.send(client),
+            Event::ToNode { connection, frame } => self.at_node(connection, frame),
+            Event::ToClient { connection, frame } => self.at_client(connection, frame),
+            Event::Checks { balancer, generation } => self.checks(balancer, generation),
+            Event::Listed { balancer } => self.listed(balancer),
+            Event::Thaw { process } => self.thaw(process),
+            Event::StoreMended { process } => self.store_mended(process),
+            Event::Start { slot } => self.start_process(slot),
+            Event::Resume { process } => self.resume(process),
+            Event::Disturb => self.disturb(),
+            Event::Mend => self.mend(),
+            Event::Settled => {}
+        }
+    }
+
+    fn recipient(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::StoreAnswers { process, .. }
+            | Event::ProbeEnds { process, .. }
+            | Event::Timer { process, .. }
+            | Event::Tick { process }
+            | Event::Journal { process }
+            | Event::MoveTimeout { process, .. }
+            | Event::Resume { process }
+            | Event::AtProcess { process, .. } => Some(*process),
+            Event::ProbeArrives { target, .. } => Some(*target),
+            Event::ToNode { connection, .. } => Some(self.connections[*connection].process),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn at(&mut self, at: Instant, event: Event) {
+        self.scheduled += 1;
+        self.queue.push(Scheduled { at: at.max(self.now), serial: self.scheduled, event });
+    }
+
+    pub(crate) fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    /// Over the network.
+    pub(crate) fn soon(&mut self, event: Event) {
+        let delay = self.network_delay();
+        self.after(delay, event);
+    }
+
+    /// Mostly short, sometimes not: things overtake each other.
+    pub(crate) fn network_delay(&mut self) -> Duration {
+        if self.random.chance(3) { self.random.millis(20, 300) } else { self.random.millis(0, 8) }
+    }
+
+    pub(crate) fn network_floor(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    pub(crate) fn add_slot(&mut self) {
+        let index = self.slots.len();
+        let address = SocketAddr::from(([127, 0, 0, 1], 3_000 + index as u16));
+        self.slots.push(Slot { address, listed: true, process: None });
+        self.start_process(index);
+        self.relist();
+    }
+
+    /// The list of nodes has changed; balancers hear of it sooner or later.
+    pub(crate) fn relist(&mut self) {
+        for balancer in 0..self.balancers.len() {
+            let delay = self.random.millis(0, 6_000);
+            self.after(delay, Event::Listed { balancer });
+        }
+    }
+
+    pub(crate) fn add_balancer(&mut self, index: usize) {
+        let generation = self.balancers.get(index).map_or(0, |balancer| balancer.generation + 1);
+        let balancer = Balancer::new(self.random.next(), generation);
+        if index < self.balancers.len() {
+            self.balancers[index] = balancer;
+        } else {
+            self.balancers.push(balancer);
+        }
+        self.listed(index);
+        self.checks(index, generation);
+    }
+
+    pub(crate) fn add_room(&mut self) {
+        let room = self.rooms.len();
+        let host = self.clients.len();
+        self.rooms.push(Room { key: None, host, over: false, lossy: None });
+        for _ in 0..2 + self.random.below(2) {
+            let client = self.clients.len();
+            self.clients.push(Client::new(room));
+            let (first, sends) = (self.random.millis(0, 2_000), self.random.millis(0, 2_000));
+            self.after(first, Event::Try { client, attempt: 0 });
+            self.after(sends, Event::Send { client });
+        }
+    }
+
+    pub(crate) fn start_process(&mut self, slot: usize) {
+        if self.slots[slot].process.is_some_and(|process| self.processes[process].alive) {
+            return;
+        }
+        let lease = LeaseId::new(NodeId::new(&format!("node-{slot}")), self.random.next());
+        let address = self.slots[slot].address;
+        let process = self.processes.len();
+        self.processes.push(Process::new(slot, address, lease, self.settings, self.now));
+        self.slots[slot].process = Some(process);
+        self.carry_out(process);
+        self.after(Duration::from_secs(1), Event::Tick { process });
+    }
+
+    /// The process that listens at the address.
+    pub(crate) fn listener(&self, address: SocketAddr) -> Option<usize> {
+        let slot = self.slots.iter().find(|slot| slot.address == address)?;
+        slot.process.filter(|process| self.processes[*process].alive)
+    }
+
+    pub(crate) fn process_of(&self, lease: &LeaseId) -> Option<usize> {
+        self.processes.iter().position(|process| process.leases.contains(lease))
+    }
+
+    pub(crate) fn room_of(&self, key: &Key) -> Option<usize> {
+        self.rooms.iter().position(|room| room.key.as_ref() == Some(key))
+    }
+
+    /// Keeps a session that is handed off, and returns what stands for it.
+    pub(crate) fn keep_estate(&mut self, live: Live) -> bytes::Bytes {
+        self.estates.push(Some(live));
+        bytes::Bytes::copy_from_slice(&(self.estates.len() - 1).to_le_bytes())
+    }
+
+    /// Promise 3: what is handed off goes on exactly once.
+    pub(crate) fn use_estate(&mut self, bytes: &[u8]) -> Live {
+        let index = bytes.try_into().map_or(usize::MAX, usize::from_le_bytes);
+        let live = self.estates.get_mut(index).and_then(Option::take);
+        self.check(live.is_some(), || format!("estate {index} is used twice"));
+        live.unwrap_or_else(|| Live::empty(self.now))
+    }
+
+    pub(crate) fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds && self.violation.is_none() {
+            self.violation = Some(what());
+        }
+    }
+
+    /// Promise 1: what a node serves is its own, and nobody else has served it at that epoch or a later one.
+    pub(crate) fn check_serving(&mut self, process: usize, key: &Key, epoch: Epoch) {
+        let before = self.served.insert(key.clone(), (epoch, process));
+        let is_one = before.is_none_or(|(last, by)| last < epoch || (last == epoch && by == process));
+        self.check(is_one, || format!("{key} is served by {process} at {epoch}, and was by {before:?}"));
+        let node = &self.processes[process];
+        let is_open = node.alive && !node.frozen && node.ownership.fence().is_open(self.now);
+        self.check(is_open, || format!("{key} is served by {process} behind its fence"));
+        self.seen.served += 1;
+    }
+
+    /// Promises 2 to 5: something happened to a session that loses what was under way in it.
+    pub(crate) fn check_lost(&mut self, key: &Key, what: &str) {
+        let Some(room) = self.room_of(key).filter(|room| !self.rooms[*room].over) else {
+            return;
+        };
+        self.rooms[room].lossy = Some(self.now);
+        let goes_on = what.starts_with("taken over");
+        let may_be = match self.profile {
+            Profile::Operated => false,
+            Profile::OneFault => goes_on,
+            Profile::Storm => true,
+        };
+        self.seen.lost_sessions += u64::from(!goes_on);
+        self.check(may_be, || format!("room {room} ({key}) was {what}"));
+    }
+
+    pub(crate) fn accept(&mut self, key: &Key, sender: usize, number: u64, to: Vec<usize>, at: Instant) {
+        if let Some(room) = self.room_of(key) {
+            self.accepted.push(Accepted { room, sender, number, to, at });
+        }
+    }
+
+    /// A message came to a node that did not take it. It may be lost only in a connection that broke.
+    pub(crate) fn lose_message(&mut self, connection: usize) {
+        let end = &self.connections[connection];
+        let excused = end.cut || end.let_go;
+        let client = end.client;
+        self.seen.messages_lost += 1;
+        self.check(excused, || format!("a message of client {client} was lost"));
+    }
+
+    /// Everything is mended from this moment on.
+    pub(crate) fn mended(&mut self) {
+        self.mended = Some(self.now);
+        for second in 5..90 {
+            self.after(Duration::from_secs(second), Event::Settled);
+        }
+    }
+
+    /// Whether everything is as it should be. If not long after the mending, that is a broken promise.
+    fn settled(&mut self) -> bool {
+        let Some(mended) = self.mended else {
+            return false;
+        };
+        self.quiet = true;
+        let trouble = self.trouble();
+        let is_late = self.now - mended >= Duration::from_secs(75);
+        if is_late {
+            self.check(trouble.is_none(), || trouble.clone().unwrap_or_default());
+        }
+        trouble.is_none() || is_late
+    }
+
+    fn trouble(&self) -> Option<String> {
+        for (index, client) in self.clients.iter().enumerate() {
+            let room = &self.rooms[client.room];
+            if room.over {
+                continue;
+            }
+            let Phase::Attached(connection) = client.phase else {
+                return Some(format!("client {index} of room {} has no connection", client.room));
+            };
+            let end = &self.connections[connection];
+            let serves = self.processes[end.process].rooms.contains_key(&end.key);
+            if !serves || !end.node_open {
+                return Some(format!("client {index} is connected to a node without its session"));
+            }
+        }
+        let is_due = |message: &&Accepted| {
+            let room = &self.rooms[message.room];
+            !room.over && room.lossy.is_none_or(|lossy| lossy < message.at)
+        };
+        for message in self.accepted.iter().filter(is_due) {
+            for to in &message.to {
+                if !self.clients[*to].got.contains(&(message.sender, message.number)) {
+                    let Accepted { sender, number, .. } = message;
+                    return Some(format!("message {number} of client {sender} never came to client {to}"));
+                }
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,66 @@
+//! The promises of the design, over many seeds.
+//!
+//! A run that fails prints its seed. `CTEDGE_SEED=n` runs that one alone and tells what happens; `CTEDGE_SEEDS=n` runs so
+//! many.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ctedge_simulation::{Profile, Seen, World};
+
+const SEEDS: u64 = 10_000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
+/// Every third seed each.
+fn profile(seed: u64) -> Profile {
+    match seed % 3 {
+        0 => Profile::Operated,
+        1 => Profile::OneFault,
+        _ => Profile::Storm,
+    }
+}
+
+fn run(seed: u64, tells: bool) -> Result<Seen, String> {
+    let mut world = World::new(seed, profile(seed), tells);
+    world.run().map_err(|violation| format!("CTEDGE_SEED={seed} ({:?}): {violation}", profile(seed)))?;
+    Ok(world.seen.clone())
+}
+
+#[test]
+fn the_promises_hold_over_every_interleaving_that_the_seeds_draw() {
+    if let Some(seed) = number("CTEDGE_SEED") {
+        let seen = run(seed, true).unwrap_or_else(|violation| panic!("{violation}"));
+        println!("{seen:?}");
+        return;
+    }
+    let seeds = number("CTEDGE_SEEDS").unwrap_or(SEEDS);
+    let (next, seen, failures) = (AtomicU64::new(0), Mutex::new(Seen::default()), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let seed @ 0.. = next.fetch_add(1, Ordering::Relaxed)
+                    && seed < seeds
+                    && failures.lock().is_ok_and(|failures| failures.len() < 5)
+                {
+                    match run(seed, false) {
+                        Ok(run) => seen.lock().unwrap().add(&run),
+                        Err(violation) => failures.lock().unwrap().push(violation),
+                    }
+                }
+            });
+        }
+    });
+    let (seen, failures) = (seen.into_inner().unwrap(), failures.into_inner().unwrap());
+    println!("{seen:#?}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    // A simulation in which nothing happens proves nothing.
+    let rarest =
+        [seen.takeovers, seen.handoffs, seen.estates_adopted, seen.estates_taken_over, seen.parked, seen.fenced];
+    let rarest = rarest.into_iter().chain([seen.ended_silent, seen.cut_off, seen.leases_lost, seen.redirects]).min();
+    assert!(seeds < SEEDS || rarest >= Some(seeds / 4), "{seen:?}");
+    assert!(seeds < SEEDS || (seen.reaped > 0 && seen.ended_by_grace > 0), "{seen:?}");
+}
