@@ -49,6 +49,8 @@ pub struct Share {
 /// what [`Self::ask`] says to the store and brings the answer to [`Self::answered`].
 #[derive(Debug, Clone)]
 pub struct SeatHolder {
+    /// Whether there is no other node, and so no store.
+    is_alone: bool,
     licensed: u32,
     taken: u32,
     /// Held for certain: the least of what the store may have noted.
@@ -75,6 +77,7 @@ impl SeatHolder {
     #[must_use]
     pub fn new(licensed: u32) -> Self {
         Self {
+            is_alone: false,
             licensed,
             taken: 0,
             held: 0,
@@ -84,6 +87,12 @@ impl SeatHolder {
             scarce_until: None,
             surplus_since: None,
         }
+    }
+
+    /// A node that shares the license with nobody: all seats are its own, and it asks for none.
+    #[must_use]
+    pub fn alone(licensed: u32) -> Self {
+        Self { is_alone: true, ..Self::new(licensed) }
     }
 
     /// Takes a seat for a peer that joins. `false` when none is free here: [`Self::ask`] with one more who waits.
@@ -144,7 +153,7 @@ impl SeatHolder {
     /// Seats that this node holds.
     #[must_use]
     pub fn held(&self) -> u32 {
-        self.held
+        if self.is_alone { self.licensed } else { self.held }
     }
 
     /// Seats that the license gives.
@@ -156,13 +165,13 @@ impl SeatHolder {
     /// Whether a seat is free here.
     #[must_use]
     pub fn has_free(&self) -> bool {
-        self.taken < self.held
+        self.taken < self.held()
     }
 
     /// How many seats to hold in the store, if it is to be asked at this moment, while `waiting` peers wait for one. Of
     /// two calls the second gives nothing until the first had its [`Self::answered`] or [`Self::unanswered`].
     pub fn ask(&mut self, waiting: u32, now: Instant) -> Option<u32> {
-        if self.asking.is_some() || !self.is_due(waiting, now) {
+        if self.is_alone || self.asking.is_some() || !self.is_due(waiting, now) {
             return None;
         }
         let want = self.want(waiting, now);
@@ -332,6 +341,15 @@ mod tests {
         holder.sit(25);
         assert_eq!((holder.taken(), holder.take()), (25, false));
         assert_eq!(holder.ask(0, start + ASK_AGAIN), Some(35));
+    }
+
+    #[test]
+    fn a_node_that_is_alone_has_all_seats_and_asks_for_none() {
+        let mut holder = SeatHolder::alone(2);
+        assert!(holder.take() && holder.take() && !holder.take());
+        holder.set_licensed(3);
+        assert!(holder.take() && !holder.take());
+        assert_eq!((holder.held(), holder.ask(1, Instant::now())), (3, None));
     }
 
     #[test]

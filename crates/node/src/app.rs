@@ -13,6 +13,7 @@ use ctedge_wire::{DrainPhase, DrainProgress, HealthReport, StoreState};
 use crate::clock::unix_now;
 use crate::hub::Hub;
 use crate::lag::Lag;
+use crate::license::{license_report, seats_report};
 use crate::metrics::Snapshot;
 use crate::ownership::counts::Measured;
 use crate::ownership::{Keeper, Owners};
@@ -83,6 +84,8 @@ impl App {
             users_online: usage.users_online,
             users_in_sessions: usage.users_in_sessions,
             sessions_total: self.hub.metrics().sessions_created.get(),
+            license: Some(license_report(&self.hub.licensing().verdict())),
+            seats: Some(seats_report(self.hub.seats())),
         }
     }
 
@@ -100,6 +103,7 @@ impl App {
             lag_seconds: self.lag.average_ms() / 1000.0,
             status: self.hub.status().current().as_str(),
             ownership: self.measured(),
+            license: (self.hub.licensing().verdict(), self.hub.seats()),
         })
     }
 

@@ -38,10 +38,12 @@ pub use attachment::{Attachment, Pending};
 pub use moving::{AdoptError, Export};
 pub(crate) use owning::NotHere;
 pub use refusal::AttachRefusal;
+use refusal::NotAttached;
 pub(crate) use refusal::{CreateRefusal, JoinRefusal};
 
 use crate::clock::{random, unix_now};
 use crate::connections::Connections;
+use crate::license::{Licensing, NodeSeats, SeatCounts};
 use crate::metrics::Metrics;
 use crate::ownership::{Gate, Journal, Owners};
 use crate::pending::PendingTable;
@@ -70,6 +72,10 @@ pub struct Hub {
     joins: PendingTable<JoinPoll>,
     timers: Timers,
     totals: Totals,
+    /// What the license is worth.
+    licensing: Arc<Licensing>,
+    /// The licensed seats of this node.
+    pub(crate) seats: Arc<NodeSeats>,
     /// Whom to ask about sessions that are not here. Nobody without a shared store.
     owners: Option<Owners>,
     /// Whether what is here may be served.
@@ -97,7 +103,11 @@ impl Hub {
         let limits = &settings.limits;
         let (owners, journal) = shared.unzip();
         let gate = owners.as_ref().map_or_else(|| Arc::new(Gate::open()), |owners| Arc::clone(owners.gate()));
+        let licensing = Licensing::begin(settings.license.clone());
+        let licensed = licensing.verdict().seats();
         Arc::new(Self {
+            licensing,
+            seats: if owners.is_some() { NodeSeats::shared(licensed) } else { NodeSeats::alone(licensed) },
             owners,
             gate,
             journal,
@@ -150,20 +160,42 @@ impl Hub {
             AttachRefusal::Unauthorized
         })?;
         let id = self.tokens.peer_id(&claim);
-        for _ in 0..TRIES {
+        let seat_by = self.seats.deadline();
+        let mut tries = 0;
+        while tries < TRIES {
             if let Some(cell) = self.here(&claim.room) {
                 match cell.attach(self, &claim, id.clone(), handshake.clone()) {
-                    Ok(attached) => return Ok(Attachment::new(self, &cell, attached, id)),
+                    Ok(attached) => return Ok(Attachment::new(self, &cell, attached, id, routed_key)),
+                    Err(NotAttached::NoSeat) => {
+                        self.seats.free(seat_by).await?;
+                        continue;
+                    }
                     // Its host begins it anew.
-                    Err(Refusal::Ended) if claim.host => self.finished(&cell),
+                    Err(NotAttached::Refused(Refusal::Ended)) if claim.host => self.finished(&cell),
                     // It is asked about until it is somewhere else.
-                    Err(Refusal::Moving) => {}
-                    Err(refusal) => return Err(refusal.into()),
+                    Err(NotAttached::Refused(Refusal::Moving)) => {}
+                    Err(NotAttached::Refused(refusal)) => return Err(refusal.into()),
                 }
             }
+            tries += 1;
             self.ask(bring_back(routed_key, unreachable, &claim)).await?;
         }
         Err(AttachRefusal::unavailable())
+    }
+
+    /// Where a client belongs that has not said who it is, by the key that the balancer placed it by. `None` if that is
+    /// here, or nowhere, or if nobody can say.
+    pub(crate) async fn elsewhere(
+        self: &Arc<Self>,
+        routed: Option<&Key>,
+        unreachable: &[String],
+    ) -> Option<AttachRefusal> {
+        let routed = routed?;
+        if self.here(routed).is_some() {
+            return None;
+        }
+        let not_here = self.locate(Some(routed), unreachable, routed).await.err()?;
+        matches!(not_here, NotHere::Elsewhere { .. }).then(|| not_here.into())
     }
 
     /// Reserves a session under `key` for its host, who must bring a transport within `timeouts.decision`. Gives the
@@ -175,6 +207,10 @@ impl Hub {
         if self.sessions.find(key).is_some() {
             return Err(CreateRefusal::InUse);
         }
+        if let Some(info) = self.licensing.refusal() {
+            return Err(CreateRefusal::NoLicense(info));
+        }
+        self.seats.free(self.seats.deadline()).await?;
         let beginning = Some(Beginning::created(unix_now()));
         let want = Want { key, routed: None, wants: Wants::New, unreachable: &[], beginning };
         let is_begun = self.ask(want).await?;
@@ -193,6 +229,8 @@ impl Hub {
     ) -> Result<(KeyedToken, u64), JoinRefusal> {
         for _ in 0..TRIES {
             if let Some(cell) = self.here(room) {
+                // A host should not be asked for somebody who could not come in then.
+                self.seats.free(self.seats.deadline()).await?;
                 match self.request_join_of(&cell, user) {
                     Ok(token) => return Ok((token, cell.epoch())),
                     Err(JoinRefusal::Moving) => {}
@@ -297,6 +335,23 @@ impl Hub {
             sessions: self.totals.sessions.load(Ordering::Relaxed),
             peers: self.totals.peers.load(Ordering::Relaxed),
         }
+    }
+
+    /// What the license is worth.
+    pub(crate) fn licensing(&self) -> &Arc<Licensing> {
+        &self.licensing
+    }
+
+    /// How many licensed seats there are, and whose.
+    #[must_use]
+    pub fn seats(&self) -> SeatCounts {
+        self.seats.counts()
+    }
+
+    /// Sees to it that a change of the license takes effect, until it is dropped.
+    pub(crate) async fn watch_license(self: Arc<Self>) {
+        let seats = Arc::clone(&self.seats);
+        Arc::clone(&self.licensing).watch(move |verdict| seats.set_licensed(verdict.seats())).await;
     }
 
     /// The node's settings: limits and timeouts of the transports among them.

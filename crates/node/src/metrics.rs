@@ -1,10 +1,14 @@
 //! What a node counts. Served as Prometheus text on its private port.
 
+use std::sync::Arc;
+
+use ctedge_license::Verdict;
 use ctedge_session::Counters;
 use prometheus::{
     Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::license::{LicenseGauges, SeatCounts};
 use crate::ownership::counts::{Measured, OwnershipCounts};
 
 /// The counters and gauges of one node. Each node has a registry of its own, so that tests can run several in a process.
@@ -31,6 +35,7 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     /// What is counted of sessions that change hands.
     pub ownership: OwnershipCounts,
+    license: LicenseGauges,
     gauges: Gauges,
 }
 
@@ -69,6 +74,8 @@ pub struct Snapshot {
     pub status: &'static str,
     /// How sharing ownership goes; none without a shared store.
     pub ownership: Option<Measured>,
+    /// What the license is worth, and its seats.
+    pub license: (Arc<Verdict>, SeatCounts),
 }
 
 impl Metrics {
@@ -90,6 +97,7 @@ impl Metrics {
             sessions_created: counter("ctedge_node_sessions_created_total", "Sessions created."),
             http_requests: counters("ctedge_node_http_requests_total", "HTTP requests.", &["route", "status"]),
             ownership: OwnershipCounts::new(&registry),
+            license: LicenseGauges::new(&registry),
             gauges: Gauges {
                 sessions: gauge("ctedge_node_sessions", "Sessions that the node has."),
                 peers: gauge("ctedge_node_peers", "Peers of the sessions."),
@@ -143,6 +151,8 @@ impl Metrics {
     /// The metrics as Prometheus text.
     pub(crate) fn render(&self, snapshot: &Snapshot) -> Vec<u8> {
         self.gauges.set(snapshot);
+        let (verdict, seats) = &snapshot.license;
+        self.license.set(verdict, *seats);
         if let Some(measured) = &snapshot.ownership {
             self.ownership.set(measured);
         }

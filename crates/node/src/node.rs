@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ctedge_logs::Zone;
-use ctedge_ownership::{Drain, LeaseId, NodeId};
+use ctedge_ownership::{LeaseId, NodeId};
 use ctedge_settings::{NodeSettings, StoreSettings};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -96,6 +96,7 @@ impl Node {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&server).accept(listener));
         tasks.spawn(Arc::clone(&app.hub).run_timers());
+        tasks.spawn(Arc::clone(&app.hub).watch_license());
         tasks.spawn(Arc::clone(&app.lag).sample());
         tasks.spawn(Arc::clone(&app.usage).run(Arc::clone(&app.hub), journal));
         tasks.spawn(housekeeping(Arc::clone(&app)));
@@ -145,11 +146,12 @@ fn share(settings: &NodeSettings, store: StoreSettings, metrics: &Metrics) -> an
 async fn hand_over(app: &App, budget: Duration) {
     let Some(owners) = app.hub.owners() else { return };
     tracing::info!(node = app.settings().id, sessions = app.hub.totals().sessions, "the node hands its sessions over");
+    let within = budget.mul_f64(HAND_OVER_SHARE);
     let handing_over = async {
-        owners.order(Order::Drain(Drain { deadline: Some(Duration::ZERO), exit: true })).await;
+        owners.order(Order::Leave { within }).await;
         owners.finished().await;
     };
-    if tokio::time::timeout(budget.mul_f64(HAND_OVER_SHARE), handing_over).await.is_err() {
+    if tokio::time::timeout(within, handing_over).await.is_err() {
         let sessions = app.hub.totals().sessions;
         tracing::warn!(sessions, "there was no time to hand these sessions over; other nodes will take them over");
     }

@@ -9,7 +9,7 @@
 //! - `keeper`: the store, as it comes and goes; `journal`: what is written there behind the messages.
 //! - `probe`: asks another node whether it lives. `target`: who gets a session.
 //! - `logins`: logins that wait, at the end of a node.
-//! - `counts`: what is counted of all this.
+//! - `tidy`: what the store keeps for how long. `counts`: what is counted of all this.
 
 mod begin;
 pub mod counts;
@@ -21,6 +21,7 @@ mod keeper;
 mod logins;
 mod probe;
 mod target;
+mod tidy;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,8 +71,10 @@ enum Input {
     GaveUp(Ticket),
     SessionEnded(Key),
     Ordered(Order, oneshot::Sender<bool>),
-    /// Write what is left and end.
-    Close,
+    /// Serve nothing, write what is left, and end; with the lease, if the node leaves.
+    Close {
+        leaves: bool,
+    },
 }
 
 /// A request that needs the owner of a key.
@@ -86,6 +89,10 @@ struct Asked {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Order {
     Drain(Drain),
+    /// Gives everything away at once and ends, within that time.
+    Leave {
+        within: Duration,
+    },
     Suspend,
     Resume,
 }

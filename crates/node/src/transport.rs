@@ -98,6 +98,8 @@ impl Transports {
             (Some("polling"), None) => EngineError::BadHandshakeMethod.into(),
             (Some("polling"), Some(sid)) => match self.table.find(sid) {
                 Some(session) => {
+                    // What a POST brings may be relayed only by the session's owner.
+                    self.hub.gate().opened().await;
                     let epoch = session.epoch();
                     let response = polling::serve(session, request, self.engine.payload_bytes_max).await;
                     self.owned(response, epoch)

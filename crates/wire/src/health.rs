@@ -145,6 +145,45 @@ pub struct HealthReport {
     /// Sessions that began on this node since its start.
     #[serde(default)]
     pub sessions_total: u64,
+    /// What the license is worth, by this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<LicenseReport>,
+    /// The licensed seats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seats: Option<SeatsReport>,
+}
+
+/// What a license is worth.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LicenseReport {
+    /// One word: `valid`, `evaluation`, `expired`, `forged`, `malformed`, `other-locator` or `unverifiable`.
+    pub verdict: String,
+    /// The same for the operator: what it is, and what to do.
+    pub message: String,
+    /// Whether new sessions may begin.
+    pub allows_sessions: bool,
+    /// Whether the operator is to renew it.
+    pub ends_soon: bool,
+    /// Days that follow this one, of a valid license.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days_left: Option<u32>,
+    /// Whom a genuine license was given to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licensee: Option<String>,
+    /// The last day of a genuine license, like `2027/12/31`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiration: Option<String>,
+}
+
+/// How many licensed seats there are, and whose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeatsReport {
+    /// Those of the license, for all nodes together.
+    pub licensed: u32,
+    /// Those that the node may use without asking.
+    pub held: u32,
+    /// Those that are taken on the node.
+    pub taken: u32,
 }
 
 #[cfg(test)]
@@ -180,9 +219,10 @@ mod tests {
             users_online: 3,
             users_in_sessions: 4,
             sessions_total: 6,
+            seats: Some(SeatsReport { licensed: 25, held: 3, taken: 2 }),
             ..report()
         };
-        let added = r#","incarnation":9,"shares_ownership":true,"store":"slow","drain":{"phase":"handing-off","deadline_s":60,"sessions":2,"peers":5,"exit":true},"users_online":3,"users_in_sessions":4,"sessions_total":6}"#;
+        let added = r#","incarnation":9,"shares_ownership":true,"store":"slow","drain":{"phase":"handing-off","deadline_s":60,"sessions":2,"peers":5,"exit":true},"users_online":3,"users_in_sessions":4,"sessions_total":6,"seats":{"licensed":25,"held":3,"taken":2}}"#;
         let json = format!("{}{added}", OLD.trim_end_matches('}'));
         assert_eq!(serde_json::to_string(&report).unwrap(), json);
         assert_eq!(serde_json::from_str::<HealthReport>(&json).unwrap(), report);

@@ -10,6 +10,7 @@ use ctedge_protocol::{Info, InfoCode};
 use ctedge_wire::Redirect;
 
 use crate::hub::NotHere;
+use crate::license::NoSeat;
 
 /// When a client that was refused for want of room may try again. Long enough to matter, short enough to wait for.
 const RETRY: Duration = Duration::from_secs(5);
@@ -65,6 +66,15 @@ impl Problem {
         Self::NotNow { info: code.into(), retry_after: RETRY }
     }
 
+    /// 503 for want of a licensed seat.
+    pub(crate) fn no_seat(no_seat: &NoSeat) -> Self {
+        let code = match no_seat {
+            NoSeat::AllTaken { .. } => InfoCode::SeatsTaken,
+            NoSeat::StoreAway => InfoCode::Unavailable,
+        };
+        Self::NotNow { info: Info::new(code, no_seat.to_string()), retry_after: RETRY }
+    }
+
     /// What a request is told whose session, or login, is not here. Without one it is told that `missing`.
     pub(crate) fn not_here(not_here: &NotHere, missing: impl FnOnce() -> Self) -> Self {
         if let Some(redirect) = not_here.redirect() {
@@ -94,6 +104,8 @@ impl Problem {
                 InfoCode::ServerFull => "server_full",
                 InfoCode::ServerDraining => "draining",
                 InfoCode::Unavailable => "unavailable",
+                InfoCode::LicenseExpired | InfoCode::LicenseInvalid => "license",
+                InfoCode::SeatsTaken => "no_seat",
                 _ => "other",
             },
         }

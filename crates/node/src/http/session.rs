@@ -23,12 +23,15 @@ pub(super) async fn create(State(app): State<Arc<App>>, headers: HeaderMap) -> R
     let user = user(&app, &headers)?;
     let key = key_to_issue_on(&headers);
     let (room_token, epoch) = app.hub.create(&key, user).await.map_err(|refusal| match refusal {
+        CreateRefusal::NoLicense(info) => Problem::new(StatusCode::FORBIDDEN, info),
+        CreateRefusal::NoSeat(no_seat) => Problem::no_seat(&no_seat),
         CreateRefusal::InUse => Problem::Misdirected(Redirect::Key(Key::mint(&random()))),
         CreateRefusal::NotHere(not_here) => {
             Problem::not_here(&not_here, || Problem::unavailable(InfoCode::Unavailable))
         }
     })?;
-    Ok(owned(&app, epoch, Json(SessionCreated { room_id: key, room_token })))
+    let created = SessionCreated { room_id: key.clone(), room_token };
+    Ok(owned(&app, &headers, &key, epoch, Json(created)))
 }
 
 /// `POST /api/session/join/{room}`: asks the host.
@@ -44,11 +47,12 @@ pub(super) async fn join(
     let asked = app.hub.request_join(routed.as_ref(), &unreachable, &room, &user).await;
     let (token, epoch) = asked.map_err(|refusal| match refusal {
         JoinRefusal::NotHere(not_here) => Problem::not_here(&not_here, not_found),
+        JoinRefusal::NoSeat(no_seat) => Problem::no_seat(&no_seat),
         JoinRefusal::SessionFull => Problem::unavailable(InfoCode::SessionFull),
         JoinRefusal::ServerFull => Problem::unavailable(InfoCode::ServerFull),
         JoinRefusal::Moving => Problem::unavailable(InfoCode::Unavailable),
     })?;
-    Ok(owned(&app, epoch, Json(JoinStarted::new(&token, room))))
+    Ok(owned(&app, &headers, &room, epoch, Json(JoinStarted::new(&token, room.clone()))))
 }
 
 /// `POST /api/session/poll/{token}`: the first poll says that the host is being asked, later ones wait for its answer.
@@ -64,14 +68,14 @@ pub(super) async fn poll(
     let mut poll = waiting(&app, &headers, app.hub.joins(), &token, not_found).await?;
     let epoch = app.hub.epoch(&key);
     if poll.is_first && !poll.is_decided() {
-        return Ok(owned(&app, epoch, Json(JoinPoll::waiting())));
+        return Ok(owned(&app, &headers, &key, epoch, Json(JoinPoll::waiting())));
     }
     match decision(&app, &mut poll).await {
-        Decision::Made(answer) => Ok(owned(&app, epoch, Json(answer))),
-        Decision::Open => Ok(owned(&app, epoch, StatusCode::NO_CONTENT)),
+        Decision::Made(answer) => Ok(owned(&app, &headers, &key, epoch, Json(answer))),
+        Decision::Open => Ok(owned(&app, &headers, &key, epoch, StatusCode::NO_CONTENT)),
         // Its time is over, or its session is elsewhere by now.
         Decision::Gone => match waiting(&app, &headers, app.hub.joins(), &token, not_found).await {
-            Ok(_) => Ok(owned(&app, app.hub.epoch(&key), StatusCode::NO_CONTENT)),
+            Ok(_) => Ok(owned(&app, &headers, &key, app.hub.epoch(&key), StatusCode::NO_CONTENT)),
             Err(problem) => Err(problem),
         },
     }

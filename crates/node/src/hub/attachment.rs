@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use ctedge_protocol::PeerId;
 use ctedge_session::{Attached, AttachmentId, CloseReason, PeerSlot};
+use ctedge_wire::Key;
 
 use super::Hub;
 use super::cell::SessionCell;
@@ -18,6 +19,9 @@ pub struct Attachment {
     peer: PeerSlot,
     attachment: AttachmentId,
     peer_id: PeerId,
+    /// Since when this node owns the session; 0 where ownership is not shared, or where the balancer placed the request
+    /// by another key.
+    epoch: u64,
 }
 
 /// What [`Attachment::poll_pending`] found.
@@ -34,13 +38,20 @@ pub enum Pending {
 }
 
 impl Attachment {
-    pub(super) fn new(hub: &Arc<Hub>, cell: &Arc<SessionCell>, attached: Attached, peer_id: PeerId) -> Self {
+    pub(super) fn new(
+        hub: &Arc<Hub>,
+        cell: &Arc<SessionCell>,
+        attached: Attached,
+        peer_id: PeerId,
+        routed: Option<&Key>,
+    ) -> Self {
         Self {
             hub: Arc::clone(hub),
             cell: Arc::clone(cell),
             peer: attached.peer,
             attachment: attached.attachment,
             peer_id,
+            epoch: if routed.is_none_or(|routed| routed == cell.key()) { cell.epoch() } else { 0 },
         }
     }
 
@@ -87,10 +98,10 @@ impl Attachment {
         self.cell.is_cut()
     }
 
-    /// Since when this node owns the session; 0 where ownership is not shared.
+    /// Since when this node owns the key that the balancer placed the request by; 0 where ownership is not shared.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.cell.epoch()
+        self.epoch
     }
 
     /// The peer's id.

@@ -1,5 +1,6 @@
 //! One session behind its lock, with the wakers of its transports.
 
+use std::cmp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -16,6 +17,7 @@ use super::Hub;
 use super::attachment::Pending;
 use super::effects::{Effects, Rare, Share, warning_text};
 use super::moving::Export;
+use super::refusal::NotAttached;
 use super::timers::Deadline;
 use crate::metrics::Metrics;
 
@@ -40,6 +42,8 @@ struct State {
     /// The entry among the node's timers.
     scheduled: Option<Deadline>,
     share: Share,
+    /// Licensed seats that the session has: one a peer.
+    seats: usize,
     received_bytes: u64,
     /// Messages that wait until the node has verified that the session is its own.
     held: Vec<(PeerSlot, Box<[u8]>)>,
@@ -72,6 +76,7 @@ impl SessionCell {
                 is_over: false,
                 scheduled: None,
                 share: Share::default(),
+                seats: 0,
                 received_bytes: 0,
                 held: Vec::new(),
                 wrote_in_flight: false,
@@ -111,8 +116,15 @@ impl SessionCell {
         claim: &RoomClaim,
         id: PeerId,
         handshake: Handshake,
-    ) -> Result<Attached, Refusal> {
+    ) -> Result<Attached, NotAttached> {
         self.change(hub, |state| {
+            // A peer that comes back has its seat. One that is refused below gives it back as the change is settled.
+            if !state.session.has_peer(claim.room_clock) && !state.session.is_ended() {
+                if !hub.seats.take() {
+                    return Err(NotAttached::NoSeat);
+                }
+                state.seats += 1;
+            }
             let attached = state.session.attach(claim, id, handshake, Instant::now())?;
             state.transports.add(attached.peer, attached.attachment);
             Ok(attached)
@@ -290,6 +302,7 @@ impl SessionCell {
             hub.totals.update(state.share, share);
             state.share = share;
         }
+        state.settle_seats(hub);
         drop(state);
         effects.carry_out(hub, self);
         result
@@ -344,6 +357,19 @@ impl State {
         for (peer, message) in std::mem::take(&mut self.held) {
             self.receive(peer, &message, now);
         }
+    }
+
+    /// Gives back the seats of peers that are gone, and counts those of peers that came with the session.
+    fn settle_seats(&mut self, hub: &Hub) {
+        let (had, has) = (self.seats, self.share.peers);
+        let peers = |peers: usize| u32::try_from(peers).unwrap_or(u32::MAX);
+        match has.cmp(&had) {
+            cmp::Ordering::Greater => hub.seats.sit(peers(has - had)),
+            cmp::Ordering::Less if self.is_over => hub.seats.hand_over(peers(had - has)),
+            cmp::Ordering::Less => hub.seats.leave(peers(had - has)),
+            cmp::Ordering::Equal => {}
+        }
+        self.seats = has;
     }
 
     fn share(&self) -> Share {

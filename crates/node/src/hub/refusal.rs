@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ctedge_protocol::Info;
 use ctedge_session::Refusal;
 use ctedge_wire::Key;
 
 use super::owning::NotHere;
+use crate::license::NoSeat;
 
 /// When a client may come again that found the node full, stopping, or its session on the move.
 pub(super) const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -39,6 +41,9 @@ pub enum AttachRefusal {
     /// The session is full or has ended, or the token does not fit it. As for [`Self::Unauthorized`], with the reason.
     #[error("{0}")]
     Refused(String),
+    /// As many people are connected as the license allows. As for [`Self::Unauthorized`], with the reason.
+    #[error(transparent)]
+    NoSeat(#[from] NoSeat),
     /// The node takes no new sessions, has no room for one, or is stopping. Answer 503 with Retry-After; after the handshake close at the
     /// Engine.IO level.
     #[error("the node takes no new sessions at the moment")]
@@ -67,6 +72,7 @@ impl AttachRefusal {
             Self::Redirect { .. } => "redirect",
             Self::SessionMissing => "session_missing",
             Self::Refused(_) => "attach_refused",
+            Self::NoSeat(_) => "no_seat",
             Self::Unavailable { .. } => "unavailable",
         }
     }
@@ -96,9 +102,28 @@ impl From<NotHere> for AttachRefusal {
     }
 }
 
+/// Why a session does not let a transport in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotAttached {
+    /// No licensed seat is free at this moment.
+    NoSeat,
+    /// The session refuses.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for NotAttached {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 /// Why a session is not created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CreateRefusal {
+    /// The server has no good license. What to tell the user.
+    NoLicense(Info),
+    /// There is no licensed seat for its host.
+    NoSeat(NoSeat),
     /// There is a session under this key.
     InUse,
     /// It cannot be begun here.
@@ -121,10 +146,24 @@ pub(crate) enum JoinRefusal {
     NotHere(NotHere),
     /// The session is on its way to another node.
     Moving,
+    /// There is no licensed seat for a guest.
+    NoSeat(NoSeat),
     /// The session has as many peers and join requests as it may have.
     SessionFull,
     /// The node has as many join requests as it may have.
     ServerFull,
+}
+
+impl From<NoSeat> for CreateRefusal {
+    fn from(no_seat: NoSeat) -> Self {
+        Self::NoSeat(no_seat)
+    }
+}
+
+impl From<NoSeat> for JoinRefusal {
+    fn from(no_seat: NoSeat) -> Self {
+        Self::NoSeat(no_seat)
+    }
 }
 
 impl From<NotHere> for JoinRefusal {

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ctedge_ownership::{
-    Action, CommandId, Drain, DrainProgress, Event, LeaseId, LetGo, Outcome, Ownership, OwnershipSettings,
-    StoreFailure, Ticket, Verdict,
+    Action, Command, CommandId, Drain, DrainProgress, Event, Fence, LeaseId, LetGo, Outcome, Ownership,
+    OwnershipSettings, StoreFailure, Ticket, Verdict,
 };
 use ctedge_session::Beginning;
 use ctedge_settings::NodeSettings;
+use ctedge_store::Seats;
 use ctedge_wire::Key;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -21,9 +22,10 @@ use tokio::task::JoinSet;
 use super::giving::Given;
 use super::keeper::Keeper;
 use super::target::Placement;
-use super::{Answer, Asked, Input, Journal, Order, Owners, View, logins, probe};
+use super::{Answer, Asked, Input, Journal, Order, Owners, View, logins, probe, tidy};
 use crate::app::App;
 use crate::clock::random_incarnation;
+use crate::license::SeatStore;
 
 /// How often the driver looks at what nobody tells it: logins that are over, what its view shows.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -39,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) inbox: Inbox,
 }
 
-/// The driver's thread. Dropping it lets the thread end by itself.
+/// The driver's thread. Dropping it lets the thread end by itself; the lease is left to be found silent.
 pub(crate) struct DriverThread {
     owners: Owners,
     /// Closed when the thread has ended.
@@ -58,9 +60,18 @@ impl DriverThread {
                 let keeper = Arc::clone(&shared.keeper);
                 let opening = tokio::spawn(Arc::clone(&keeper).open());
                 let Shared { owners, journal, inbox, .. } = shared;
-                Driver::new(app, owners, journal, Arc::clone(&keeper)).run(inbox).await;
+                let tidying = tokio::spawn(tidy::run(Arc::clone(&keeper), journal.clone()));
+                let pool = SharedSeats { owners: owners.clone(), keeper: Arc::clone(&keeper) };
+                let seating = tokio::spawn(Arc::clone(&app.hub.seats).run(pool));
+                let leaves = Driver::new(app, owners, journal, Arc::clone(&keeper)).run(inbox).await;
                 opening.abort();
+                tidying.abort();
+                seating.abort();
                 keeper.flush().await;
+                if let Some(lease) = leaves {
+                    // Whatever the answer is: if the store does not hear it, others will find the lease silent.
+                    let _ = keeper.execute(Command::EndLease { lease, beat: None }).await;
+                }
             });
             drop(runs);
         };
@@ -68,9 +79,9 @@ impl DriverThread {
         Ok(Self { owners, running })
     }
 
-    /// Writes what is left into the store and ends the thread.
+    /// Writes what is left into the store, ends the lease if the node still has it, and ends the thread.
     pub(crate) async fn close(&mut self) {
-        self.owners.tell(Input::Close);
+        self.owners.tell(Input::Close { leaves: true });
         // An error is what is waited for: the thread has dropped its end.
         let _ = self.running.changed().await;
     }
@@ -87,7 +98,23 @@ impl DriverThread {
 
 impl Drop for DriverThread {
     fn drop(&mut self) {
-        self.owners.tell(Input::Close);
+        self.owners.tell(Input::Close { leaves: false });
+    }
+}
+
+/// The seats that all nodes share, as the lease that this node has at the moment sees them.
+struct SharedSeats {
+    owners: Owners,
+    keeper: Arc<Keeper>,
+}
+
+impl SeatStore for SharedSeats {
+    fn lease(&self) -> LeaseId {
+        self.owners.view().lease
+    }
+
+    async fn hold(&self, lease: &LeaseId, want: u32, licensed: u32) -> Result<Option<Seats>, StoreFailure> {
+        self.keeper.hold_seats(lease, want, licensed).await
     }
 }
 
@@ -137,7 +164,8 @@ impl Driver {
         }
     }
 
-    async fn run(mut self, Inbox(mut inputs): Inbox) {
+    /// Drives until it is told to close. Gives the lease that the node still has then and is to end.
+    async fn run(mut self, Inbox(mut inputs): Inbox) -> Option<LeaseId> {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         loop {
             self.carry_out_all();
@@ -152,11 +180,18 @@ impl Driver {
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.done(done),
                 _ = housekeeping.tick() => self.keep_house(),
                 input = inputs.recv() => match input {
-                    Some(Input::Close) | None => break,
+                    Some(Input::Close { leaves }) => return self.close(leaves),
+                    None => return None,
                     Some(input) => self.told(input),
                 },
             }
         }
+    }
+
+    /// Nothing is served any more.
+    fn close(&mut self, leaves: bool) -> Option<LeaseId> {
+        self.owners.gate().publish(Fence::Closed, Instant::now());
+        (leaves && !self.machine.is_gone()).then(|| self.machine.lease().clone())
     }
 
     fn told(&mut self, input: Input) {
@@ -180,7 +215,7 @@ impl Driver {
                 self.carry_out_all();
                 let _ = done.send(obeyed);
             }
-            Input::Close => {}
+            Input::Close { .. } => {}
         }
     }
 
@@ -188,13 +223,25 @@ impl Driver {
         tracing::info!(?order, "the node is ordered");
         match order {
             Order::Drain(drain) => {
-                self.own_logins(drain, now);
-                self.machine.drain(drain, now);
+                self.drain(drain, now);
+                true
+            }
+            Order::Leave { within } => {
+                // Half of the time for beginning, the other half for the last ones to move.
+                let per_second = self.machine.sessions() as f64 / (within.as_secs_f64() / 2.0).max(f64::MIN_POSITIVE);
+                // A float turns into the nearest number that there is.
+                self.machine.hurry(per_second.ceil() as u32);
+                self.drain(Drain { deadline: Some(Duration::ZERO), exit: true }, now);
                 true
             }
             Order::Suspend => self.machine.suspend(),
             Order::Resume => self.machine.resume(),
         }
+    }
+
+    fn drain(&mut self, drain: Drain, now: Instant) {
+        self.own_logins(drain, now);
+        self.machine.drain(drain, now);
     }
 
     /// Logins that wait are no sessions, but they go where the sessions go. They need an owner for that.
@@ -256,10 +303,15 @@ impl Driver {
             Action::LetGo { which, why } => {
                 tracing::warn!(?which, ?why, "the node lets go of sessions that may be another's");
                 match which {
-                    LetGo::All => self.app.hub.let_go_all(),
-                    LetGo::One(key) => self.app.hub.let_go(&key),
+                    LetGo::All => {
+                        self.login_keys.clear();
+                        self.app.hub.let_go_all();
+                    }
+                    LetGo::One(key) => {
+                        self.login_keys.remove(&key);
+                        self.app.hub.let_go(&key);
+                    }
                 }
-                self.login_keys.clear();
             }
             Action::RegisterAnew => {
                 let incarnation = random_incarnation();

@@ -92,7 +92,7 @@ impl Journal {
 
     pub(crate) fn usage(&self, usage: Usage) {
         let Usage { users_online, users_in_sessions, sessions, connections } = usage;
-        let (at, day) = self.today();
+        let (at, day) = self.stamp(SystemTime::now());
         let node = self.0.lease.read().node.clone();
         let sample = UsageSample { at, day, node, users_online, users_in_sessions, sessions, connections };
         self.write(Entry::Usage(sample));
@@ -105,7 +105,7 @@ impl Journal {
         reason: Option<&str>,
         add: impl FnOnce(&mut Audit),
     ) {
-        let (at, day) = self.today();
+        let (at, day) = self.stamp(SystemTime::now());
         let node = self.0.lease.read().node.clone();
         let reason = reason.map(str::to_owned);
         let mut audit = Audit { at, day, event, key: key.clone(), node, peer: None, user: None, client: None, reason };
@@ -113,11 +113,10 @@ impl Journal {
         self.write(Entry::Audit(audit));
     }
 
-    /// The time, and the day that it counts for.
-    fn today(&self) -> (UnixMillis, Day) {
-        let now = SystemTime::now();
-        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let civil = self.0.zone.civil(now);
+    /// A time, and the day that it counts for.
+    pub(super) fn stamp(&self, time: SystemTime) -> (UnixMillis, Day) {
+        let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let civil = self.0.zone.civil(time);
         let day = Day {
             year: u16::try_from(civil.year()).unwrap_or_default(),
             month: civil.month().unsigned_abs(),

@@ -3,9 +3,9 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{Command, Outcome, StoreFailure};
+use ctedge_ownership::{Command, LeaseId, Outcome, StoreFailure};
 use ctedge_settings::StoreSettings;
-use ctedge_store::{Entry, Store, StoreHealth};
+use ctedge_store::{Entry, Seats, Store, StoreHealth};
 use ctedge_wire::StoreState;
 
 use super::counts::OwnershipCounts;
@@ -70,6 +70,17 @@ impl Keeper {
         answer
     }
 
+    /// Holds licensed seats in the store.
+    pub(super) async fn hold_seats(
+        &self,
+        lease: &LeaseId,
+        want: u32,
+        licensed: u32,
+    ) -> Result<Option<Seats>, StoreFailure> {
+        let store = self.store.get().ok_or(StoreFailure::Unreachable)?;
+        store.hold_seats(lease, want.into(), licensed.into()).await
+    }
+
     /// Writes the entry soon. Before the store is open there is nothing to write about.
     pub(super) fn journal(&self, entry: Entry) {
         if let Some(store) = self.store.get() {
@@ -84,6 +95,16 @@ impl Keeper {
         {
             tracing::warn!("what was still to be written into the store is lost: it does not answer");
         }
+    }
+
+    /// The store, once it is open.
+    pub(super) fn store(&self) -> Option<&Store> {
+        self.store.get()
+    }
+
+    /// What was settled about it.
+    pub(super) fn settings(&self) -> &StoreSettings {
+        &self.settings
     }
 
     /// How the store is.

@@ -1,0 +1,28 @@
+//! What the store keeps for operators, and for how long. Every node tidies up; whoever comes late finds nothing to do.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::journal::Journal;
+use super::keeper::Keeper;
+
+/// How often a node tidies up. What is kept is counted in days.
+const EVERY: Duration = Duration::from_secs(60 * 60);
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Tidies up until it is dropped.
+pub(super) async fn run(keeper: Arc<Keeper>, journal: Journal) {
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let Some(store) = keeper.store() else { continue };
+        let settings = keeper.settings();
+        let ago = |days: u32| SystemTime::now().checked_sub(DAY * days).unwrap_or(SystemTime::UNIX_EPOCH);
+        let (audit, _) = journal.stamp(ago(settings.audit_days));
+        let (_, usage) = journal.stamp(ago(settings.usage_days));
+        match store.forget(audit, usage).await {
+            Ok(forgotten) => tracing::debug!(?forgotten, "the store is tidied up"),
+            Err(error) => tracing::warn!(%error, "the store could not be tidied up; it is tried again"),
+        }
+    }
+}
