@@ -1,9 +1,11 @@
 //! Several nodes with one store: who owns a session, and who gets it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::peer::Peer;
-use crate::support::{Answer, TestNode, info};
+use crate::support::{Answer, DEADLINE, TestNode, info, store_in};
+use ctedge_store::{AuditEvent, AuditFilter, Store};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -146,4 +148,27 @@ async fn metrics_say_how_ownership_is_shared() {
         let text = node.get("/metrics").send().await.body;
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
+}
+
+#[tokio::test]
+async fn the_store_knows_who_did_what_with_which_client() {
+    let folder = TempDir::new().unwrap();
+    let node = TestNode::sharing(folder.path(), "a").await;
+    let room_token = create(&node, "room").await;
+    let _host = Peer::connect(&node, "room", &room_token).await;
+    let store = Store::open(&store_in(folder.path())).await.unwrap();
+    let audited = async {
+        loop {
+            let (entries, _) = store.audit(&AuditFilter::default(), None, 10).await.unwrap();
+            if let [created] = &*entries {
+                return created.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let created = tokio::time::timeout(DEADLINE, audited).await.unwrap();
+    assert_eq!((created.event, created.key.as_str(), created.node.as_str()), (AuditEvent::Created, "room", "a"));
+    let user = created.user.unwrap();
+    assert_eq!((&*user.name, user.email.as_deref()), ("Host", Some("Host@example.org")));
+    assert_eq!(created.client.as_deref(), Some("test 1.0"));
 }

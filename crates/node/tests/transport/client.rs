@@ -147,10 +147,20 @@ impl Client {
         self.write(&frames).await;
     }
 
+    /// Sends a MessagePack map.
+    pub(crate) async fn say(&mut self, message: &[u8]) {
+        let frames = self.frames_of(message);
+        self.write(&frames).await;
+    }
+
     /// The frames of a broadcast.
     pub(crate) fn message_frames(&self, content: &[u8], targets: &[&str]) -> Vec<u8> {
+        self.frames_of(&broadcast(content, targets))
+    }
+
+    fn frames_of(&self, message: &[u8]) -> Vec<u8> {
         let head = format!(r#"451-{}["message",{{"_placeholder":true,"num":0}}]"#, self.namespace);
-        [frame(0x81, head.as_bytes()), frame(0x82, &broadcast(content, targets))].concat()
+        [frame(0x81, head.as_bytes()), frame(0x82, message)].concat()
     }
 
     pub(crate) async fn text(&mut self, packet: &str) {

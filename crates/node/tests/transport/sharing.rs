@@ -164,6 +164,58 @@ async fn written(room: &Room, entries: u64) {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_response_when_its_node_dies_hears_that_there_will_be_none() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    let (host, mut guest) = first.pair().await;
+    guest.say(&message("request", &[("id", 7.into()), ("target", (&*host.peer_id).into())])).await;
+    written(&first, PAIR_ENTRIES + 1).await;
+    drop(first);
+    let mut guest = let_in(&second, &second.guest_token(1)).await;
+    let response = guest.message().await;
+    assert_eq!((text(&response, "kind"), text(&response, "id")), ("response-error".into(), "7".into()));
+}
+
+#[tokio::test]
+async fn the_key_of_a_session_that_is_over_is_free_everywhere() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    let (mut host, mut guest) = first.pair().await;
+    let content = rmpv::Value::Map(vec![("method".into(), "room/leave".into())]);
+    host.say(&message("notification", &[("target", "".into()), ("content", content)])).await;
+    host.close().await;
+    ends(&mut host).await;
+    guest.close().await;
+    ends(&mut guest).await;
+    // A host begins it anew wherever it comes.
+    let host_again = let_in(&second, &second.host_token()).await;
+    assert!(host_again.head.contains("x-ctedge-node: b\r\n"), "{}", host_again.head);
+}
+
+/// A message of a peer, with whatever content.
+fn message(kind: &str, more: &[(&str, rmpv::Value)]) -> Vec<u8> {
+    let mut fields: Vec<(rmpv::Value, rmpv::Value)> =
+        vec![("version".into(), "0.3.1".into()), ("kind".into(), kind.into()), ("origin".into(), "".into())];
+    fields.extend(more.iter().map(|(name, value)| ((*name).into(), value.clone())));
+    let no_keys = rmpv::Value::Map(vec![("keys".into(), rmpv::Value::Array(Vec::new()))]);
+    let no_compression = rmpv::Value::Map(vec![("algorithm".into(), "none".into())]);
+    let metadata = vec![("encryption".into(), no_keys), ("compression".into(), no_compression)];
+    fields.push(("metadata".into(), rmpv::Value::Map(metadata)));
+    if !more.iter().any(|(name, _)| *name == "content") {
+        fields.push(("content".into(), rmpv::Value::Binary(b"encrypted".to_vec())));
+    }
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, &rmpv::Value::Map(fields)).unwrap();
+    bytes
+}
+
+/// A field of a message, as text.
+fn text(message: &rmpv::Value, name: &str) -> String {
+    let (_, value) = message.as_map().unwrap().iter().find(|(key, _)| key.as_str() == Some(name)).unwrap();
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[tokio::test]
 async fn a_node_whose_lease_was_ended_lets_go_and_begins_anew() {
     let folder = TempDir::new().unwrap();
     let (first, second) = two(folder.path()).await;
