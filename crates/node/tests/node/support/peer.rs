@@ -52,6 +52,11 @@ impl<'a> Peer<'a> {
         }
     }
 
+    /// Closes the transport. The peer's grace period begins.
+    pub(crate) async fn hang_up(&self) {
+        self.send("1").await;
+    }
+
     async fn send(&self, packets: &str) {
         let answer = self.node.post(&self.path).body(packets).send().await;
         assert_eq!((answer.status, &*answer.body), (200, "ok"));
