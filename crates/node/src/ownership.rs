@@ -6,6 +6,7 @@
 //!
 //! - [`gate`]: the fence as one number.
 //! - `driver`: the thread; `begin`, `giving`: how it makes sessions and gives them away.
+//! - `questions`: who waits for which answer.
 //! - `keeper`: the store, as it comes and goes; `journal`: what is written there behind the messages.
 //! - `probe`: asks another node whether it lives. `target`: who gets a session.
 //! - `logins`: logins that wait, at the end of a node.
@@ -20,6 +21,7 @@ pub(crate) mod journal;
 mod keeper;
 mod logins;
 mod probe;
+mod questions;
 mod target;
 mod tidy;
 

@@ -1,7 +1,6 @@
 //! The driver makes the sessions that this node has come to own.
 
 use ctedge_ownership::{Epoch, Estate, Origin, StoredPeer};
-use ctedge_session::Beginning;
 use ctedge_wire::Key;
 
 use super::driver::Driver;
@@ -26,10 +25,10 @@ impl Driver {
         if self.login_keys.contains(key) {
             return true;
         }
-        let Some((ticket, beginning)) = self.take_beginning(key) else { return false };
+        let Some((ticket, beginning)) = self.questions.beginning(key) else { return false };
         let is_begun = self.app.hub.begin_owned(key, beginning, epoch.0);
         if is_begun {
-            self.begun_for.insert(ticket);
+            self.questions.begun(ticket);
         }
         is_begun
     }
@@ -62,11 +61,6 @@ impl Driver {
                 self.begin_fresh(key, epoch)
             }
         }
-    }
-
-    fn take_beginning(&mut self, key: &Key) -> Option<(ctedge_ownership::Ticket, Beginning)> {
-        let beginnings = self.beginnings.get_mut(key)?;
-        (!beginnings.is_empty()).then(|| beginnings.remove(0))
     }
 }
 

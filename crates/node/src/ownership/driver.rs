@@ -3,7 +3,7 @@
 //! It has a runtime of its own, so that its heartbeats wait for nothing that the node does. What takes time (the store, a
 //! probe, a session that moves) runs in tasks there; the machine itself is called from one place, one input at a time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,17 @@ use ctedge_ownership::{
     Action, Command, CommandId, Drain, DrainProgress, Event, Fence, LeaseId, LetGo, Outcome, Ownership,
     OwnershipSettings, StoreFailure, Ticket, Verdict,
 };
-use ctedge_session::Beginning;
 use ctedge_settings::NodeSettings;
 use ctedge_store::Seats;
 use ctedge_wire::Key;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::giving::Given;
 use super::keeper::Keeper;
+use super::questions::Questions;
 use super::target::Placement;
-use super::{Answer, Asked, Input, Journal, Order, Owners, View, logins, probe, tidy};
+use super::{Input, Journal, Order, Owners, View, logins, probe, tidy};
 use crate::app::App;
 use crate::clock::random_incarnation;
 use crate::license::SeatStore;
@@ -123,6 +123,7 @@ pub(super) enum Done {
     Stored(CommandId, Result<Outcome, StoreFailure>),
     Probed(LeaseId, bool),
     Given(Given),
+    Settled,
 }
 
 pub(super) struct Driver {
@@ -132,11 +133,7 @@ pub(super) struct Driver {
     keeper: Arc<Keeper>,
     pub(super) machine: Ownership,
     pub(super) tasks: JoinSet<Done>,
-    questions: HashMap<Ticket, oneshot::Sender<Answer>>,
-    /// How the sessions begin that somebody asked for, if their keys are free.
-    pub(super) beginnings: HashMap<Key, Vec<(Ticket, Beginning)>>,
-    /// The questions whose sessions were begun for them.
-    pub(super) begun_for: HashSet<Ticket>,
+    pub(super) questions: Questions,
     /// Keys that are owned for the logins that wait under them.
     pub(super) login_keys: HashSet<Key>,
     probe_timeout: Duration,
@@ -156,9 +153,7 @@ impl Driver {
             keeper,
             machine,
             tasks: JoinSet::new(),
-            questions: HashMap::new(),
-            beginnings: HashMap::new(),
-            begun_for: HashSet::new(),
+            questions: Questions::default(),
             login_keys: HashSet::new(),
             probe_timeout: ownership.probe_timeout,
         }
@@ -198,16 +193,12 @@ impl Driver {
         let now = Instant::now();
         match input {
             Input::Asked(asked) => {
-                let Asked { ask, beginning, answer } = *asked;
-                if let Some(beginning) = beginning {
-                    self.beginnings.entry(ask.key.clone()).or_default().push((ask.ticket, beginning));
-                }
-                self.questions.insert(ask.ticket, answer);
+                let ask = self.questions.open(*asked);
                 self.machine.asked(ask, now);
             }
             Input::GaveUp(ticket) => {
                 self.machine.gave_up(ticket);
-                self.forget(ticket);
+                self.questions.forget(ticket);
             }
             Input::SessionEnded(key) => self.machine.session_ended(&key, now),
             Input::Ordered(order, done) => {
@@ -261,6 +252,7 @@ impl Driver {
             Ok(Done::Stored(id, answer)) => self.machine.store_answered(id, answer, now),
             Ok(Done::Probed(lease, alive)) => self.machine.probe_answered(&lease, alive, now),
             Ok(Done::Given(given)) => self.given(given, now),
+            Ok(Done::Settled) => {}
             // Nothing in these tasks panics, and nothing aborts them before the driver's end.
             Err(error) => tracing::error!(%error, "a task of the node's ownership failed"),
         }
@@ -338,20 +330,13 @@ impl Driver {
 
     fn answer(&mut self, ticket: Ticket, verdict: Verdict) {
         self.app.hub.metrics().ownership.answered(&verdict);
-        let began = self.begun_for.remove(&ticket);
-        if let Some(answer) = self.questions.remove(&ticket) {
-            // Fails when the client has gone away.
-            let _ = answer.send(Answer { verdict, began });
+        if let Some(left) = self.questions.answer(ticket, verdict) {
+            let (keeper, own) = (Arc::clone(&self.keeper), self.machine.lease().clone());
+            self.tasks.spawn(async move {
+                left.settle(keeper, own).await;
+                Done::Settled
+            });
         }
-        self.forget(ticket);
-    }
-
-    fn forget(&mut self, ticket: Ticket) {
-        self.questions.remove(&ticket);
-        self.beginnings.retain(|_, beginnings| {
-            beginnings.retain(|(asked, _)| *asked != ticket);
-            !beginnings.is_empty()
-        });
     }
 
     fn reaped(&self, keys: &[Key]) {
