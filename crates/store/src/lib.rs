@@ -30,7 +30,7 @@ pub use entry::{Audit, AuditEvent, AuditUser, Day, Download, Entry, UnixMillis, 
 pub use fault::OpenError;
 pub use health::{JournalHealth, StoreHealth};
 pub use report::{AuditCursor, AuditFilter, ClientFigures, DayFigures, DownloadFigures, Forgotten, SessionNow, Totals};
-pub use seats::{SeatKeeper, Seats};
+pub use seats::Seats;
 pub use store::Store;
 
 pub use ctedge_ownership::{Command, Outcome, StoreFailure, StoredPeer};

@@ -1,6 +1,7 @@
 //! Licensed connections, shared out among nodes.
 //!
-//! A node holds a block of seats in the store, and seats its peers from that without asking. Each change of what is held
+//! A node holds a block of seats in the store, and seats its peers from that without asking; how many it holds is decided
+//! in `ctedge-license`. Each change of what is held
 //! happens in a transaction of its own that waits for the one before, and counts what all others have:
 //!
 //! - a living lease, the seats that it holds or the peers of its sessions, whichever are more: a session that was handed to
@@ -45,76 +46,6 @@ impl Seats {
 #[must_use]
 pub fn share(held: u64, others: u64, want: u64, licensed: u64) -> u64 {
     if want <= held { want } else { held.max(want.min(licensed.saturating_sub(others))) }
-}
-
-/// One node's seats: which are taken, and what to hold in the store. It only decides; the caller calls
-/// [`crate::Store::hold_seats`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeatKeeper {
-    block: u64,
-    taken: u64,
-    held: u64,
-    short: bool,
-}
-
-impl SeatKeeper {
-    /// A keeper that holds nothing, and holds `block` seats in reserve while there are enough.
-    #[must_use]
-    pub fn new(block: u64) -> Self {
-        Self { block, taken: 0, held: 0, short: false }
-    }
-
-    /// Takes a seat out of those that the node holds. `false` if all are taken: then ask for [`Self::want`] with one more,
-    /// and try again.
-    pub fn take(&mut self) -> bool {
-        let free = self.taken < self.held;
-        self.taken += u64::from(free);
-        free
-    }
-
-    /// A peer that had a seat has gone.
-    pub fn free(&mut self) {
-        self.taken = self.taken.saturating_sub(1);
-    }
-
-    /// Seats that are taken.
-    #[must_use]
-    pub fn taken(&self) -> u64 {
-        self.taken
-    }
-
-    /// Seats that the node holds.
-    #[must_use]
-    pub fn held(&self) -> u64 {
-        self.held
-    }
-
-    /// What the node should hold when `more` peers wait for a seat: those taken, those waited for, and a reserve unless
-    /// seats are short.
-    #[must_use]
-    pub fn want(&self, more: u64) -> u64 {
-        self.taken + more + if self.short { 0 } else { self.block }
-    }
-
-    /// Whether asking is worth it before anybody waits: the reserve is half used up or twice what it should be. Besides,
-    /// ask every few seconds, to hear of what others want.
-    #[must_use]
-    pub fn should_ask(&self) -> bool {
-        let reserve = self.held.saturating_sub(self.taken);
-        let most = if self.short { 0 } else { self.block * 2 };
-        reserve > most || (!self.short && reserve * 2 < self.block)
-    }
-
-    /// Takes in what the store answered.
-    pub fn answered(&mut self, seats: &Seats) {
-        self.held = seats.held;
-        self.short = seats.wanted_elsewhere > 0 || seats.free() < self.block;
-    }
-
-    /// The lease is over, and everybody who sat here is gone.
-    pub fn lost(&mut self) {
-        *self = Self::new(self.block);
-    }
 }
 
 /// Holds seats in the store.
@@ -195,60 +126,5 @@ mod tests {
         ] {
             assert_eq!(share(held, others, want, licensed), expected, "{held} {others} {want} {licensed}");
         }
-    }
-
-    fn seats(held: u64, others: u64, licensed: u64, wanted_elsewhere: u64) -> Seats {
-        Seats { held, others, licensed, wanted_elsewhere }
-    }
-
-    #[test]
-    fn a_node_with_a_reserve_seats_its_peers_without_asking() {
-        let mut keeper = SeatKeeper::new(8);
-        assert!(!keeper.take());
-        assert_eq!(keeper.want(1), 9);
-        keeper.answered(&seats(9, 0, 100, 0));
-        for _ in 0..5 {
-            assert!(keeper.take());
-            assert!(!keeper.should_ask());
-        }
-        assert!(keeper.take());
-        assert!(keeper.should_ask(), "half of the reserve is used up");
-        assert_eq!(keeper.want(0), 14);
-    }
-
-    #[test]
-    fn a_reserve_is_given_back_when_peers_go() {
-        let mut keeper = SeatKeeper::new(4);
-        keeper.answered(&seats(12, 0, 100, 0));
-        (0..12).for_each(|_| assert!(keeper.take()));
-        (0..8).for_each(|_| keeper.free());
-        assert!(!keeper.should_ask());
-        keeper.free();
-        assert!(keeper.should_ask());
-        assert_eq!(keeper.want(0), 7);
-    }
-
-    #[test]
-    fn a_reserve_is_given_back_when_others_want_it() {
-        let mut keeper = SeatKeeper::new(4);
-        keeper.answered(&seats(5, 20, 25, 0));
-        assert!(keeper.take());
-        keeper.answered(&seats(5, 20, 25, 1));
-        assert!(keeper.should_ask());
-        assert_eq!(keeper.want(0), 1);
-        keeper.answered(&seats(1, 21, 25, 0));
-        assert!(!keeper.should_ask(), "three free seats are too few for a reserve of four");
-        keeper.answered(&seats(1, 4, 25, 0));
-        assert!(keeper.should_ask());
-        assert_eq!(keeper.want(0), 5);
-    }
-
-    #[test]
-    fn a_node_that_lost_its_lease_holds_nothing() {
-        let mut keeper = SeatKeeper::new(4);
-        keeper.answered(&seats(5, 0, 25, 0));
-        assert!(keeper.take());
-        keeper.lost();
-        assert_eq!((keeper.taken(), keeper.held(), keeper.take()), (0, 0, false));
     }
 }

@@ -77,7 +77,7 @@ impl Store {
     /// Holds `want` seats for `lease` in all, or as many as are free: those licensed less those that other living leases
     /// hold. What the lease holds is never cut down to less than it asks to keep. `None` if the lease has ended.
     ///
-    /// The same call takes and gives back, and may be repeated. See [`crate::SeatKeeper`] for when to make it.
+    /// The same call takes and gives back, and may be repeated.
     pub async fn hold_seats(&self, lease: &LeaseId, want: u64, licensed: u64) -> Result<Option<Seats>, StoreFailure> {
         let work = HoldSeats { lease: lease.clone(), want, licensed };
         self.0.database.command(&work).await.map_err(|fault| fault.failure())

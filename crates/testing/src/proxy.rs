@@ -109,18 +109,21 @@ impl Shared {
     fn pump(&self, number: u64, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = [0; 16 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
-            let mut state = self.state();
-            while state.mode == Mode::Stalled {
-                state = self.changed.wait(state).expect("no thread panicked");
-            }
-            drop(state);
+            drop(self.unstalled());
             if to.write_all(&buffer[..read]).is_err() {
                 break;
             }
         }
-        if let Some(sockets) = self.state().connections.remove(&number) {
+        // An end is held back as well: across a lost network nobody hears of it.
+        if let Some(sockets) = self.unstalled().connections.remove(&number) {
             close(&sockets);
         }
+    }
+
+    /// Waits until nothing is held back.
+    fn unstalled(&self) -> MutexGuard<'_, State> {
+        let state = self.state();
+        self.changed.wait_while(state, |state| state.mode == Mode::Stalled).expect("no thread panicked")
     }
 }
 

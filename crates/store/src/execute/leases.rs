@@ -31,19 +31,12 @@ pub(super) async fn register(
     address: SocketAddr,
     pid: u32,
 ) -> Result<Outcome, Fault> {
-    // Two tries of one registration must see each other.
-    tx.execute(sql("UPDATE counters SET value = value + 1 WHERE name = 'registrations'")).await?;
     let (node, incarnation) = columns(lease);
-    let statement = sql("SELECT ended FROM leases WHERE node = $1 AND incarnation = $2");
-    if let Some(row) = tx.row(statement.bind(node.clone()).bind(incarnation)).await? {
-        return Ok(if row.flag(0)? { Outcome::LeaseEnded } else { Outcome::Registered });
-    }
-    let address = address.to_string();
     let statement = sql("INSERT INTO leases (node, incarnation, address, pid, beat, status, ended, report) \
-         VALUES ($1, $2, $3, $4, 0, $5, 0, '')");
-    let statement = statement.bind(node).bind(incarnation).bind(address).bind(i64::from(pid));
+         VALUES ($1, $2, $3, $4, 0, $5, 0, '') ON CONFLICT (node, incarnation) DO NOTHING");
+    let statement = statement.bind(node).bind(incarnation).bind(address.to_string()).bind(i64::from(pid));
     tx.execute(statement.bind(NodeStatus::Ready.as_str())).await?;
-    Ok(Outcome::Registered)
+    Ok(if lives(tx, lease).await? { Outcome::Registered } else { Outcome::LeaseEnded })
 }
 
 pub(super) async fn beat(tx: &mut Tx<'_>, lease: &LeaseId, status: NodeStatus, report: &str) -> Result<Outcome, Fault> {

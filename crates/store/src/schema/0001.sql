@@ -9,7 +9,6 @@ CREATE TABLE leases (
     report {text} NOT NULL,
     PRIMARY KEY (node, incarnation)
 );
-CREATE INDEX leases_by_address ON leases (address);
 
 CREATE TABLE sessions (
     session_key {text} NOT NULL PRIMARY KEY,
@@ -35,7 +34,7 @@ CREATE TABLE counters (
     name {text} NOT NULL PRIMARY KEY,
     value BIGINT NOT NULL
 );
-INSERT INTO counters (name, value) VALUES ('epoch', 0), ('registrations', 0), ('seats', 0);
+INSERT INTO counters (name, value) VALUES ('epoch', 0), ('seats', 0);
 
 CREATE TABLE seats (
     node {text} NOT NULL,

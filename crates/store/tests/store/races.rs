@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ctedge_ownership::command::Estate;
 use ctedge_ownership::{Epoch, Legacy};
 use ctedge_store::{Command, Entry, Outcome, Store};
 use tokio::sync::Barrier;
@@ -159,6 +160,41 @@ async fn late_peers(place: Place) {
     assert!(owner.health().journal.fenced > 0, "no entry came late: the race was none");
 }
 
+on_both!(nothing_is_written_about_a_session_after_it_was_handed_off, handed_off);
+
+async fn handed_off(place: Place) {
+    let (owner, journal) = (place.open().await, place.open().await);
+    let (by, heir) = (registered(&owner, "owner", 1).await, registered(&owner, "heir", 1).await);
+    for round in 0..30 {
+        let name = format!("s{round}");
+        let former = created(&owner, &name, &by).await;
+        let joining = tokio::spawn({
+            let (journal, by, name) = (journal.clone(), by.clone(), name.clone());
+            async move {
+                for clock in 1..300 {
+                    let peer = peer(clock, "late");
+                    journal.journal(Entry::PeerJoined { key: key(&name), epoch: former, by: by.clone(), peer });
+                    if clock % 10 == 0 {
+                        journal.flush(Duration::from_secs(5)).await;
+                    }
+                }
+            }
+        });
+        let peers = async || owner.sessions(None, 1000).await.unwrap().iter().map(|session| session.peers).sum::<u64>();
+        while peers().await == 0 {
+            tokio::task::yield_now().await;
+        }
+        let (to, estate) = (Some(heir.clone()), Estate::default());
+        let command = Command::HandOff { key: key(&name), epoch: former, by: by.clone(), to, estate };
+        let handed = owner.execute(command).await;
+        let Ok(Outcome::HandedOff { epoch }) = handed else { panic!("{handed:?}") };
+        joining.await.unwrap();
+        assert!(journal.flush(Duration::from_secs(5)).await);
+        assert!(read(&owner, &name, epoch, &heir).await.peers.is_empty(), "round {round}");
+    }
+    assert!(journal.health().journal.fenced > 0, "no entry came late: the race was none");
+}
+
 async fn read(store: &Store, name: &str, epoch: Epoch, by: &ctedge_ownership::LeaseId) -> Legacy {
     match store.execute(Command::Read { key: key(name), epoch, by: by.clone() }).await {
         Ok(Outcome::Owned { legacy, .. }) => legacy,
@@ -166,22 +202,26 @@ async fn read(store: &Store, name: &str, epoch: Epoch, by: &ctedge_ownership::Le
     }
 }
 
-on_both!(of_those_who_register_at_one_address_the_last_lives, register);
+on_both!(a_registration_that_is_repeated_at_the_same_time_counts_once, register);
 
 async fn register(place: Place) {
-    let address = SocketAddr::from(([127, 0, 0, 1], 3001));
-    race(&place, move |store, racer| async move {
-        for round in 0..10 {
-            let lease = lease("node", racer * 100 + round);
-            let outcome = store.execute(Command::Register { lease, address, pid: 1 }).await;
-            assert_eq!(outcome, Ok(Outcome::Registered));
+    const ROUNDS: u16 = 25;
+    let round_begins = Arc::new(Barrier::new(RACERS as usize));
+    race(&place, move |store, _| {
+        let round_begins = Arc::clone(&round_begins);
+        async move {
+            for round in 0..ROUNDS {
+                let lease = lease("node", u64::from(round));
+                let address = SocketAddr::from(([127, 0, 0, 1], 3000 + round));
+                round_begins.wait().await;
+                let outcome = store.execute(Command::Register { lease, address, pid: 1 }).await;
+                assert_eq!(outcome, Ok(Outcome::Registered));
+            }
+            Vec::<()>::new()
         }
-        Vec::<()>::new()
     })
     .await;
-    let leases = place.open().await.leases().await.unwrap();
-    assert_eq!(leases.len() as u64, RACERS * 10);
-    assert_eq!(leases.iter().filter(|lease| !lease.ended).count(), 1);
+    assert_eq!(place.open().await.leases().await.unwrap().len(), usize::from(ROUNDS));
 }
 
 on_both!(heartbeats_of_many_processes_are_all_counted, beats);
