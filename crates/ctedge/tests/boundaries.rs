@@ -17,7 +17,7 @@ const PURE: [&str; 9] = [
 ];
 
 /// What a crate that decides may not even depend on.
-const IO: [&str; 10] = [
+const IO: [&str; 11] = [
     "async-trait",
     "axum",
     "getrandom",
@@ -26,6 +26,7 @@ const IO: [&str; 10] = [
     "pingora-core",
     "pingora-proxy",
     "rand",
+    "sqlx",
     "tokio",
     "tungstenite",
 ];
