@@ -170,7 +170,7 @@ impl Balancer {
         // Who knocks first finds nodes that are known to be up.
         health::check_all(&shared).await;
         let admin = admin::serve(self.admin, self.handle.clone()).map_err(RunError::Admin)?;
-        let keeping = tokio::spawn(keep(Arc::clone(&shared)));
+        let keeping = tokio::spawn(keep(Arc::clone(&shared), Arc::clone(&self.membership)));
         let (ended, mut all_ended) = mpsc::channel(1);
         let threads = shared.live.load().settings.threads.max(1);
         let threads: Result<Vec<_>, _> =
@@ -250,7 +250,7 @@ async fn all_closed(shared: &Shared, time_max: Duration) -> bool {
 }
 
 /// What must be done from time to time.
-async fn keep(shared: Arc<Shared>) {
+async fn keep(shared: Arc<Shared>, membership: Arc<Membership>) {
     let mut expire = interval(EXPIRE_INTERVAL);
     let mut certificates = interval(CERTIFICATE_INTERVAL);
     expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -258,6 +258,7 @@ async fn keep(shared: Arc<Shared>) {
     loop {
         tokio::select! {
             _ = expire.tick() => shared.router.expire(Instant::now()),
+            () = shared.learned.notified() => membership.check_learned(),
             _ = certificates.tick() => renew_certificates(&shared),
         }
     }

@@ -99,6 +99,11 @@ impl Membership {
         changes
     }
 
+    /// Begins to check nodes that others told of. Must be called on the runtime that carries checks.
+    pub(crate) fn check_learned(&self) {
+        self.checks.begin(&self.shared);
+    }
+
     /// Ends checks and look-ups.
     pub(crate) async fn end(&self) {
         for (_, lookup) in self.state.lock().await.lookups.drain() {

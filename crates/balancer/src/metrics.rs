@@ -69,6 +69,8 @@ pub(crate) struct Metrics {
     pub(crate) refused: IntCounterVec,
     /// Tunnels that ended, by node and reason.
     pub(crate) tunnels_ended: IntCounterVec,
+    /// Answers of a node as the owner of a key that another one owns.
+    pub(crate) two_owners: IntCounter,
     /// Bytes that tunnels carried, by direction.
     pub(crate) tunnel_bytes: IntCounterVec,
     /// Changes of nodes' states, by node and the state entered.
@@ -85,6 +87,7 @@ struct Scraped {
     connections: IntGauge,
     tunnels: IntGaugeVec,
     pins: IntGaugeVec,
+    places: IntCounterVec,
     pins_lost: IntGaugeVec,
     states: IntGaugeVec,
     sessions: IntGaugeVec,
@@ -140,6 +143,13 @@ impl Metrics {
             )?,
             refused: counters("ctedge_balancer_refused_total", "Refusals of the balancer, by reason", &["reason"])?,
             tunnels_ended: counters("ctedge_balancer_tunnels_ended_total", "Tunnels that ended", &["node", "reason"])?,
+            two_owners: register(
+                &registry,
+                IntCounter::new(
+                    "ctedge_balancer_two_owners_total",
+                    "Answers of a node as the owner of a key that another one owns; anything but 0 is a fault",
+                )?,
+            )?,
             tunnel_bytes: counters("ctedge_balancer_tunnel_bytes_total", "Bytes that tunnels carried", &["direction"])?,
             state_changes: counters(
                 "ctedge_balancer_node_state_changes_total",
@@ -161,6 +171,11 @@ impl Metrics {
                 )?,
                 tunnels: gauges("ctedge_balancer_tunnels", "Tunnels that are open", &["node"])?,
                 pins: gauges("ctedge_balancer_pins", "Keys whose node is remembered, by reason", &["reason"])?,
+                places: counters(
+                    "ctedge_balancer_places_total",
+                    "Places given to keys, first ones and moves, by reason",
+                    &["reason"],
+                )?,
                 pins_lost: gauges(
                     "ctedge_balancer_pins_lost",
                     "Pins given up since the start, by reason",
@@ -249,6 +264,10 @@ impl Scraped {
         self.connections.set(count(connections as u64));
         for (reason, pinned) in PinReason::ALL.iter().zip(pins.by_reason) {
             self.pins.with_label_values(&[reason.as_str()]).set(count(pinned as u64));
+        }
+        for (reason, places) in PinReason::ALL.iter().zip(pins.places) {
+            let counter = self.places.with_label_values(&[reason.as_str()]);
+            counter.inc_by(places.saturating_sub(counter.get()));
         }
         for (reason, lost) in [("evicted", pins.evicted), ("expired", pins.expired), ("failover", pins.failovers)] {
             self.pins_lost.with_label_values(&[reason]).set(count(lost));

@@ -19,13 +19,14 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::answer::{Refusal, refuse, respond};
 use crate::context::RequestContext;
-use crate::request::{KEY, may_be_repeated, target_below_prefix};
+use crate::request::{KEY, epoch_of, may_be_repeated, target_below_prefix};
 use crate::shared::Shared;
 use crate::stop::Phase;
 use crate::stream::Connection;
 use crate::{prepare, tunnel};
 
 const NODE: HeaderName = HeaderName::from_static(headers::NODE);
+const UNREACHABLE: HeaderName = HeaderName::from_static(headers::UNREACHABLE);
 
 /// The headers of a node's answer that are for the balancer alone.
 const REDIRECT_HEADERS: [HeaderName; 4] = [
@@ -113,6 +114,9 @@ impl ProxyHttp for Edge {
     ) -> Result<()> {
         if let Some(route) = &context.route {
             request.insert_header(KEY, route.key_value())?;
+            if let Some(unreachable) = route.unreachable_value(&self.0) {
+                request.insert_header(UNREACHABLE, unreachable)?;
+            }
         }
         let prefix = &context.live.settings.path_prefix;
         if !prefix.is_empty()
@@ -163,6 +167,12 @@ impl ProxyHttp for Edge {
                 context.is_replaying = is_harmless && route.go_elsewhere(&self.0);
             }
             _ => route.answered(&self.0),
+        }
+        if answer.status != StatusCode::MISDIRECTED_REQUEST
+            && !context.is_replaying
+            && let Some(epoch) = epoch_of(&answer.headers)
+        {
+            route.served(&self.0, epoch);
         }
         if context.is_replaying {
             context.body_bytes = 0;

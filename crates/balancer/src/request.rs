@@ -116,6 +116,11 @@ pub(crate) fn wants_websocket(parts: &Parts) -> bool {
         && says(header::CONNECTION, "upgrade")
 }
 
+/// The epoch of which a node says that it owns the key since then. Other servers say no such thing.
+pub(crate) fn epoch_of(answer: &HeaderMap) -> Option<u64> {
+    answer.get(headers::EPOCH)?.to_str().ok()?.parse().ok()
+}
+
 /// Whether a request may be repeated when nobody knows what became of it (RFC 9110, section 9.2.2).
 pub(crate) fn may_be_repeated(method: &Method) -> bool {
     method.is_idempotent()

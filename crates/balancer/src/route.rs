@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctedge_routing::{Choice, ConnectFailure, Finding, Node, Placed, Redirected, Standing};
+use ctedge_routing::{Choice, ConnectFailure, Finding, Node, Owner, Placed, Redirected, Standing};
 use ctedge_wire::{Key, Redirect};
 use http::HeaderValue;
 use tokio::time::sleep;
@@ -35,6 +35,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// have taken it down and the key goes on elsewhere.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How many unreachable nodes a node is told of, so that the header stays short in a cluster that is mostly down.
+const UNREACHABLE_MAX: usize = 32;
+
 /// Where a request goes, and where it has been.
 pub(crate) struct Route {
     pub(crate) finding: Finding,
@@ -44,6 +47,10 @@ pub(crate) struct Route {
     pub(crate) target: Option<Arc<Target>>,
     /// Nodes that this request could not reach, or that refused it without having done anything.
     tried: Vec<Arc<Node>>,
+    /// Nodes that this request could not connect to, for nodes that would send it on to one of them.
+    unreachable: Vec<Arc<Node>>,
+    /// Whether the node of the next try was asked a moment ago, so that asking it again at once would not help.
+    wants_pause: bool,
     tries: u32,
     redirects: u32,
     deaths: u32,
@@ -75,6 +82,8 @@ impl Route {
             placed: None,
             target: None,
             tried: Vec::new(),
+            unreachable: Vec::new(),
+            wants_pause: false,
             tries: 0,
             redirects: 0,
             deaths: 0,
@@ -126,6 +135,9 @@ impl Route {
 
     /// The node of the next try.
     pub(crate) async fn next_target(&mut self, shared: &Shared) -> Result<&Arc<Target>, Refusal> {
+        if std::mem::take(&mut self.wants_pause) {
+            self.pause().await?;
+        }
         if self.target.is_none() {
             self.choose(shared).await?;
         }
@@ -145,7 +157,21 @@ impl Route {
         let failure = if was_refused { ConnectFailure::Refused } else { ConnectFailure::Other };
         shared.note(&placed.node, shared.router.connect_failed(&placed.node, failure, Instant::now()));
         shared.metrics.retried(Retry::Connect);
+        if !is_among(&placed.node, &self.unreachable) {
+            self.unreachable.push(Arc::clone(&placed.node));
+        }
         self.exclude(placed.node);
+    }
+
+    /// Tells the node of this try which others cannot be reached, by this request or by the checks, so that it does not
+    /// send the request on to one of them. Nothing is told to a server that knows no others.
+    pub(crate) fn unreachable_value(&self, shared: &Shared) -> Option<HeaderValue> {
+        let target = self.target.as_ref().filter(|target| target.node.shares_ownership())?;
+        let nodes = shared.router.nodes();
+        let down = nodes.iter().filter(|node| !node.state().serves_own() && !is_among(node, &self.unreachable));
+        let others = self.unreachable.iter().chain(down).filter(|node| !Arc::ptr_eq(node, &target.node));
+        let names: Vec<_> = others.take(UNREACHABLE_MAX).map(|node| node.own_name()).collect();
+        if names.is_empty() { None } else { HeaderValue::from_str(&names.join(",")).ok() }
     }
 
     /// The node was asked and went away. It is asked again over a new connection, and if nobody listens any more, the
@@ -177,10 +203,15 @@ impl Route {
                 (self.target, self.placed) = (None, None);
                 Ok(())
             }
-            Redirect::Owner { node, epoch, .. } => {
+            Redirect::Owner { node, epoch, address } => {
                 shared.metrics.retried(Retry::RedirectOwner);
-                match shared.router.redirected(&self.key, &node, epoch, Instant::now()) {
+                let Some(by) = self.placed.take().map(|placed| placed.node) else { return Err(Refusal::Internal) };
+                let owner = Owner { name: &node, epoch, address };
+                match shared.router.redirected(&self.key, owner, &by, Instant::now()) {
                     Redirected::Owner(placed) | Redirected::Stale(placed) => {
+                        self.wants_pause = is_among(&placed.node, &self.tried) || Arc::ptr_eq(&placed.node, &by);
+                        self.tried.retain(|tried| !Arc::ptr_eq(tried, &placed.node));
+                        shared.know(&placed.node);
                         self.take(shared, placed);
                         Ok(())
                     }
@@ -197,6 +228,10 @@ impl Route {
     /// may live under the key where it is.
     pub(crate) fn go_elsewhere(&mut self, shared: &Shared) -> bool {
         let Some(placed) = self.placed.clone() else { return false };
+        if placed.settled && placed.node.shares_ownership() {
+            // It answers for what is its own; another node could only send the request back.
+            return false;
+        }
         self.exclude(Arc::clone(&placed.node));
         if let Choice::Node(elsewhere) = self.look(shared) {
             shared.metrics.retried(Retry::Unavailable);
@@ -215,8 +250,20 @@ impl Route {
         }
     }
 
+    /// The node answered as the owner of the key since `epoch`.
+    pub(crate) fn served(&self, shared: &Shared, epoch: u64) {
+        let Some(Placed { node, epoch: known, .. }) = &self.placed else { return };
+        let Some(fault) = shared.router.served(&self.key, node, epoch, *known, Instant::now()) else { return };
+        shared.metrics.two_owners.inc();
+        if fault.is_first {
+            let other = fault.other.as_ref().map_or("-", |other| other.id().as_str());
+            let (key, node, other_epoch) = (self.key.as_str(), node.id().as_str(), fault.epoch);
+            tracing::error!(key, node, epoch, other, other_epoch, "two nodes answer as the owner of one key");
+        }
+    }
+
     fn exclude(&mut self, node: Arc<Node>) {
-        if !self.tried.iter().any(|tried| Arc::ptr_eq(tried, &node)) {
+        if !is_among(&node, &self.tried) {
             self.tried.push(node);
         }
         self.target = None;
@@ -226,4 +273,8 @@ impl Route {
         self.target = Some(shared.target(&placed.node));
         self.placed = Some(placed);
     }
+}
+
+fn is_among(node: &Arc<Node>, nodes: &[Arc<Node>]) -> bool {
+    nodes.iter().any(|known| Arc::ptr_eq(known, node))
 }

@@ -13,7 +13,7 @@ use ctedge_routing::{
 use ctedge_settings::BalancerSettings;
 use http::HeaderValue;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::forwarded::TrustedProxies;
 use crate::limits::Limits;
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     /// Where the supervisor of this balancer takes commands.
     pub(crate) control_socket: OnceLock<PathBuf>,
     pub(crate) started: Instant,
+    /// Tells that there are nodes that are not checked yet.
+    pub(crate) learned: Notify,
     targets: ArcSwap<HashMap<usize, Arc<Target>>>,
 }
 
@@ -113,6 +115,7 @@ impl Shared {
             retire: watch::Sender::new(None),
             control_socket: OnceLock::new(),
             started: Instant::now(),
+            learned: Notify::new(),
             targets: ArcSwap::default(),
             live: ArcSwap::from_pointee(live),
         }
@@ -137,6 +140,15 @@ impl Shared {
             (identity(node), Arc::new(self.make_target(node, &live, went_down)))
         });
         self.targets.store(Arc::new(targets.collect()));
+    }
+
+    /// Sees to it that a node that others told of is looked after like those of the list.
+    pub(crate) fn know(&self, node: &Arc<Node>) {
+        if !self.targets.load().contains_key(&identity(node)) {
+            tracing::info!(node = node.id().as_str(), address = %node.address(), "learned of a node outside of the list");
+            self.refresh_targets();
+            self.learned.notify_one();
+        }
     }
 
     /// What is kept ready for `node`.

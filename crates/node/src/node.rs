@@ -32,6 +32,9 @@ const CONNECTIONS_SPARE: usize = 1024;
 /// requests are in flight: most are answered far sooner.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
+/// How long the start waits for the store.
+const LEASE_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// How much of the time to stop is for handing sessions over.
 const HAND_OVER_SHARE: f64 = 0.8;
 
@@ -92,6 +95,8 @@ impl Node {
         let permits = Arc::clone(&app.http_connections);
         let server = Server::new(http::router(Arc::clone(&app)), permits, app.http_connections_max);
         let journal = shared.as_ref().map(|shared| shared.journal.clone());
+        let mut driver = shared.map(|shared| DriverThread::start(Arc::clone(&app), shared)).transpose()?;
+        await_lease(&app).await;
         // Dropping the set at the end of this function ends the tasks.
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&server).accept(listener));
@@ -100,7 +105,6 @@ impl Node {
         tasks.spawn(Arc::clone(&app.lag).sample());
         tasks.spawn(Arc::clone(&app.usage).run(Arc::clone(&app.hub), journal));
         tasks.spawn(housekeeping(Arc::clone(&app)));
-        let mut driver = shared.map(|shared| DriverThread::start(Arc::clone(&app), shared)).transpose()?;
         tracing::info!(node = app.settings().id, %address, "the node serves");
         let is_over = async {
             match &mut driver {
@@ -127,6 +131,15 @@ impl Node {
             driver.close().await;
         }
         Ok(())
+    }
+}
+
+/// Waits until the node may own sessions, so that it does not say that it is ready before it is. A store that does not
+/// answer is not waited for: until it gives a lease, new sessions are refused.
+async fn await_lease(app: &App) {
+    let Some(owners) = app.hub.owners() else { return };
+    if tokio::time::timeout(LEASE_WAIT_MAX, owners.gate().opened()).await.is_err() {
+        tracing::warn!("the store gives no lease; until it does, this node takes no sessions");
     }
 }
 

@@ -66,7 +66,7 @@ pub struct PinView {
     pub idle_s: u64,
     /// How many tunnels of the key are open.
     pub tunnels: u32,
-    /// The ownership epoch of the last redirect, 0 without any.
+    /// The highest ownership epoch that is known, 0 without any.
     pub epoch: u64,
     /// Whether the node has answered for the key.
     pub settled: bool,
@@ -142,6 +142,8 @@ fn why(place: Option<(&Node, PinReason)>, is_pinned: bool, leaves: Option<&Pin>)
         PinReason::LoadBound => "the nodes of better ranks had more than their share".to_owned(),
         PinReason::Failover => "the node where it lived before went down".to_owned(),
         PinReason::Redirect => "a node named the owner".to_owned(),
+        PinReason::Handoff => "the node where it lived before gave it away".to_owned(),
+        PinReason::Takeover => format!("{id} took it over from a node that could not be reached"),
         PinReason::Tunnel => "a tunnel was open when nothing else was known of it".to_owned(),
     };
     if is_pinned {

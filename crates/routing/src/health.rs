@@ -126,6 +126,11 @@ impl HealthMachine {
         })
     }
 
+    /// Another node said that this one is alive. It is believed until a check or a connect says otherwise.
+    pub fn vouched_for(&mut self, now: Instant) -> Option<StateChange> {
+        self.change(now, |health| health.up = true)
+    }
+
     /// A check failed, for this reason.
     pub fn check_failed(&mut self, reason: &str, now: Instant) -> Option<StateChange> {
         self.change(now, |health| health.failed(reason, false))

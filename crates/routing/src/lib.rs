@@ -25,5 +25,5 @@ pub use explain::{Explanation, PinView, RankedNode};
 pub use health::{ConnectFailure, HealthMachine, StateChange, Thresholds};
 pub use node::{Node, NodeId, NodeSpec, NodeState};
 pub use pins::{PinCounts, PinReason};
-pub use router::{Choice, NodeChanges, Placed, Redirected, Router, RouterSettings, TunnelTicket};
+pub use router::{Choice, NodeChanges, Owner, Placed, Redirected, Router, RouterSettings, TunnelTicket, TwoOwners};
 pub use source::{Finding, Found, KeyFinder, KeyNames, KeySource, RequestView, Standing};

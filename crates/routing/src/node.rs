@@ -122,6 +122,7 @@ pub struct Node {
     address: SocketAddr,
     weight: AtomicU16,
     listed: AtomicBool,
+    shares_ownership: AtomicBool,
     state: AtomicU8,
     health: Mutex<HealthMachine>,
     load: Load,
@@ -151,6 +152,7 @@ impl Node {
             address: spec.address,
             weight: AtomicU16::new(spec.weight),
             listed: AtomicBool::new(true),
+            shares_ownership: AtomicBool::new(false),
             state: AtomicU8::new(health.state() as u8),
             health: Mutex::new(health),
             load: Load { reported: AtomicU64::new(NO_REPORT), ..Load::default() },
@@ -185,6 +187,21 @@ impl Node {
     #[must_use]
     pub fn is_listed(&self) -> bool {
         self.listed.load(Ordering::Acquire)
+    }
+
+    /// Whether it shares with others who owns which key, and so redirects what is not its own. It stays true of a node
+    /// that is down: whatever takes its place asks the store.
+    #[must_use]
+    pub fn shares_ownership(&self) -> bool {
+        self.shares_ownership.load(Ordering::Acquire)
+    }
+
+    /// What it calls itself, which is what other nodes call it. A name from the list of nodes may be another one.
+    #[must_use]
+    pub fn own_name(&self) -> String {
+        let health = self.health.lock();
+        let reported = health.report().map(|report| report.node.as_str()).filter(|name| !name.is_empty());
+        reported.unwrap_or(self.id.as_str()).to_owned()
     }
 
     /// Whether new keys may be placed on it.
@@ -241,11 +258,19 @@ impl Node {
         result
     }
 
-    /// Takes the count of sessions from a report. Keys that were placed while the report was on its way are not in it
-    /// and are forgotten until the next one: an error of the keys of one round trip, which the bound can bear.
-    pub(crate) fn sessions_reported(&self, sessions: Option<u64>) {
-        self.load.reported.store(sessions.unwrap_or(NO_REPORT), Ordering::Relaxed);
+    /// Takes what counts for placing keys from a report, or from the lack of one. Keys that were placed while the report
+    /// was on its way are not in it and are forgotten until the next one: an error of the keys of one round trip, which
+    /// the bound can bear.
+    pub(crate) fn reported(&self, report: Option<&HealthReport>) {
+        self.load.reported.store(report.map_or(NO_REPORT, |report| report.sessions), Ordering::Relaxed);
         self.load.placed.store(0, Ordering::Relaxed);
+        self.shares_ownership.store(report.is_some_and(|report| report.shares_ownership), Ordering::Release);
+    }
+
+    /// Another node vouches for it: it owns a key, so that it was alive a moment ago and shares ownership.
+    pub(crate) fn vouched_for(&self, now: Instant) {
+        self.shares_ownership.store(true, Ordering::Release);
+        self.with_health(|health| health.vouched_for(now));
     }
 
     pub(crate) fn key_placed(&self) {

@@ -2,7 +2,8 @@
 //!
 //! A pin is made before its key's first request leaves, and whoever inserts first decides for all: two first requests
 //! of one key that race each other meet here and go to the same node. After that a pin changes its node only when the
-//! node is down, when the nodes say that the owner is another one, or when nothing can live under the key yet.
+//! node is down, when the nodes say that the owner is another one, or when nothing can live under the key yet. Where the
+//! nodes share ownership a pin is a cache only, and also yields when its node cannot be reached.
 //!
 //! Under pressure the pin goes whose loss hurts least. Keys that were asked for once (scanners, health probes, clients
 //! that keep no cookie) have a quarter of the room and cannot push out those that were asked for again; a key with an
@@ -44,12 +45,24 @@ pub enum PinReason {
     Redirect,
     /// A tunnel was open to the node when nothing else was known of the key.
     Tunnel,
+    /// The node where the key lived gave it to this one.
+    Handoff,
+    /// The node where the key lived could not be reached, and this one has become the owner.
+    Takeover,
 }
 
 impl PinReason {
     /// All reasons.
-    pub const ALL: [Self; 6] =
-        [Self::Placed, Self::NextRank, Self::LoadBound, Self::Failover, Self::Redirect, Self::Tunnel];
+    pub const ALL: [Self; 8] = [
+        Self::Placed,
+        Self::NextRank,
+        Self::LoadBound,
+        Self::Failover,
+        Self::Redirect,
+        Self::Tunnel,
+        Self::Handoff,
+        Self::Takeover,
+    ];
 
     /// The word of logs, metrics and the admin API.
     #[must_use]
@@ -61,6 +74,8 @@ impl PinReason {
             Self::Failover => "failover",
             Self::Redirect => "redirect",
             Self::Tunnel => "tunnel",
+            Self::Handoff => "handoff",
+            Self::Takeover => "takeover",
         }
     }
 }
@@ -70,8 +85,12 @@ impl PinReason {
 pub(crate) struct Pin {
     pub(crate) node: Arc<Node>,
     pub(crate) reason: PinReason,
-    /// The ownership epoch of the last redirect that was believed, 0 before any.
+    /// The highest ownership epoch that a redirect named or an owner answered with, 0 before any.
     pub(crate) epoch: u64,
+    /// Who owns the key at that epoch.
+    pub(crate) owner: Option<Arc<Node>>,
+    /// Whether it was logged that the key had two owners.
+    pub(crate) told: bool,
     /// When the key came to the node.
     pub(crate) since: Instant,
     pub(crate) last_seen: Instant,
@@ -113,9 +132,26 @@ impl Pin {
         (self.tunnels, self.settled) = (0, false);
     }
 
-    /// Whether moving the key could take it away from something that lives under it.
+    /// Whether something may live under the key where it is.
     pub(crate) fn holds(&self) -> bool {
         self.settled || self.tunnels > 0
+    }
+
+    /// Whether moving the key could take it away from what lives under it. Nodes that share ownership prevent that
+    /// themselves: for them a pin is a cache, and whoever is asked instead finds out who owns the key.
+    pub(crate) fn binds(&self) -> bool {
+        self.holds() && !self.node.shares_ownership()
+    }
+
+    /// Takes note of who owns the key since `epoch`.
+    pub(crate) fn learn(&mut self, owner: &Arc<Node>, epoch: u64) {
+        (self.epoch, self.owner) = (epoch, Some(owner.clone()));
+    }
+
+    /// Whether the key is known to be owned by another node at this very epoch.
+    pub(crate) fn contradicts(&self, node: &Node, epoch: u64) -> bool {
+        let is_other = |owner: &Arc<Node>| owner.address() != node.address();
+        epoch == self.epoch && self.owner.as_ref().is_some_and(is_other)
     }
 }
 
@@ -124,6 +160,8 @@ impl Pin {
 pub struct PinCounts {
     /// Pins by the order of [`PinReason::ALL`].
     pub by_reason: [usize; PinReason::ALL.len()],
+    /// How often keys were given a place for each reason, by the order of [`PinReason::ALL`], ever.
+    pub places: [u64; PinReason::ALL.len()],
     /// Pins given up for want of room, ever.
     pub evicted: u64,
     /// Those of them that had an open tunnel: the bound on pins is too low.
@@ -161,6 +199,7 @@ pub(crate) struct Pins {
 #[derive(Debug, Default)]
 struct Tally {
     by_reason: [AtomicUsize; PinReason::ALL.len()],
+    places: [AtomicU64; PinReason::ALL.len()],
     evicted: AtomicU64,
     evicted_with_tunnel: AtomicU64,
     expired: AtomicU64,
@@ -250,6 +289,7 @@ impl Pins {
     pub(crate) fn counts(&self) -> PinCounts {
         PinCounts {
             by_reason: std::array::from_fn(|reason| self.tally.by_reason[reason].load(Ordering::Relaxed)),
+            places: std::array::from_fn(|reason| self.tally.places[reason].load(Ordering::Relaxed)),
             evicted: self.tally.evicted.load(Ordering::Relaxed),
             evicted_with_tunnel: self.tally.evicted_with_tunnel.load(Ordering::Relaxed),
             expired: self.tally.expired.load(Ordering::Relaxed),
@@ -274,9 +314,13 @@ impl Pins {
     /// Changes a pin, keeps the counts by reason, and marks it as used.
     fn change<R>(&self, shard: &mut Lru, slot: u32, now: Instant, change: impl FnOnce(&mut Pin) -> R) -> R {
         let pin = shard.pin_mut(slot);
-        let reason = pin.reason;
+        let (reason, serial) = (pin.reason, pin.serial);
         let result = change(pin);
         pin.last_seen = pin.last_seen.max(now);
+        // A serial stands for one stay at one node.
+        if pin.reason != reason || pin.serial != serial {
+            self.tally.places[pin.reason as usize].fetch_add(1, Ordering::Relaxed);
+        }
         if pin.reason != reason {
             self.tally.by_reason[reason as usize].fetch_sub(1, Ordering::Relaxed);
             self.tally.by_reason[pin.reason as usize].fetch_add(1, Ordering::Relaxed);
@@ -288,9 +332,21 @@ impl Pins {
     fn insert(&self, shard: &mut Lru, key: &Key, node: Arc<Node>, reason: PinReason, now: Instant) -> u32 {
         node.pin_added();
         self.tally.by_reason[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.tally.places[reason as usize].fetch_add(1, Ordering::Relaxed);
         let serial = self.next_serial();
-        let (since, last_seen, epoch, tunnels) = (now, now, 0, 0);
-        let pin = Pin { node, reason, epoch, since, last_seen, tunnels, again: false, settled: false, serial };
+        let pin = Pin {
+            node,
+            reason,
+            epoch: 0,
+            owner: None,
+            told: false,
+            since: now,
+            last_seen: now,
+            tunnels: 0,
+            again: false,
+            settled: false,
+            serial,
+        };
         shard.insert(key.clone(), pin)
     }
 

@@ -6,9 +6,11 @@
 //! 2. A key whose node is down goes on to the best node that takes new keys, and stays there when the other returns.
 //! 3. A key that could not be reached on a node that is not down does not move once the node has answered for it: two
 //!    nodes would serve one session. The request waits a moment and asks that node again, until it answers or is down.
+//!    Where nodes share ownership, the key goes on to its next rank at once: that node finds out who owns it.
 //! 4. A key without a pin goes where placement says. New keys go to ready nodes only, and obey the load bound; a key
 //!    that a node issued goes to its first rank even if that one is draining or suspended.
-//! 5. A node that says who owns a key is believed, unless a fresher answer is known.
+//! 5. A node that says who owns a key is believed, unless a fresher answer is known; the owner may be a node outside of
+//!    the list. An owner that answers is held against what is known: one epoch has one owner, and epochs only rise.
 //!
 //! Choosing reads the pin, ranks, and writes the pin without a lock around all three. The write decides: it finds out
 //! whether another request has placed or moved the key meanwhile, and then follows that.
@@ -69,6 +71,30 @@ pub struct Placed {
     pub reason: PinReason,
     /// Whether the node has answered for the key before. If not, [`Router::answered`] is due when it does.
     pub settled: bool,
+    /// The ownership epoch that was known when the place was chosen, 0 without any.
+    pub epoch: u64,
+}
+
+/// The owner of a key, as another node names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// The name by which nodes know it.
+    pub name: &'a str,
+    /// Since when it owns the key.
+    pub epoch: u64,
+    /// Where it listens, if the other node knows.
+    pub address: Option<SocketAddr>,
+}
+
+/// An owner's answer that must not be: another node has answered as the owner, or the ownership had passed on.
+#[derive(Debug, Clone)]
+pub struct TwoOwners {
+    /// Who is known to be the owner.
+    pub other: Option<Arc<Node>>,
+    /// Since when.
+    pub epoch: u64,
+    /// Whether this is the first time that it is seen of this key.
+    pub is_first: bool,
 }
 
 /// What to do after a redirect.
@@ -78,7 +104,7 @@ pub enum Redirected {
     Owner(Placed),
     /// Go there: the answer was older than what is known.
     Stale(Placed),
-    /// The owner is no node that this balancer knows.
+    /// The owner is no node that this balancer knows, and cannot become one.
     UnknownNode,
 }
 
@@ -158,7 +184,7 @@ impl Router {
         asked: Instant,
         now: Instant,
     ) -> Option<StateChange> {
-        node.sessions_reported(report.as_ref().map(|report| report.sessions));
+        node.reported(report.as_ref());
         node.with_health(|health| health.check_succeeded(report, asked, now))
     }
 
@@ -193,12 +219,12 @@ impl Router {
         let first_try = tried.is_empty();
         let pinned = self.pins.update(key, now, |pin| {
             pin.again |= first_try;
-            (Placed::of(pin), pin.holds())
+            (Placed::of(pin), pin.binds(), pin.holds())
         });
         let leaving = match pinned {
-            Some((placed, _)) if placed.is_open_to(tried) => return Choice::Node(placed),
-            Some((placed, true)) if placed.node.state().serves_own() => return Choice::Unreachable(placed.node),
-            pinned => pinned,
+            Some((placed, ..)) if placed.is_open_to(tried) => return Choice::Node(placed),
+            Some((placed, true, _)) if placed.node.state().serves_own() => return Choice::Unreachable(placed.node),
+            pinned => pinned.map(|(placed, _, held)| Leaving { node: placed.node, held }),
         };
         self.place(key, standing, leaving, ranked, tried, now)
     }
@@ -237,20 +263,55 @@ impl Router {
         self.pins.update(key, now, settle).unwrap_or(true)
     }
 
-    /// A node answered 421: `owner` owns the key since `epoch`.
-    pub fn redirected(&self, key: &Key, owner: &str, epoch: u64, now: Instant) -> Redirected {
-        let Some(owner) = self.node(owner) else {
+    /// The node answered as the owner of the key since `epoch`; `known` is the epoch of the [`Placed`] by which it was
+    /// asked. Tells when that cannot be, which is a fault of the nodes or of their store.
+    pub fn served(&self, key: &Key, node: &Arc<Node>, epoch: u64, known: u64, now: Instant) -> Option<TwoOwners> {
+        let serial = self.pins.next_serial();
+        let compare = |pin: &mut Pin| {
+            let is_fault = epoch < known || pin.contradicts(node, epoch);
+            let fault = is_fault.then(|| TwoOwners {
+                other: pin.owner.clone(),
+                epoch: pin.epoch,
+                is_first: !std::mem::replace(&mut pin.told, true),
+            });
+            if epoch > pin.epoch {
+                let is_there = Arc::ptr_eq(&pin.node, node);
+                if !is_there {
+                    pin.move_to(node, PinReason::Redirect, serial, now);
+                } else if pin.reason == PinReason::Failover {
+                    pin.reason = PinReason::Takeover;
+                }
+                pin.settled = true;
+                pin.learn(node, epoch);
+            }
+            fault
+        };
+        self.pins.update_or_insert(key, now, || (node.clone(), PinReason::Redirect), compare)
+    }
+
+    /// The node `by` answered 421 and named the owner of the key. An owner outside of the list is taken up if `by` is a
+    /// node of ours.
+    pub fn redirected(&self, key: &Key, owner: Owner<'_>, by: &Arc<Node>, now: Instant) -> Redirected {
+        let epoch = owner.epoch;
+        let learn = || {
+            let address = owner.address.filter(|_| by.shares_ownership())?;
+            self.nodes.learn(owner.name, address, now)
+        };
+        let Some(owner) = self.nodes.owner(owner.name, owner.address).or_else(learn) else {
             return Redirected::UnknownNode;
         };
         let serial = self.pins.next_serial();
         let believe = |pin: &mut Pin| {
-            if !pin.believes(&owner, epoch) {
+            if epoch < pin.epoch || pin.contradicts(&owner, epoch) {
                 return Redirected::Stale(Placed::of(pin));
             }
+            let was_given_away = Arc::ptr_eq(&pin.node, by) && pin.settled && pin.epoch > 0 && epoch > pin.epoch;
             if !Arc::ptr_eq(&pin.node, &owner) {
-                pin.move_to(&owner, PinReason::Redirect, serial, now);
+                let reason = if was_given_away { PinReason::Handoff } else { PinReason::Redirect };
+                pin.move_to(&owner, reason, serial, now);
             }
-            (pin.reason, pin.epoch, pin.settled) = (PinReason::Redirect, epoch, true);
+            pin.settled = true;
+            pin.learn(&owner, epoch);
             Redirected::Owner(Placed::of(pin))
         };
         let outcome = self.pins.update_or_insert(key, now, || (owner.clone(), PinReason::Redirect), believe);
@@ -261,12 +322,13 @@ impl Router {
     }
 
     /// A tunnel of the key was opened to the node. `None` says that the key has found another place while the tunnel
-    /// was being opened: it must be given up, so that its client comes back to the right node.
+    /// was being opened: it must be given up, so that its client comes back to the right node. Nodes that share ownership
+    /// end such tunnels themselves.
     pub fn tunnel_opened(&self, key: &Key, node: &Arc<Node>, now: Instant) -> Option<TunnelTicket> {
         let serial = self.pins.next_serial();
         let open = |pin: &mut Pin| {
             if !pin.settle_at(node, serial, now) {
-                return None;
+                return node.shares_ownership().then_some(serial);
             }
             (pin.tunnels, pin.settled) = (pin.tunnels.saturating_add(1), true);
             Some(pin.serial)
@@ -303,17 +365,18 @@ impl Router {
         &self,
         key: &Key,
         standing: Standing,
-        leaving: Option<(Placed, bool)>,
+        leaving: Option<Leaving>,
         ranked: impl IntoIterator<Item = SocketAddr>,
         tried: &[Arc<Node>],
         now: Instant,
     ) -> Choice {
-        // What lived on a node that is down starts again elsewhere, which must be a node that takes new keys; but it
-        // is no new session, so that the load bound has no say.
-        let fails_over = leaving.as_ref().is_some_and(|(_, held)| *held);
+        // What lived on a node that is gone goes on elsewhere, which must be a node that takes new keys; but it is no new
+        // session, so that the load bound has no say.
+        let fails_over = leaving.as_ref().is_some_and(|leaving| leaving.held);
         let standing = if fails_over { Standing::Named } else { standing };
         let Some((node, reason)) = self.pick(standing, ranked, tried) else {
-            return Choice::NoneUp;
+            let left = leaving.map(|leaving| leaving.node).filter(|node| node.state().serves_own());
+            return left.map_or(Choice::NoneUp, Choice::Unreachable);
         };
         let reason = if fails_over { PinReason::Failover } else { reason };
         let serial = self.pins.next_serial();
@@ -324,10 +387,11 @@ impl Router {
             (node.clone(), reason)
         };
         let placed = self.pins.update_or_insert(key, now, make, |pin| {
-            let is_still_there = leaving.as_ref().is_some_and(|(left, _)| Arc::ptr_eq(&left.node, &pin.node));
+            let is_still_there = leaving.as_ref().is_some_and(|leaving| Arc::ptr_eq(&leaving.node, &pin.node));
             // The node may have come back, or have answered another request, since this one looked.
-            let is_alive = pin.holds() && pin.node.state().serves_own();
-            if is_still_there && !is_alive && !Arc::ptr_eq(&pin.node, &node) {
+            let is_up = pin.node.state().serves_own();
+            let stays = is_up && (pin.binds() || (pin.holds() && !is_among(&pin.node, tried)));
+            if is_still_there && !stays && !Arc::ptr_eq(&pin.node, &node) {
                 pin.move_to(&node, reason, serial, now);
                 moved = true;
             }
@@ -382,6 +446,13 @@ impl Router {
     }
 }
 
+/// The place that a key must leave.
+struct Leaving {
+    node: Arc<Node>,
+    /// Whether something may live under the key there.
+    held: bool,
+}
+
 /// The load and weight of all nodes that take new keys.
 pub(crate) struct Eligible {
     bound: LoadBound,
@@ -397,7 +468,7 @@ impl Eligible {
 
 impl Placed {
     pub(crate) fn of(pin: &Pin) -> Self {
-        Self { node: pin.node.clone(), reason: pin.reason, settled: pin.settled }
+        Self { node: pin.node.clone(), reason: pin.reason, settled: pin.settled, epoch: pin.epoch }
     }
 
     fn is_open_to(&self, tried: &[Arc<Node>]) -> bool {
@@ -414,14 +485,6 @@ impl Pin {
             return true;
         }
         is_there
-    }
-
-    /// Whether a redirect is at least as fresh as what is known. One epoch has one owner, so that a second answer of
-    /// the same epoch is believed only if this pin does not come from the first: after a failover the owner may turn
-    /// out to be alive.
-    fn believes(&self, owner: &Arc<Node>, epoch: u64) -> bool {
-        let same_answer = self.reason != PinReason::Redirect || Arc::ptr_eq(&self.node, owner);
-        epoch > self.epoch || (epoch == self.epoch && same_answer)
     }
 }
 

@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, RwLock};
 
 use crate::health::Thresholds;
-use crate::node::{Node, NodeSpec};
+use crate::node::{Node, NodeId, NodeSpec};
 
 /// A node that left the list is kept at least so long: a request that chose it before may not have pinned its key yet.
 const KEPT_AFTER_LISTING: Duration = Duration::from_secs(60);
+
+/// How many nodes outside of the list are learned of from other nodes. More than a cluster replaces at once; the bound is
+/// there because every node costs checks, and its name comes from elsewhere.
+const LEARNED_MAX: usize = 64;
 
 /// What a change of the list changed.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +71,38 @@ impl NodeTable {
         let all = self.all();
         let mut named = all.iter().filter(|node| node.id().as_str() == id);
         named.clone().find(|node| node.is_listed()).or_else(|| named.next()).cloned()
+    }
+
+    /// The node that others call `name` and that listens at `address`, as far as they know. A node of that name that is up
+    /// comes first, because the address that it advertises need not be the one by which this balancer reaches it.
+    pub(crate) fn owner(&self, name: &str, address: Option<SocketAddr>) -> Option<Arc<Node>> {
+        let all = self.all();
+        let named = || all.iter().filter(|node| node.state().serves_own() && node.own_name() == name);
+        let found = named().find(|node| Some(node.address()) == address);
+        let found = found.or_else(|| named().find(|node| node.is_listed())).or_else(|| named().next());
+        found.cloned().or_else(|| match address {
+            Some(address) => self.by_address(address),
+            None => self.by_id(name),
+        })
+    }
+
+    /// Takes a node outside of the list that another node has vouched for. `None` when there are too many of them.
+    pub(crate) fn learn(&self, name: &str, address: SocketAddr, now: Instant) -> Option<Arc<Node>> {
+        let mut entries = self.entries.lock();
+        // Another request may have learned of it meanwhile.
+        if let Some(known) = entries.nodes.iter().find(|entry| entry.node.address() == address) {
+            return Some(known.node.clone());
+        }
+        if entries.nodes.iter().filter(|entry| entry.unlisted_since.is_some()).count() >= LEARNED_MAX {
+            return None;
+        }
+        let spec = NodeSpec { id: NodeId::new(name), address, weight: 1 };
+        let node = Arc::new(Node::new(&spec, entries.thresholds, now));
+        node.unlist();
+        node.vouched_for(now);
+        entries.nodes.push(Entry { node: node.clone(), unlisted_since: Some(now) });
+        *self.snapshot.write() = entries.snapshot();
+        Some(node)
     }
 
     pub(crate) fn set_thresholds(&self, thresholds: Thresholds) {

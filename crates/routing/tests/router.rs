@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ctedge_routing::{
-    Choice, ConnectFailure, Node, NodeId, NodeSpec, NodeState, PinReason, Placed, Redirected, Router, RouterSettings,
-    Standing, Thresholds,
+    Choice, ConnectFailure, Node, NodeId, NodeSpec, NodeState, Owner, PinReason, Placed, Redirected, Router,
+    RouterSettings, Standing, Thresholds,
 };
 use ctedge_wire::{HealthReport, Key, NodeStatus};
 
@@ -362,7 +362,12 @@ fn threads_that_race_for_new_keys_agree() {
 }
 
 fn redirect(bench: &Bench, owner: &str, epoch: u64) -> (&'static str, u16) {
-    match bench.router.redirected(&key("k"), owner, epoch, bench.now()) {
+    redirect_to(bench, owner, epoch, None)
+}
+
+fn redirect_to(bench: &Bench, name: &str, epoch: u64, address: Option<SocketAddr>) -> (&'static str, u16) {
+    let owner = Owner { name, epoch, address };
+    match bench.router.redirected(&key("k"), owner, &bench.node(1), bench.now()) {
         Redirected::Owner(placed) => ("owner", placed.node.address().port()),
         Redirected::Stale(placed) => ("stale", placed.node.address().port()),
         Redirected::UnknownNode => ("unknown", 0),

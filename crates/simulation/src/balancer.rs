@@ -7,7 +7,7 @@ use std::time::Duration;
 use ctedge_ownership::{NodeId, Unavailable, Verdict, Wants};
 use ctedge_placement::Rendezvous;
 use ctedge_routing::{
-    Choice, ConnectFailure, Node, NodeSpec, NodeState, Placed, Redirected, Router, RouterSettings, Standing,
+    Choice, ConnectFailure, Node, NodeSpec, NodeState, Owner, Placed, Redirected, Router, RouterSettings, Standing,
     StateChange, Thresholds,
 };
 use ctedge_wire::{HealthReport, Key};
@@ -46,6 +46,8 @@ pub(crate) struct Request {
     /// Nodes that the request could not reach, or that refused it.
     tried: Vec<Arc<Node>>,
     pub(crate) unreachable: Vec<NodeId>,
+    /// The epoch that the balancer knew when it sent the request.
+    known: u64,
     tries: u32,
     redirects: u32,
 }
@@ -88,6 +90,7 @@ impl Request {
             target,
             tried,
             unreachable,
+            known: 0,
             tries,
             redirects,
         }
@@ -166,7 +169,10 @@ impl World {
             return;
         };
         let node = match choice {
-            Choice::Node(Placed { node, .. }) => Some(node),
+            Choice::Node(Placed { node, epoch, .. }) => {
+                request.known = epoch;
+                Some(node)
+            }
             // A pin is no more than a memory where nodes know the owner: another node is asked.
             Choice::Unreachable(_) => balancer.another(&key, &request.tried),
             Choice::NoneUp => None,
@@ -221,17 +227,22 @@ impl World {
                 }
                 self.soon(Event::AtBalancer(request));
             }
-            Reply::Verdict(Verdict::Serve { .. }) => {
+            Reply::Verdict(Verdict::Serve { epoch }) => {
                 if let Some(node) = node {
                     router.answered(&key, &node, now);
+                    let fault = router.served(&key, &node, epoch.0, request.known, now);
+                    self.check(fault.is_none(), || format!("two owners answer for {key}: {fault:?}"));
                 }
             }
             Reply::Verdict(Verdict::Redirect { owner, epoch, address }) => {
                 request.redirects += 1;
                 self.seen.redirects += 1;
-                match router.redirected(&key, owner.node.as_str(), epoch.0, now) {
+                let Some(by) = node else { return };
+                let named = Owner { name: owner.node.as_str(), epoch: epoch.0, address: Some(address) };
+                match router.redirected(&key, named, &by, now) {
                     _ if request.redirects > REDIRECTS_MAX => self.refuse(&request, false),
                     Redirected::Owner(placed) | Redirected::Stale(placed) => {
+                        request.known = placed.epoch;
                         self.forward(request, placed.node.address(), Some(placed.node));
                     }
                     // A stale list of nodes keeps nobody from an owner whose address is known.

@@ -32,7 +32,7 @@ use crate::client::was_refused;
 use crate::context::{RequestContext, text};
 use crate::limits::TunnelSlot;
 use crate::prepare::cookie_due;
-use crate::request::{KEY, target_below_prefix};
+use crate::request::{KEY, epoch_of, target_below_prefix};
 use crate::shared::{Shared, Target};
 
 /// Headers of a node's answer that are not passed on: they belong to its connection, or are for the balancer.
@@ -76,7 +76,7 @@ async fn find_node(shared: &Shared, session: &Session, context: &mut RequestCont
     let route = context.route.as_mut().ok_or(Refusal::Internal)?;
     loop {
         let node = route.next_target(shared).await?.node.address();
-        let head = upgrade_head(path, &request.headers, &route.key_value());
+        let head = upgrade_head(path, &request.headers, &route.key_value(), route.unreachable_value(shared));
         match ask(node, &head, timeouts.connect, timeouts.response).await {
             Err(DialError::Connect(error)) => route.could_not_connect(shared, was_refused(&error)),
             // An upgrade that was not answered has done nothing that another one could not undo.
@@ -89,9 +89,14 @@ async fn find_node(shared: &Shared, session: &Session, context: &mut RequestCont
                     None => return Ok(dialed),
                 },
                 StatusCode::SERVICE_UNAVAILABLE if route.go_elsewhere(shared) => {}
-                StatusCode::SERVICE_UNAVAILABLE | StatusCode::SWITCHING_PROTOCOLS => return Ok(dialed),
-                _ => {
-                    route.answered(shared);
+                status => {
+                    if let Some(epoch) = epoch_of(&dialed.headers) {
+                        route.served(shared, epoch);
+                    }
+                    // What a tunnel settles, it settles when it is registered.
+                    if !matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::SWITCHING_PROTOCOLS) {
+                        route.answered(shared);
+                    }
                     return Ok(dialed);
                 }
             },
@@ -104,18 +109,21 @@ fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The head of the upgrade for a node: the client's, which has been prepared, with the connection's own headers anew.
-fn upgrade_head(path: &str, headers: &HeaderMap, key: &HeaderValue) -> BytesMut {
+fn upgrade_head(path: &str, of_client: &HeaderMap, key: &HeaderValue, unreachable: Option<HeaderValue>) -> BytesMut {
     let mut head = BytesMut::with_capacity(1024);
     head.put_slice(b"GET ");
     head.put_slice(path.as_bytes());
     head.put_slice(b" HTTP/1.1\r\n");
-    for (name, value) in headers {
+    for (name, value) in of_client {
         let is_of_connection = [header::CONNECTION, header::UPGRADE, header::CONTENT_LENGTH].contains(name);
         if !is_of_connection && *name != KEY {
             put_header(&mut head, name, value);
         }
     }
     put_header(&mut head, &KEY, key);
+    if let Some(unreachable) = unreachable {
+        put_header(&mut head, &HeaderName::from_static(headers::UNREACHABLE), &unreachable);
+    }
     head.put_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n\r\n");
     head
 }

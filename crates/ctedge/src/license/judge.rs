@@ -20,9 +20,9 @@ pub(super) fn verify(options: JudgeOptions) -> anyhow::Result<ExitCode> {
     let json = options.json;
     let judged = Judged::of(options)?;
     if json {
-        println!("{:#}", judged.json())
+        println!("{:#}", judged.json());
     } else {
-        println!("{}", judged.verdict)
+        println!("{}", judged.verdict);
     }
     Ok(match judged.verdict {
         Verdict::Valid { .. } => ExitCode::SUCCESS,
@@ -35,9 +35,9 @@ pub(super) fn show(options: JudgeOptions) -> anyhow::Result<ExitCode> {
     let json = options.json;
     let judged = Judged::of(options)?;
     if json {
-        println!("{:#}", judged.json())
+        println!("{:#}", judged.json());
     } else {
-        print!("{}", judged.text())
+        print!("{}", judged.text());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -166,7 +166,7 @@ pub(crate) fn store_in(folder: &Path) -> StoreSettings {
 pub(crate) const LOST_AFTER: Duration = Duration::from_millis(600);
 
 /// Lets a node share the store in `folder`.
-fn share(settings: &mut NodeSettings, folder: &Path, id: &str) {
+pub(crate) fn share(settings: &mut NodeSettings, folder: &Path, id: &str) {
     settings.id = id.to_owned();
     settings.store = Some(store_in(folder));
     settings.lease = LeaseSettings { beat: Duration::from_millis(100), lost_after: LOST_AFTER };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ctedge_ownership::{Command, LeaseId, NodeId};
 use ctedge_store::Store;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
 use crate::client::{Client, Frame, content, soon};
-use crate::room::{LOST_AFTER, Room, store_in};
+use crate::room::{LOST_AFTER, Room, share, store_in};
 
 /// What is written of a host and a guest who come: each of them as a peer, and for the audit.
 const PAIR_ENTRIES: u64 = 4;
@@ -235,6 +235,29 @@ async fn a_node_whose_lease_was_ended_lets_go_and_begins_anew() {
     assert_eq!((health.sessions, health.peers), (0, 0));
     let answer = refused(&first, &first.headers(&first.host_token())).await;
     assert!(answer.contains("x-ctedge-owner: b\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_message_waits_until_its_node_has_made_sure_that_the_session_is_its_own() {
+    let folder = TempDir::new().unwrap();
+    let room = Room::start_with(|settings| {
+        share(settings, folder.path(), "a");
+        // Between two heartbeats the node does not know for most of the time.
+        settings.lease.beat = 3 * LOST_AFTER;
+    })
+    .await;
+    let gate = room.hub.gate();
+    soon(gate.opened()).await;
+    let (mut host, mut guest) = room.pair().await;
+    let is_closed = async {
+        while gate.is_open(Instant::now()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(is_closed).await;
+    host.send(b"in between", &[&guest.peer_id]).await;
+    assert_eq!(guest.broadcast().await, b"in between");
+    assert!(gate.is_open(Instant::now()), "it was relayed before the next heartbeat");
 }
 
 #[tokio::test]
