@@ -104,6 +104,7 @@ export class Edge {
      * @property {number} [nodes]
      * @property {string} [config] the text of a settings file
      * @property {string[]} [args]
+     * @property {Record<string, string>} [env] variables beside those of the test
      *
      * @param {EdgeOptions} [options]
      */
@@ -131,7 +132,7 @@ export class Edge {
             writeFileSync(file, options.config);
             args.push('--config', file);
         }
-        this.child = new Child('ctedge up', BINARY, [...args, ...(options.args ?? [])]);
+        this.child = new Child('ctedge up', BINARY, [...args, ...(options.args ?? [])], { env: options.env });
         this.http = this.https = '';
         this.admin = new Admin('http://127.0.0.1:0');
     }
