@@ -1,8 +1,9 @@
 //! Many sessions at once: each stays with one node, and all nodes have some.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { withEdge } from '../harness/edge.mjs';
+import { Issuer } from '../harness/license.mjs';
 import { meeting } from '../harness/person.mjs';
 
 const SESSIONS = 100;
@@ -10,7 +11,10 @@ const SESSIONS = 100;
 const AT_ONCE = 5;
 
 test('100 sessions of 4 peers, each on its own connection, never reach a wrong node and use all nodes', async () => {
-    await withEdge({ args: ['--expose-node'] }, async edge => {
+    const issuer = await Issuer.create();
+    after(() => issuer.forget());
+    const env = await issuer.variables({ connections: SESSIONS * 4 });
+    await withEdge({ args: ['--expose-node'], env }, async edge => {
         await meeting(async meet => {
             /** @type {import('../harness/person.mjs').Person[][]} */
             const sessions = [];
