@@ -24,7 +24,7 @@ export class Child {
      * @param {string} name for logs and errors
      * @param {string} command
      * @param {string[]} args
-     * @param {{ env?: Record<string, string>, cwd?: string }} [options]
+     * @param {{ env?: Record<string, string>, cwd?: string, uid?: number, gid?: number }} [options]
      */
     constructor(name, command, args, options = {}) {
         this.name = name;
@@ -32,6 +32,8 @@ export class Child {
         // A group of its own, so that the grandchildren of a killed child can be told apart and ended.
         this.process = spawn(command, args, {
             cwd: options.cwd ?? ROOT,
+            uid: options.uid,
+            gid: options.gid,
             env: { ...process.env, ...options.env },
             stdio: ['ignore', 'pipe', 'pipe'],
             detached: true,
