@@ -163,7 +163,11 @@ export class Person {
             ? new SocketIoTransport(io(this.url, { transports: [this.onlyTransport], extraHeaders: headers, forceNew: true }))
             : SocketIoTransportProvider.createTransport(this.url, headers);
         this.socket.on('connect_error', (/** @type {Error} */ error) => this.noteSocket('connect_error', error.message));
-        this.socket.on('disconnect', (/** @type {string} */ reason) => this.noteSocket('disconnect', reason));
+        this.socket.on('disconnect', (/** @type {string} */ reason) => {
+            this.noteSocket('disconnect', reason);
+            this.expectNoConnection();
+        });
+        this.expectNoConnection();
         this.transport.read(data => this.hear(new Uint8Array(data)));
         this.connection = createConnection({ privateKey: keys.privateKey, transport: this.transport, host });
         this.react(!host);
@@ -178,6 +182,14 @@ export class Person {
      */
     noteSocket(event, detail) {
         this.heard.push({ kind: 'socket', event, detail });
+    }
+
+    /**
+     * The client's promise of a connection, one after each cut, is rejected after 30 s whether or not anybody waits for
+     * it: without a handler that ends the process of the test.
+     */
+    expectNoConnection() {
+        /** @type {any} */ (this.transport).ready.promise.catch(() => {});
     }
 
     /** The socket below the transport, for tests of the connection itself. @returns {any} */
