@@ -3,6 +3,7 @@
 //! - `arguments`: the command line.
 //! - `settings_file`: reading the settings file and the environment; nothing else in this workspace reads either.
 //! - `up`, `balancer`, `node`: the roles.
+//! - `portal`: the pages for people, mounted in a node.
 //! - `check`: `check-config` and `default-config`.
 //! - `license`: keys and licenses.
 //! - `operator`, `drain`, `table`: the commands that ask a running balancer.
@@ -16,6 +17,7 @@ mod leases;
 mod license;
 mod node;
 mod operator;
+mod portal;
 mod process;
 mod processes;
 mod settings_file;

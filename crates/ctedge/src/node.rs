@@ -7,6 +7,7 @@ use ctedge_node::Node;
 
 use crate::arguments::NodeOptions;
 use crate::license;
+use crate::portal;
 use crate::process::{StopSignal, raise_open_files, reopen_when_rotated, start_log};
 use crate::settings_file::{SettingsFile, processors, read_secret, warn_of_variables};
 
@@ -21,6 +22,7 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
     warn_of_variables();
     raise_open_files();
     let secret = read_secret(&settings)?;
+    let portal = settings.portal();
     let mut settings =
         settings.node(&options.id, secret, processors()).map_err(|faults| anyhow::anyhow!(file.describe(&faults)))?;
 
@@ -35,7 +37,9 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let stop = StopSignal::listen()?;
         tokio::spawn(reopen_when_rotated(logs)?);
-        Node::bind(settings).await?.run(stop.received()).await?;
+        let mut node = Node::bind(settings).await?;
+        portal::mount(&mut node, portal);
+        node.run(stop.received()).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -16,7 +16,7 @@ use crate::lag::Lag;
 use crate::license::{license_report, seats_report};
 use crate::metrics::Snapshot;
 use crate::ownership::counts::Measured;
-use crate::ownership::{Keeper, Owners};
+use crate::ownership::{Journal, Keeper, Owners};
 use crate::pending::PendingTable;
 use crate::stop::StopSwitch;
 use crate::transport::Transports;
@@ -42,6 +42,8 @@ pub(crate) struct App {
     /// The store that it shares with them.
     pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) usage: Arc<UsageCounter>,
+    /// Where is written what operators want to know. Nowhere without a store.
+    pub(crate) journal: Option<Journal>,
 }
 
 impl App {

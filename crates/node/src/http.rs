@@ -36,9 +36,10 @@ use problem::Problem;
 /// The longest body of an API call; the balancer keeps as much for sending it again.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Everything that a node serves.
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// Everything that a node serves, with `pages` that are not its own.
+pub(crate) fn router(app: Arc<App>, pages: Router) -> Router {
     Router::new()
+        .merge(pages.with_state(()))
         .route("/", get(pages::landing))
         .route("/login.html", get(pages::login))
         .route("/api/meta", get(meta::meta))
@@ -143,7 +144,15 @@ fn route(path: &str) -> &'static str {
         "/ct-health/",
         "/metrics",
     ];
-    const BELOW: [&str; 4] = ["/api/login/poll/", "/api/session/join/", "/api/session/poll/", "/ct-control/"];
+    const BELOW: [&str; 7] = [
+        "/api/login/poll/",
+        "/api/session/join/",
+        "/api/session/poll/",
+        "/ct-control/",
+        "/clients",
+        "/dashboard",
+        "/logs",
+    ];
     let exact = EXACT.iter().find(|exact| **exact == path);
     let below = || BELOW.iter().find(|below| path.starts_with(**below));
     match exact.or_else(below) {

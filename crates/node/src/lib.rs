@@ -1,6 +1,7 @@
 //! One edge node: it relays the sessions it owns.
 //!
 //! - [`node`]: binding, running and stopping a node.
+//! - [`handle`]: what others may know of a node and tell it.
 //! - [`hub`]: the sessions, and the attachments between them and the transports.
 //! - `transport`: how messages reach peers: Engine.IO over polling and WebSockets.
 //! - `http`: the HTTP interface and its pages; `serve` is the server under it, `app` what its handlers share.
@@ -14,6 +15,7 @@
 mod app;
 mod clock;
 pub mod connections;
+pub mod handle;
 mod http;
 pub mod hub;
 mod lag;
@@ -28,4 +30,5 @@ pub mod stop;
 mod transport;
 mod usage;
 
+pub use handle::NodeHandle;
 pub use node::Node;

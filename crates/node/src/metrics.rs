@@ -33,6 +33,8 @@ pub struct Metrics {
     pub sessions_created: IntCounter,
     /// HTTP requests by route and status.
     pub http_requests: IntCounterVec,
+    /// Clients downloaded completely, by IDE and version.
+    pub downloads: IntCounterVec,
     /// What is counted of sessions that change hands.
     pub ownership: OwnershipCounts,
     license: LicenseGauges,
@@ -96,6 +98,7 @@ impl Metrics {
             refusals: counters("ctedge_node_refusals_total", "What was refused.", &["reason"]),
             sessions_created: counter("ctedge_node_sessions_created_total", "Sessions created."),
             http_requests: counters("ctedge_node_http_requests_total", "HTTP requests.", &["route", "status"]),
+            downloads: counters("ctedge_node_downloads_total", "Clients downloaded completely.", &["ide", "version"]),
             ownership: OwnershipCounts::new(&registry),
             license: LicenseGauges::new(&registry),
             gauges: Gauges {

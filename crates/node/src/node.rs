@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use axum::Router;
 use ctedge_logs::Zone;
 use ctedge_ownership::{LeaseId, NodeId};
 use ctedge_settings::{NodeSettings, StoreSettings};
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::clock::random_incarnation;
+use crate::handle::NodeHandle;
 use crate::http;
 use crate::hub::Hub;
 use crate::lag::Lag;
@@ -44,6 +46,7 @@ pub struct Node {
     listener: TcpListener,
     address: SocketAddr,
     shared: Option<Shared>,
+    pages: Router,
 }
 
 impl Node {
@@ -62,6 +65,7 @@ impl Node {
         let hub = Hub::new(settings, metrics, handles);
         let app = Arc::new(App {
             address: reached_at,
+            journal: shared.as_ref().map(|shared| shared.journal.clone()),
             keeper: shared.as_ref().map(|shared| Arc::clone(&shared.keeper)),
             usage: Arc::default(),
             transports: Transports::new(Arc::clone(&hub)),
@@ -72,7 +76,7 @@ impl Node {
             http_connections: Arc::new(Semaphore::new(http_connections_max)),
             http_connections_max,
         });
-        Ok(Self { app, listener, address, shared })
+        Ok(Self { app, listener, address, shared, pages: Router::new() })
     }
 
     /// The bound address: the real port where the settings say 0.
@@ -87,13 +91,24 @@ impl Node {
         &self.app.hub
     }
 
+    /// What others may know of the node and tell it.
+    #[must_use]
+    pub fn handle(&self) -> NodeHandle {
+        NodeHandle::new(Arc::clone(&self.app))
+    }
+
+    /// Serves `pages` beside its own interface. No path of theirs may be one of the node's.
+    pub fn mount(&mut self, pages: Router) {
+        self.pages = std::mem::take(&mut self.pages).merge(pages);
+    }
+
     /// Serves until `stop` completes, or until a drain is complete that was to end the process. Then refuses new sessions,
     /// hands those that it has to other nodes where ownership is shared, flushes and closes every transport, and
     /// returns, all within `timeouts.stop`.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
-        let Self { app, listener, address, shared } = self;
+        let Self { app, listener, address, shared, pages } = self;
         let permits = Arc::clone(&app.http_connections);
-        let server = Server::new(http::router(Arc::clone(&app)), permits, app.http_connections_max);
+        let server = Server::new(http::router(Arc::clone(&app), pages), permits, app.http_connections_max);
         let journal = shared.as_ref().map(|shared| shared.journal.clone());
         let mut driver = shared.map(|shared| DriverThread::start(Arc::clone(&app), shared)).transpose()?;
         await_lease(&app).await;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ctedge_logs::Zone;
 use ctedge_ownership::{Epoch, LeaseId};
 use ctedge_session::{AuditEvent, AuditKind, StoredPeer};
-use ctedge_store::{Audit, AuditUser, Day, Entry, UnixMillis, UsageSample};
+use ctedge_store::{Audit, AuditUser, Day, Download, Entry, UnixMillis, UsageSample};
 use ctedge_wire::Key;
 use parking_lot::RwLock;
 
@@ -96,6 +96,13 @@ impl Journal {
         let node = self.0.lease.read().node.clone();
         let sample = UsageSample { at, day, node, users_online, users_in_sessions, sessions, connections };
         self.write(Entry::Usage(sample));
+    }
+
+    /// A client was downloaded, completely.
+    pub(crate) fn downloaded(&self, ide: &str, version: &str, artifact: &str) {
+        let (_, day) = self.stamp(SystemTime::now());
+        let [ide, version, artifact] = [ide, version, artifact].map(str::to_owned);
+        self.write(Entry::Download(Download { day, ide, version, artifact }));
     }
 
     fn write_audit(

@@ -98,7 +98,7 @@ impl Keeper {
     }
 
     /// The store, once it is open.
-    pub(super) fn store(&self) -> Option<&Store> {
+    pub(crate) fn store(&self) -> Option<&Store> {
         self.store.get()
     }
 

@@ -80,8 +80,19 @@ mod tests {
     #[test]
     fn a_path_that_could_lead_astray_has_no_segments() {
         for path in [
-            "../x", "a/../../x", "%2e%2e/x", "a/%2E%2E/x", "a%2f..%2fx", ".git/config", "a/.hidden", "a//b", "a\\..\\b",
-            "a/%5c..", "a%00", "%ff", "./a",
+            "../x",
+            "a/../../x",
+            "%2e%2e/x",
+            "a/%2E%2E/x",
+            "a%2f..%2fx",
+            ".git/config",
+            "a/.hidden",
+            "a//b",
+            "a\\..\\b",
+            "a/%5c..",
+            "a%00",
+            "%ff",
+            "./a",
         ] {
             assert_eq!(segments(path), None, "{path}");
         }

@@ -1,0 +1,39 @@
+//! What others in the process may know of a node and tell it: the pages that are mounted beside its interface.
+
+use std::sync::Arc;
+
+use ctedge_store::Store;
+use ctedge_wire::HealthReport;
+
+use crate::app::App;
+
+/// A node as seen by the pages beside it. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeHandle(Arc<App>);
+
+impl NodeHandle {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        Self(app)
+    }
+
+    /// What the node says of itself to balancers.
+    #[must_use]
+    pub fn health(&self) -> HealthReport {
+        self.0.health()
+    }
+
+    /// The shared store: none without one, and none before it is open.
+    #[must_use]
+    pub fn store(&self) -> Option<Store> {
+        self.0.keeper.as_ref()?.store().cloned()
+    }
+
+    /// Counts a client that was downloaded completely. `version` must come from a file of the operator, not from a
+    /// stranger: it becomes a label of a metric.
+    pub fn downloaded(&self, ide: &str, version: &str, artifact: &str) {
+        self.0.hub.metrics().downloads.with_label_values(&[ide, version]).inc();
+        if let Some(journal) = &self.0.journal {
+            journal.downloaded(ide, version, artifact);
+        }
+    }
+}
