@@ -33,6 +33,7 @@ use ctedge_session::{Beginning, Refusal, SessionLimits};
 use ctedge_settings::NodeSettings;
 use ctedge_wire::{Key, KeyedToken, Random};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 pub use attachment::{Attachment, Pending};
 pub use moving::{AdoptError, Export};
@@ -86,6 +87,8 @@ pub struct Hub {
     held: Mutex<Vec<Weak<SessionCell>>>,
     /// Sessions whose requests in flight have changed since they were written.
     in_flight_changed: Mutex<Vec<Weak<SessionCell>>>,
+    /// Told when there is one among them.
+    in_flight_waits: Notify,
 }
 
 /// How much a node has.
@@ -113,6 +116,7 @@ impl Hub {
             journal,
             held: Mutex::default(),
             in_flight_changed: Mutex::default(),
+            in_flight_waits: Notify::new(),
             tokens: Tokens::new(&settings.secret),
             status: Status::new(Instant::now()),
             metrics,

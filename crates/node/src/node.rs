@@ -30,8 +30,7 @@ use crate::transport::Transports;
 /// TCP connections beyond those of transports and long polls: the balancer's pool, health checks, short requests.
 const CONNECTIONS_SPARE: usize = 1024;
 
-/// How often what has ended is removed from tables that nobody happens to look at, and how often it is written which
-/// requests are in flight: most are answered far sooner.
+/// How often what has ended is removed from tables that nobody happens to look at.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// How long the start waits for the store.
@@ -119,6 +118,7 @@ impl Node {
         tasks.spawn(Arc::clone(&app.hub).watch_license());
         tasks.spawn(Arc::clone(&app.lag).sample());
         tasks.spawn(Arc::clone(&app.usage).run(Arc::clone(&app.hub), journal));
+        tasks.spawn(Arc::clone(&app.hub).write_in_flight());
         tasks.spawn(housekeeping(Arc::clone(&app)));
         tracing::info!(node = app.settings().id, %address, "the node serves");
         let is_over = async {
@@ -209,7 +209,6 @@ async fn say_goodbye(app: &App, server: &Server, by: Instant) {
 async fn housekeeping(app: Arc<App>) {
     loop {
         tokio::time::sleep(HOUSEKEEPING).await;
-        app.hub.write_in_flight();
         let now = Instant::now();
         app.logins.purge(now);
         app.hub.purge_joins(now);

@@ -13,6 +13,10 @@ use super::cell::SessionCell;
 use crate::clock::{random, unix_now};
 use crate::ownership::{Answer, Journal, session_peer};
 
+/// How old a request may become before it is written that it is in flight. The client waits without end for the answer
+/// to one that is lost before that, so that it is short; requests that are answered within it cost the store nothing.
+const IN_FLIGHT_GATHER: Duration = Duration::from_millis(20);
+
 /// Why a session is not served here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotHere {
@@ -163,12 +167,21 @@ impl Hub {
     pub(super) fn in_flight_changed(&self, cell: &Arc<SessionCell>) {
         if self.journal.is_some() {
             self.in_flight_changed.lock().push(Arc::downgrade(cell));
+            self.in_flight_waits.notify_one();
         }
     }
 
-    /// Writes which requests are in flight, for whoever takes the sessions over. A session is written at most once for
-    /// any number of requests since the last call; most are answered before.
-    pub(crate) fn write_in_flight(&self) {
+    /// Writes which requests are in flight, for whoever takes the sessions over, until it is dropped. A session is
+    /// written at most once for any number of requests within a round.
+    pub(crate) async fn write_in_flight(self: Arc<Self>) {
+        loop {
+            self.in_flight_waits.notified().await;
+            tokio::time::sleep(IN_FLIGHT_GATHER).await;
+            self.write_in_flight_once();
+        }
+    }
+
+    fn write_in_flight_once(&self) {
         let changed = std::mem::take(&mut *self.in_flight_changed.lock());
         for cell in changed.iter().filter_map(Weak::upgrade) {
             if let Some(bytes) = cell.in_flight_to_write() {
