@@ -6,10 +6,17 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync
 import os from 'node:os';
 import path from 'node:path';
 import { eventually, within } from './deadline.mjs';
+import { Metrics } from './metrics.mjs';
 import { BINARY, Child, ctedge } from './process.mjs';
 
 /** How long a start may take: a debug build on a machine that compiles beside it. */
 const START_MS = 60_000;
+
+/** Counts what must never happen. */
+const TWO_OWNERS = 'ctedge_balancer_two_owners_total';
+
+/** What a balancer logs when it does. */
+const TWO_OWNERS_LINE = 'two nodes answer as the owner of one key';
 
 /** @param {string} name */
 export function temporaryDirectory(name) {
@@ -93,6 +100,32 @@ export class Admin {
     /** @param {string} key */
     async explain(key) {
         return (await this.call(`/explain?key=${encodeURIComponent(key)}`)).body;
+    }
+
+    /** What the balancer counts. */
+    async metrics() {
+        return Metrics.of(`${this.url}/metrics`);
+    }
+
+    /**
+     * What a node counts.
+     *
+     * @param {string} id
+     */
+    async nodeMetrics(id) {
+        return Metrics.of(`http://${(await this.node(id)).address}/metrics`);
+    }
+
+    /** No two nodes ever answered as the owner of one key. Holds at any time; a balancer that is gone says nothing. */
+    async assertOneOwner() {
+        let metrics;
+        try {
+            metrics = await this.metrics();
+        } catch {
+            return;
+        }
+        assert.ok(metrics.has(TWO_OWNERS), TWO_OWNERS);
+        assert.equal(metrics.sum(TWO_OWNERS), 0, 'two nodes answered as the owner of one key');
     }
 }
 
@@ -209,11 +242,18 @@ export class Edge {
         this.child.kill('SIGHUP');
     }
 
-    /** Stops everything; the supervisor must end with 0. */
+    /** Stops everything; the supervisor must end with 0, and no session may have had two owners. */
     async stop() {
+        await this.assertOneOwner();
         const code = this.child.ended ? this.child.ended.code : await this.child.stop();
         assert.equal(code, 0, `ctedge up ended with ${code}:\n${this.child.output}`);
         this.forget();
+    }
+
+    /** No session had two owners, as far as any balancer of this edge could see, those included that were killed. */
+    async assertOneOwner() {
+        if (!this.child.ended) await this.admin.assertOneOwner();
+        for (const [name, text] of this.logs()) assert.ok(!text.includes(TWO_OWNERS_LINE), name);
     }
 
     /** The end of a test: stops the edge, and shows its logs if the test has failed. */
@@ -274,12 +314,16 @@ export async function freePort() {
 /** A lone `ctedge balancer` in front of whatever its settings file names. */
 export class Balancer {
     /**
-     * @param {{ nodes: { id: string, address: string, weight?: number }[], settings?: string }} options `settings` is
-     *     TOML: sections of their own, other than `[balancer]` itself
+     * @typedef {object} BalancerOptions
+     * @property {{ id: string, address: string, weight?: number }[]} nodes
+     * @property {string} [settings] TOML: sections of their own, other than `[balancer]` itself
+     * @property {string} [secret] the cluster's, if the nodes have one
+     *
+     * @param {BalancerOptions} options
      */
-    static async start({ nodes, settings = '' }) {
+    static async start({ nodes, settings = '', secret = randomBytes(32).toString('hex') }) {
         const balancer = new Balancer(await freePort(), await freePort(), settings);
-        writeFileSync(path.join(balancer.data, 'cluster.secret'), randomBytes(32).toString('hex'), { mode: 0o600 });
+        writeFileSync(path.join(balancer.data, 'cluster.secret'), secret, { mode: 0o600 });
         balancer.write(nodes);
         balancer.launch();
         try {
@@ -329,7 +373,10 @@ export class Balancer {
         const child = this.child;
         if (child) {
             try {
-                if (!child.ended) assert.equal(await child.stop('SIGTERM', 20_000), 0);
+                if (!child.ended) {
+                    await this.admin.assertOneOwner();
+                    assert.equal(await child.stop('SIGTERM', 20_000), 0);
+                }
             } finally {
                 child.killGroup('SIGKILL');
                 if (failed) console.error(child.output.slice(-6_000));

@@ -272,11 +272,15 @@ export class Person {
         return this.heard.first(method, message => message.method === method && matches(message.params), ms);
     }
 
-    /** A shared document over this person's connection. */
-    openDocument() {
+    /**
+     * A shared document over this person's connection.
+     *
+     * @param {number} [resyncMs] how often it asks for what it may have missed; editors do every 10 s
+     */
+    openDocument(resyncMs) {
         const document = new Y.Doc();
         const provider = new OpenCollaborationYjsProvider(
-            /** @type {any} */ (this.connection), document, new Awareness(document),
+            /** @type {any} */ (this.connection), document, new Awareness(document), { resyncTimer: resyncMs },
         );
         provider.connect();
         this.document = document;

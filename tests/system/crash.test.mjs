@@ -1,0 +1,139 @@
+//! A node is killed, and its sessions go on elsewhere: the same rooms, the same peers, nothing of their documents lost.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { withCluster } from '../harness/cluster.mjs';
+import { eventually, pause, within } from '../harness/deadline.mjs';
+import { withEdge } from '../harness/edge.mjs';
+import { meeting } from '../harness/person.mjs';
+import { STORES } from '../harness/stores.mjs';
+
+/**
+ * @typedef {import('../harness/person.mjs').Person} Person
+ *
+ * Everybody still is who they were, and has not been told that anybody else had gone.
+ *
+ * @param {Person[]} people
+ * @param {string[]} ids
+ */
+function assertSamePeers(people, ids) {
+    for (const [index, person] of people.entries()) {
+        const infos = person.heard.all.filter(message => message.method === 'peer/info');
+        for (const info of infos) assert.equal(info.params[0].id, ids[index], `the id of ${person.name}`);
+        const goodbyes = person.heard.all.filter(message => /^room\/(left|closed)$/.test(message.method));
+        assert.deepEqual(goodbyes, [], `what ${person.name} was told`);
+    }
+}
+
+/**
+ * Each of them hears everybody else.
+ *
+ * @param {Person[]} people
+ * @param {string} text
+ */
+async function talk(people, text) {
+    for (const speaker of people) {
+        await speaker.say(`${text} of ${speaker.name}`);
+        for (const other of people) if (other !== speaker) await other.hears(`${text} of ${speaker.name}`, 30_000);
+    }
+}
+
+/**
+ * A request that is never answered.
+ *
+ * @param {Person} from
+ * @param {Person} to
+ * @returns {Promise<any>} once it has arrived
+ */
+async function requestInFlight(from, to) {
+    to.connection?.fs.onReadFile(() => new Promise(() => {}));
+    const request = /** @type {Promise<any>} */ (from.connection?.fs.readFile(to.peer.id, 'endless.txt'));
+    request.catch(() => {});
+    await to.told('fileSystem/readFile');
+    return { answer: request };
+}
+
+/**
+ * The ids, what the session is told, and the request in flight, when the node of a session dies by `kill`.
+ *
+ * @param {(name: string) => Person} meet
+ * @param {(room: string) => Promise<void>} kill
+ * @param {number} errorMs by when the request has failed
+ */
+async function survive(meet, kill, errorMs) {
+    const ada = await meet('ada').host();
+    const people = [ada, await meet('bob').join(ada.roomId), await meet('cyd').join(ada.roomId)];
+    const ids = people.map(person => person.peer.id);
+    await talk(people, 'before');
+    const { answer } = await requestInFlight(people[1], ada);
+    // Only what is in flight for a moment is written for whoever takes over.
+    await pause(100);
+    await kill(ada.roomId);
+    await assert.rejects(within('error', answer, errorMs), /the server of the session was lost/);
+    await talk(people, 'after');
+    const dan = await meet('dan').join(ada.roomId);
+    await talk([...people, dan], 'with dan');
+    assertSamePeers(people, ids);
+    return people;
+}
+
+for (const { name, skip, open } of STORES) {
+    test(`a session outlives its node, which is started again at once, on ${name}`, { skip }, async () => {
+        await open(config => withEdge({ nodes: 3, config }, edge => meeting(async meet => {
+            await survive(name => meet(name, edge.http), async room => {
+                const { node } = await edge.admin.explain(room);
+                await edge.killNode(node);
+            }, 6_000);
+        })));
+    });
+
+    test(`a session goes on at another node when its own is dead and nobody says so, on ${name}`, { skip }, async () => {
+        await open(settings => withCluster({ nodes: 3, settings }, async cluster => {
+            const balancer = await cluster.balancer();
+            await meeting(async meet => {
+                let dead = '';
+                const [ada] = await survive(name => meet(name, balancer.http), async room => {
+                    const owner = await cluster.ownerOf(balancer, room);
+                    dead = owner.id;
+                    owner.child.kill('SIGKILL');
+                    await owner.child.exit;
+                }, 15_000);
+                assert.notEqual((await cluster.ownerOf(balancer, ada.roomId)).id, dead);
+                assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'taken_over' }), 1);
+                assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'ended_silent_lease' }), 1);
+                const metrics = await balancer.admin.metrics();
+                assert.ok(metrics.sum('ctedge_balancer_places_total', { reason: 'takeover' }) >= 1, 'it says why the key moved');
+            });
+        }));
+    });
+}
+
+test('a document that three people write has every letter of it, whatever their node does', async () => {
+    await withEdge({ nodes: 3 }, edge => meeting(async meet => {
+        const ada = await meet('ada', edge.http).host();
+        const people = [ada, await meet('bob', edge.http).join(ada.roomId), await meet('cyd', edge.http).join(ada.roomId)];
+        const texts = people.map(person => person.openDocument(1_000));
+        let written = 0;
+        let writing = true;
+        const writers = texts.map(async (text, index) => {
+            while (writing) {
+                text.insert(text.length, String.fromCharCode(97 + index));
+                written += 1;
+                await pause(10);
+            }
+        });
+        for (let kills = 0; kills < 2; kills += 1) {
+            await pause(1_000);
+            const { node } = await edge.admin.explain(ada.roomId);
+            await edge.killNode(node);
+            await eventually('everybody back', () => people.every(person => !person.socket.connected), 10_000).catch(() => {});
+            await eventually('everybody back', () => people.every(person => person.socket.connected), 20_000);
+        }
+        writing = false;
+        await Promise.all(writers);
+        await eventually('one text on all screens', () => {
+            return texts.every(text => text.length === written && text.toString() === texts[0].toString());
+        }, 30_000);
+        assert.ok(written > 300, `${written} letters`);
+    }));
+});
