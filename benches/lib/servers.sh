@@ -43,6 +43,16 @@ make_certificate() {
     chmod 600 "$work"/*.pem
 }
 
+# A license of our own for the edge whose data is in DIRECTORY, because an evaluation has no more than 25 seats.
+license() {
+    if [ ! -e "$work/license.key" ]; then
+        CTEDGE_LICENSE_PUBLIC_KEY=$("$binaries/ctedge" license keygen --json --out "$work/license.key" | jq -r .public_key)
+        export CTEDGE_LICENSE_PUBLIC_KEY
+    fi
+    "$binaries/ctedge" license sign --key "$work/license.key" --licensee 'Load tests' --connections 100000 \
+        --expiration 2999/12/31 --out "$1/licensing.properties" >/dev/null
+}
+
 start_backends() {
     local listen=()
     for port in "${backend_ports[@]}"; do listen+=(--listen "127.0.0.1:$port"); done
@@ -147,6 +157,7 @@ start_node() {
     mkdir -p "$work/node"
     head -c 48 /dev/urandom | base64 -w 0 >"$work/node/cluster.secret"
     chmod 600 "$work/node/cluster.secret"
+    license "$work/node"
     cat >"$work/node.toml" <<EOF
 data = "$work/node"
 [balancer]

@@ -245,20 +245,36 @@ pub(crate) fn map<const N: usize>(fields: [(&str, Value); N]) -> Value {
 /// The answer of a host that agrees to the join request `id`.
 pub(crate) fn consent(id: Value) -> Result<Vec<u8>> {
     let workspace = map([("name", "load".into()), ("folders", Value::Array(vec!["load".into()]))]);
-    let metadata = map([
-        ("encryption", map([("keys", Value::Array(vec![]))])),
-        ("compression", map([("algorithm", "none".into())])),
-    ]);
     let message = map([
         ("kind", "response".into()),
         ("version", PROTOCOL_VERSION.into()),
         ("id", id),
-        ("metadata", metadata),
+        ("metadata", no_metadata()),
         ("content", map([("response", map([("workspace", workspace)]))])),
     ]);
     let mut bytes = Vec::new();
     rmpv::encode::write_value(&mut bytes, &message)?;
     Ok(bytes)
+}
+
+/// What a peer that leaves tells the server.
+pub(crate) fn leave() -> Result<Vec<u8>> {
+    let message = map([
+        ("kind", "notification".into()),
+        ("version", PROTOCOL_VERSION.into()),
+        ("origin", "".into()),
+        ("target", "".into()),
+        ("metadata", no_metadata()),
+        ("content", map([("method", "room/leave".into()), ("params", Value::Array(vec![]))])),
+    ]);
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, &message)?;
+    Ok(bytes)
+}
+
+/// The metadata of a message that is neither encrypted nor compressed.
+fn no_metadata() -> Value {
+    map([("encryption", map([("keys", Value::Array(vec![]))])), ("compression", map([("algorithm", "none".into())]))])
 }
 
 /// Bytes that look encrypted: the same for the same `seed`, so that runs can be compared.

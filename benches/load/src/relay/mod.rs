@@ -65,6 +65,9 @@ pub(crate) struct RelayArguments {
 /// How long idle connections rest before their memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// How long the server may take to let everybody go.
+const LEAVE: Duration = Duration::from_secs(5);
+
 /// How long the set-up may take for each peer; a stuck server must not hang the run.
 const SETUP_PER_PEER: Duration = Duration::from_millis(200);
 const SETUP_AT_LEAST: Duration = Duration::from_secs(60);
@@ -87,7 +90,9 @@ pub(crate) async fn run(arguments: RelayArguments) -> Result<Report> {
         traffic.report.borrow_mut().memory = Some(MemoryReport::of(before, server.memory()?, connections));
     }
     drive(&arguments, &traffic).await?;
-    settle_accounts(&arguments, &endpoint, &traffic)
+    let report = settle_accounts(&arguments, &endpoint, &traffic)?;
+    leave(&traffic).await?;
+    Ok(report)
 }
 
 /// Sets up all rooms, some at a time.
@@ -232,4 +237,22 @@ fn settle_accounts(arguments: &RelayArguments, endpoint: &Endpoint, traffic: &Rc
     let lags = arguments.window.is_none().then_some(&*send_lags);
     report.latency = Latency::of(&traffic.latencies.borrow(), arguments.window.is_none(), lags);
     Ok(report)
+}
+
+/// Everybody leaves, guests first. Whoever merely hangs up stays a peer for as long as the server waits for a return, and
+/// keeps a licensed seat.
+async fn leave(traffic: &Traffic) -> Result<()> {
+    let farewell = envelope::leave()?;
+    let (hosts, guests): (Vec<_>, Vec<_>) = traffic.peers().iter().partition(|peer| peer.index == peer.room_start);
+    let give_up = Instant::now() + LEAVE;
+    for leaving in [guests, hosts] {
+        for peer in &leaving {
+            peer.send(&farewell);
+            peer.channel.flush();
+        }
+        while leaving.iter().any(|peer| peer.channel.is_open()) && Instant::now() < give_up {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    Ok(())
 }
