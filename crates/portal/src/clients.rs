@@ -1,28 +1,44 @@
 //! What is offered below `/clients`: files that the operator put into the clients folder.
 //!
-//! - [`folder`]: from the path of a request to a file of the folder, and to nothing else.
-//! - [`files`]: how one file is served.
-//! - [`downloads`]: which answer is a download, and when it is complete.
+//! - [`catalog`]: what is there. `about`: what a client says of itself; `vscode`, `intellij`, `eclipse`: how those of
+//!   each editor say it; `archive`: reading archives.
+//! - `listing`, `repository`: the page for people, and the list of plugins for IntelliJ.
+//! - `folder`: from the path of a request to a file of the folder, and to nothing else. `files`: how one is served.
+//! - `downloads`: which answer is a download, and when it is complete.
 
-#[expect(dead_code, reason = "what an artifact is decides the catalog")]
+mod about;
+mod archive;
+pub mod catalog;
 mod downloads;
+mod eclipse;
 mod files;
 mod folder;
+mod intellij;
+mod listing;
+mod repository;
+mod vscode;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{ALLOW, LOCATION};
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::header::{ALLOW, CONTENT_TYPE, LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
+pub use about::About;
+pub use archive::Unfit;
+pub use catalog::{Artifact, Catalog};
 pub use downloads::Download;
 use folder::Found;
 
+use crate::page::{page, public_url, revalidated};
 use crate::portal::Portal;
 
 /// Where everything of this module is.
 const BELOW: &str = "/clients/";
+
+const NO_FILE: &str = "There is no such file among the client downloads.";
 
 pub(crate) fn router(portal: Portal) -> Router {
     Router::new()
@@ -41,21 +57,51 @@ async fn clients(State(portal): State<Portal>, request: Request) -> Response {
         return (StatusCode::METHOD_NOT_ALLOWED, allow, "Client downloads are read with GET and HEAD.\n")
             .into_response();
     }
-    // Relative links of the page need the slash, and so does whoever types the address.
+    // Relative links of the page need the slash.
     let Some(path) = request.uri().path().strip_prefix(BELOW) else { return moved("clients/") };
-    let path = path.to_owned();
-    file(&portal, &path, request).await
+    match path {
+        "" => overview(&portal, request.headers()).await,
+        repository::UPDATE_PLUGINS => update_plugins(&portal, request.headers()).await,
+        path => {
+            let path = path.to_owned();
+            file(&portal, &path, request).await
+        }
+    }
+}
+
+async fn overview(portal: &Portal, headers: &HeaderMap) -> Response {
+    let catalog = portal.shelf().catalog().await;
+    let body = listing::body(&catalog, &public_url(portal.settings().server_url.as_ref(), headers));
+    revalidated(headers, page(StatusCode::OK, "Client downloads", &body), &body)
+}
+
+async fn update_plugins(portal: &Portal, headers: &HeaderMap) -> Response {
+    let catalog = portal.shelf().catalog().await;
+    let xml = repository::update_plugins(&catalog, &public_url(portal.settings().server_url.as_ref(), headers));
+    let mut response = Body::from(xml.clone()).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    revalidated(headers, response, &xml)
 }
 
 async fn file(portal: &Portal, path: &str, request: Request) -> Response {
-    let Some(segments) = folder::segments(path) else { return not_found("There is no such file.") };
+    let Some(segments) = folder::segments(path) else { return not_found(NO_FILE) };
     match folder::find(&portal.settings().clients_folder, &segments).await {
-        Ok(Found::File(file)) => files::serve(&file, request).await,
+        Ok(Found::File(file)) => {
+            let (method, range) = (request.method().clone(), request.headers().get(RANGE).cloned());
+            let response = files::serve(&file, request).await;
+            if !downloads::completes(&method, range.as_ref(), &response) {
+                return response;
+            }
+            counted(portal, &segments.join("/"), response).await
+        }
         Ok(Found::FolderWithoutSlash) => match path.rsplit('/').next() {
             Some(name) => moved(&format!("{name}/")),
-            None => not_found("There is no such file."),
+            None => not_found(NO_FILE),
         },
-        Ok(Found::Folder | Found::Nothing) => not_found("There is no such file."),
+        // The folders of the editors are sections of the page; an update site has no page of its own, as a rule.
+        Ok(Found::Folder) if segments.len() == 2 => moved(&format!("../#{}", segments[0])),
+        Ok(Found::Folder | Found::Nothing) => not_found(NO_FILE),
         Err(error) => {
             tracing::warn!(%error, "the clients folder cannot be read");
             (StatusCode::INTERNAL_SERVER_ERROR, "The clients folder cannot be read.\n").into_response()
@@ -63,11 +109,21 @@ async fn file(portal: &Portal, path: &str, request: Request) -> Response {
     }
 }
 
-/// Moved for good, to an address relative to the request's, so that a path before both of them keeps working.
+/// Counts the download when `response` has been sent whole, if the file is a client at all.
+async fn counted(portal: &Portal, path: &str, response: Response) -> Response {
+    let Some(artifact) = portal.shelf().artifact(path).await else { return response };
+    let Artifact { ide, path, about, .. } = artifact;
+    let artifact = path.rsplit('/').next().unwrap_or_default().to_owned();
+    let download = Download { ide, version: about.version, artifact };
+    let portal = portal.clone();
+    downloads::when_sent(response, move || portal.surroundings().downloaded(&download))
+}
+
+/// Found at an address relative to the request's, so that a path before both of them keeps working.
 fn moved(to: &str) -> Response {
     match HeaderValue::from_str(to) {
-        Ok(to) => (StatusCode::PERMANENT_REDIRECT, [(LOCATION, to)]).into_response(),
-        Err(_) => not_found("There is no such file."),
+        Ok(to) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, to)]).into_response(),
+        Err(_) => not_found(NO_FILE),
     }
 }
 

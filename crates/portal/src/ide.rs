@@ -28,6 +28,16 @@ impl Ide {
         }
     }
 
+    /// As people call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Eclipse => "Eclipse",
+            Self::IntelliJ => "IntelliJ",
+            Self::VsCode => "VS Code",
+        }
+    }
+
     /// The editor by its word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {

@@ -1,11 +1,13 @@
 //! The pages for people beside the sessions: client downloads, logs, dashboard.
 //!
 //! - [`portal`]: what all pages share, and the router of all of them.
-//! - `clients`: what is offered below `/clients`.
+//! - [`clients`]: what is offered below `/clients`.
 //! - [`ide`]: the editors that clients are offered for.
+//! - `page`: the frame of all pages, and what they are made of.
 
-mod clients;
+pub mod clients;
 pub mod ide;
+mod page;
 pub mod portal;
 
 pub use clients::Download;

@@ -7,6 +7,7 @@ use ctedge_settings::PortalSettings;
 use ctedge_store::Store;
 use ctedge_wire::HealthReport;
 
+use crate::clients::catalog::Shelf;
 use crate::clients::{self, Download};
 
 /// What the pages know of the node that serves them, and tell it.
@@ -28,20 +29,26 @@ pub struct Portal(Arc<Inner>);
 struct Inner {
     settings: PortalSettings,
     surroundings: Box<dyn Surroundings>,
+    shelf: Arc<Shelf>,
 }
 
 impl Portal {
     /// Pages with these settings.
     #[must_use]
     pub fn new(settings: PortalSettings, surroundings: impl Surroundings) -> Self {
-        Self(Arc::new(Inner { settings, surroundings: Box::new(surroundings) }))
+        let shelf = Shelf::new(settings.clients_folder.clone(), settings.limits.client_files_max);
+        Self(Arc::new(Inner { settings, surroundings: Box::new(surroundings), shelf }))
     }
 
     pub(crate) fn settings(&self) -> &PortalSettings {
         &self.0.settings
     }
 
-    #[expect(dead_code, reason = "the pages that ask it are mounted one after the other")]
+    /// What the clients folder offers.
+    pub(crate) fn shelf(&self) -> &Shelf {
+        &self.0.shelf
+    }
+
     pub(crate) fn surroundings(&self) -> &dyn Surroundings {
         &*self.0.surroundings
     }

@@ -4,6 +4,9 @@
 //! That is a `GET` answered with all of the file, or the last part of one that a client resumes (`Range: bytes=N-`). A
 //! client that looks into the end of an archive (`bytes=-N`) or fetches parts from the middle has not downloaded it.
 //! Several nodes share the requests of one client, so no node could put the earlier parts together.
+//!
+//! What has been handed to a connection may still lie in the buffers of the kernel and of the balancer. A client that goes
+//! away while no more than that is left for it is counted all the same.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
