@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::clients::ClientsCommand;
 use crate::license::arguments::LicenseCommand;
 
 /// The CodeTogether edge: one public endpoint that pins every session to one of several nodes.
@@ -112,6 +113,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         processes: ProcessOptions,
     },
+    /// Add clients to the downloads at /clients, and show what there is
+    #[command(subcommand)]
+    Clients(ClientsCommand),
     /// Make keys, sign licenses, and say what a license is worth
     #[command(subcommand)]
     License(LicenseCommand),

@@ -3,6 +3,7 @@
 //! - `arguments`: the command line.
 //! - `settings_file`: reading the settings file and the environment; nothing else in this workspace reads either.
 //! - `up`, `balancer`, `node`: the roles.
+//! - `clients`: what the edge offers for download.
 //! - `portal`: the pages for people, mounted in a node.
 //! - `check`: `check-config` and `default-config`.
 //! - `license`: keys and licenses.
@@ -12,6 +13,7 @@
 mod arguments;
 mod balancer;
 mod check;
+mod clients;
 mod drain;
 mod leases;
 mod license;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Start { name, processes } => processes::change(control::Command::Start { name }, &processes),
         Command::Stop { name, processes } => processes::change(control::Command::Stop { name }, &processes),
         Command::Restart { name, processes } => processes::change(control::Command::Restart { name }, &processes),
+        Command::Clients(command) => clients::run(command),
         Command::License(command) => license::run(command),
     };
     match outcome {

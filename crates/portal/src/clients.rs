@@ -2,11 +2,13 @@
 //!
 //! - [`catalog`]: what is there. `about`: what a client says of itself; `vscode`, `intellij`, `eclipse`: how those of
 //!   each editor say it; `archive`: reading archives.
+//! - [`add`]: puts a file in its place; `site`: unpacks an update site.
 //! - `listing`, `repository`: the page for people, and the list of plugins for IntelliJ.
 //! - `folder`: from the path of a request to a file of the folder, and to nothing else. `files`: how one is served.
 //! - `downloads`: which answer is a download, and when it is complete.
 
 mod about;
+pub mod add;
 mod archive;
 pub mod catalog;
 mod downloads;
@@ -16,6 +18,7 @@ mod folder;
 mod intellij;
 mod listing;
 mod repository;
+mod site;
 mod vscode;
 
 use axum::Router;
@@ -27,6 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
 pub use about::About;
+pub use add::{AddError, Added, KeptDefault, add};
 pub use archive::Unfit;
 pub use catalog::{Artifact, Catalog};
 pub use downloads::Download;

@@ -8,6 +8,19 @@ use super::archive::Unfit;
 /// The bundle that the operators of the original count downloads by.
 const CORE: &str = "com.genuitec.eclipse.codetogether.core";
 
+/// What an update site of Eclipse must have one of (Eclipse p2).
+pub(super) const SITE_INDEXES: [&str; 9] = [
+    "p2.index",
+    "content.jar",
+    "content.xml",
+    "content.xml.xz",
+    "compositeContent.jar",
+    "compositeContent.xml",
+    "artifacts.jar",
+    "artifacts.xml",
+    "site.xml",
+];
+
 /// The name of a bundle or a feature is `ID_VERSION.jar` in every site that Eclipse's tools build.
 const NAMING: &str = "name like ID_VERSION.jar";
 

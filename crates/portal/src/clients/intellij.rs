@@ -8,7 +8,7 @@ use super::about::About;
 use super::archive::{Archive, Unfit};
 
 /// Where a plugin says what it is.
-const DESCRIPTOR: &str = "META-INF/plugin.xml";
+pub(super) const DESCRIPTOR: &str = "META-INF/plugin.xml";
 
 /// Jars of one plugin that are searched for its descriptor.
 const JARS_MAX: usize = 500;

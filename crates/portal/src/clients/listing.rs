@@ -3,21 +3,9 @@
 use std::fmt::Write as _;
 
 use super::catalog::{Artifact, Catalog};
+use super::eclipse::SITE_INDEXES;
 use crate::ide::Ide;
 use crate::page::{escape, size};
-
-/// What an update site of Eclipse must have one of (Eclipse p2).
-const SITE_INDEXES: [&str; 9] = [
-    "p2.index",
-    "content.jar",
-    "content.xml",
-    "content.xml.xz",
-    "compositeContent.jar",
-    "compositeContent.xml",
-    "artifacts.jar",
-    "artifacts.xml",
-    "site.xml",
-];
 
 /// The body of the page. `url` is that of the server.
 pub(super) fn body(catalog: &Catalog, url: &str) -> String {
