@@ -4,7 +4,7 @@ use crate::settings::Override;
 use crate::value::Value;
 
 /// Variables that override a setting of text, and the setting.
-const HONOURED: [(&str, &str); 13] = [
+const HONOURED: [(&str, &str); 15] = [
     ("CT_SERVER_URL", "server_url"),
     ("CT_LICENSEE", "license.licensee"),
     ("CT_MAXCONNECTIONS", "license.max_connections"),
@@ -18,19 +18,21 @@ const HONOURED: [(&str, &str); 13] = [
     ("CT_DASHBOARD_PASSWORD", "portal.dashboard_password"),
     ("CT_LOGS_USER", "portal.logs_user"),
     ("CT_LOGS_PASSWORD", "portal.logs_password"),
+    ("CT_METRICS_STATSD_HOST", "metrics.statsd_host"),
+    ("CT_METRICS_STATSD_PROTOCOL", "metrics.statsd_protocol"),
 ];
 
 /// Variables that override a switch, and the setting.
-const SWITCHES: [(&str, &str); 1] = [("CT_AUTO_RESTART_DISABLED", "restart.disabled")];
+const SWITCHES: [(&str, &str); 2] =
+    [("CT_AUTO_RESTART_DISABLED", "restart.disabled"), ("CT_PROMETHEUS_ENABLED", "metrics.prometheus")];
+
+/// Variables that override a number, and the setting.
+const NUMBERS: [(&str, &str); 1] = [("CT_METRICS_STATSD_PORT", "metrics.statsd_port")];
 
 /// Variables of the original that stand for something this edge does not do yet. They are named at the start, so that
 /// nobody relies on one of them in vain.
-const NOT_HONOURED: [&str; 11] = [
+const NOT_HONOURED: [&str; 7] = [
     "CT_TRUST_ALL_CERTS",
-    "CT_METRICS_STATSD_HOST",
-    "CT_METRICS_STATSD_PORT",
-    "CT_METRICS_STATSD_PROTOCOL",
-    "CT_PROMETHEUS_ENABLED",
     "CT_SSO_SYSTEM_BASE_URL",
     "CT_SSO_AUTHORIZATION_ENDPT",
     "CT_SSO_TOKEN_ENDPT",
@@ -51,6 +53,11 @@ pub fn overrides_of(variable: &dyn Fn(&str) -> Option<String>) -> Vec<Override> 
             let written = variable(name).filter(|value| !value.is_empty())?;
             // What is no switch becomes a fault that names the variable.
             let value = switch(&written).map_or(Value::Text(written), Value::Switch);
+            Some(Override::new(*setting, value, *name))
+        }))
+        .chain(NUMBERS.iter().filter_map(|(name, setting)| {
+            let written = variable(name).filter(|value| !value.is_empty())?;
+            let value = written.trim().parse().map_or_else(|_| Value::Text(written.clone()), Value::Integer);
             Some(Override::new(*setting, value, *name))
         }))
         .chain(no_clients(variable))

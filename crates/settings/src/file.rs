@@ -3,6 +3,7 @@
 mod balancer;
 mod license;
 mod log;
+mod metrics;
 mod node;
 mod ownership;
 mod portal;
@@ -16,6 +17,7 @@ pub(crate) use self::balancer::Balancer;
 use self::balancer::balancer;
 use self::license::license;
 use self::log::log;
+use self::metrics::metrics;
 pub(crate) use self::node::Node;
 use self::node::node;
 pub(crate) use self::portal::Portal;
@@ -26,7 +28,8 @@ use crate::listed::{certificates, dns_nodes, fixed_nodes};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
 use crate::settled::{
-    CertificateFiles, LicenseSettings, LogSettings, NodeSource, RestartSettings, StoreSettings, UpSettings,
+    CertificateFiles, LicenseSettings, LogSettings, MetricsSettings, NodeSource, RestartSettings, StoreSettings,
+    UpSettings,
 };
 use crate::weigh::weigh;
 
@@ -40,6 +43,7 @@ pub(crate) struct File {
     pub(crate) restart: RestartSettings,
     pub(crate) license: LicenseSettings,
     pub(crate) log: LogSettings,
+    pub(crate) metrics: MetricsSettings,
     pub(crate) balancer: Balancer,
     pub(crate) node: Node,
     pub(crate) portal: Portal,
@@ -59,6 +63,7 @@ pub(crate) fn read(reader: &mut Reader) -> File {
         restart: restart(reader),
         license: license(reader),
         log: log(reader),
+        metrics: metrics(reader),
         balancer: balancer(reader),
         node: node(reader),
         portal: portal(reader),

@@ -271,6 +271,7 @@ impl Settings {
             time_zone: self.file.log.time_zone.clone(),
             drain: node.drain,
             license: self.license(),
+            metrics: self.file.metrics.clone(),
         })
     }
 

@@ -4,6 +4,7 @@
 
 mod license;
 mod log;
+mod metrics;
 mod ownership;
 mod portal;
 mod restart;
@@ -19,6 +20,7 @@ use ctedge_wire::ClusterSecret;
 
 pub use license::LicenseSettings;
 pub use log::{LogFormat, LogLevel, LogRotation, LogSettings};
+pub use metrics::{MetricsSettings, StatsdProtocol, StatsdSettings};
 pub use ownership::{DrainSettings, LeaseSettings};
 pub use portal::{Login, Password, PortalLimits, PortalSettings};
 pub use restart::RestartSettings;
@@ -286,6 +288,8 @@ pub struct NodeSettings {
     pub drain: DrainSettings,
     /// Where the license is, and what it is held against.
     pub license: LicenseSettings,
+    /// Where figures go.
+    pub metrics: MetricsSettings,
 }
 
 /// The bounds of what a node holds.

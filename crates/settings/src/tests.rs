@@ -308,3 +308,67 @@ fn a_wrong_public_key_names_its_variable() {
     let expected = "CTEDGE_LICENSE_PUBLIC_KEY: license.public_key: this is no public key of licenses";
     assert!(faults[0].to_string().starts_with(expected), "{faults:?}");
 }
+
+#[test]
+fn figures_are_sent_where_the_variables_say() {
+    let variable = |name: &str| {
+        let value = match name {
+            "CT_METRICS_STATSD_HOST" => "http://statsd.example.com",
+            "CT_METRICS_STATSD_PORT" => "9125",
+            "CT_METRICS_STATSD_PROTOCOL" => "tcp",
+            "CT_PROMETHEUS_ENABLED" => "true",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let file = "[metrics]\nstatsd_prefix = \"company.edge\"\nstatsd_tags = true\nstatsd_interval = \"30s\"\n\
+                [[nodes]]\nid = \"a\"\naddress = \"127.0.0.1:3001\"\n";
+    let settings = parse(file, &variable).unwrap();
+    let metrics = settings.node("a", secret(), 1).unwrap().metrics;
+    assert!(metrics.prometheus);
+    let expected = crate::StatsdSettings {
+        host: "statsd.example.com".into(),
+        port: 9125,
+        protocol: crate::StatsdProtocol::Tcp,
+        prefix: "company.edge".into(),
+        tags: true,
+        interval: Duration::from_secs(30),
+    };
+    assert_eq!(metrics.statsd, Some(expected));
+    let again = valid(settings.written()).node("a", secret(), 1).unwrap().metrics;
+    assert_eq!(again, metrics, "children read the file that `up` writes");
+}
+
+#[test]
+fn without_a_host_nothing_is_sent_and_a_url_says_more_than_the_settings_beside_it() {
+    let metrics = |text: &str| {
+        let text = format!("{text}\n[[nodes]]\nid = \"a\"\naddress = \"127.0.0.1:3001\"\n");
+        valid(&text).node("a", secret(), 1).unwrap().metrics
+    };
+    assert_eq!(metrics(""), crate::MetricsSettings { statsd: None, prometheus: false });
+    let statsd = metrics("[metrics]\nstatsd_host = \"tcp://statsd:9125/\"").statsd.unwrap();
+    assert_eq!((statsd.host.as_str(), statsd.port, statsd.protocol), ("statsd", 9125, crate::StatsdProtocol::Tcp));
+    let statsd = metrics("[metrics]\nstatsd_host = \"statsd\"").statsd.unwrap();
+    assert_eq!((statsd.port, statsd.protocol, statsd.tags), (8125, crate::StatsdProtocol::Udp, false));
+    assert_eq!(statsd.prefix, "codetogether");
+}
+
+#[test]
+fn a_wrong_variable_of_the_metrics_is_named_with_what_to_write_instead() {
+    for (name, value, fault) in [
+        ("CT_METRICS_STATSD_HOST", "http://", "metrics.statsd_host: \"http://\" names no host; write it like"),
+        ("CT_METRICS_STATSD_PORT", "statsd", "metrics.statsd_port: \"statsd\" is not a whole number"),
+        ("CT_METRICS_STATSD_PORT", "0", "metrics.statsd_port: 0 is not from 1 to 65535"),
+        ("CT_METRICS_STATSD_PORT", "70000", "metrics.statsd_port: 70000 is not between 0 and 65535"),
+        ("CT_METRICS_STATSD_PROTOCOL", "SCTP", "metrics.statsd_protocol: \"SCTP\" is none of \"UDP\", \"TCP\""),
+        ("CT_PROMETHEUS_ENABLED", "maybe", "metrics.prometheus: \"maybe\" is not true or false"),
+    ] {
+        let faults = parse("", &|asked| (asked == name).then(|| value.to_owned())).unwrap_err();
+        assert!(faults[0].to_string().starts_with(&format!("{name}: {fault}")), "{faults:?}");
+        assert!(not_honoured(&|asked| (asked == name).then(|| value.to_owned())).is_empty(), "{name}");
+    }
+    check_fault(
+        "[metrics]\nstatsd_prefix = \"a:b\"",
+        "line 2: metrics.statsd_prefix: \"a:b\" is no beginning of a name; write it like \"codetogether\" or \"company.codetogether\"",
+    );
+}
