@@ -46,16 +46,17 @@ impl Naming {
 
     fn lines(&self, place: &str, tags: &[String], figures: &Figures) -> Vec<String> {
         let mut lines: Vec<String> = [
-            ("unique_users_online", figures.users_online as f64),
+            ("unique_users_online", figures.users_online.count() as f64),
             ("active_sessions", figures.sessions as f64),
             ("active_session_connections", figures.connections as f64),
             ("average_server_lag_ms", figures.lag_seconds * 1000.0),
-            ("total_sessions_hosted", figures.sessions_hosted as f64),
         ]
         .iter()
         .map(|(name, value)| gauge(&format!("{place}.{name}"), *value, tags))
         .collect();
-        for (ide, count) in &figures.downloads {
+        let Some(totals) = &figures.totals else { return lines };
+        lines.push(gauge(&format!("{place}.total_sessions_hosted"), totals.sessions_hosted as f64, tags));
+        for (ide, count) in &totals.downloads {
             let ide = name_part(ide);
             lines.push(if self.tags {
                 let tags: Vec<_> = tags.iter().cloned().chain([format!("ide:{ide}")]).collect();
@@ -87,17 +88,23 @@ fn name_part(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Totals, Users};
     use std::collections::BTreeMap;
 
     fn figures() -> Figures {
-        Figures {
-            users_online: 3,
-            sessions: 2,
-            connections: 5,
-            lag_seconds: 0.001_25,
-            sessions_hosted: 90,
-            downloads: BTreeMap::from([("vscode".to_owned(), 7)]),
-        }
+        let mut users_online = Users::default();
+        (1..=3).for_each(|hash| users_online.add(hash));
+        let downloads = BTreeMap::from([("vscode".to_owned(), 7)]);
+        let totals = Some(Totals { sessions_hosted: 90, downloads });
+        Figures { users_online, sessions: 2, connections: 5, lag_seconds: 0.001_25, totals }
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_sent() {
+        let naming = Naming { prefix: "codetogether".into(), tags: false };
+        let lines = naming.of_all(&Figures { totals: None, ..figures() });
+        assert_eq!(lines.len(), 4);
+        assert!(!lines.iter().any(|line| line.contains("total_")), "{lines:?}");
     }
 
     #[test]
