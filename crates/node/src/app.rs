@@ -11,6 +11,7 @@ use ctedge_settings::NodeSettings;
 use ctedge_wire::{DrainPhase, DrainProgress, HealthReport, StoreState};
 
 use crate::clock::unix_now;
+use crate::figures::FigureBoard;
 use crate::hub::Hub;
 use crate::lag::Lag;
 use crate::license::{license_report, seats_report};
@@ -42,6 +43,7 @@ pub(crate) struct App {
     /// The store that it shares with them.
     pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) usage: Arc<UsageCounter>,
+    pub(crate) figures: FigureBoard,
     /// Where is written what operators want to know. Nowhere without a store.
     pub(crate) journal: Option<Journal>,
 }

@@ -31,6 +31,7 @@ impl NodeHandle {
     /// Counts a client that was downloaded completely. `version` must come from a file of the operator, not from a
     /// stranger: it becomes a label of a metric.
     pub fn downloaded(&self, ide: &str, version: &str, artifact: &str) {
+        self.0.figures.downloaded(ide);
         self.0.hub.metrics().downloads.with_label_values(&[ide, version]).inc();
         if let Some(journal) = &self.0.journal {
             journal.downloaded(ide, version, artifact);

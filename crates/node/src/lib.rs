@@ -9,12 +9,13 @@
 //! - [`ownership`]: which node owns which session, shared through a store.
 //! - [`license`]: what the license is worth at the moment, and the seats that it gives.
 //! - `pending`: the bounded table of what waits for a decision.
-//! - [`status`], [`metrics`], `lag`, `usage`: what a node says of itself.
+//! - [`status`], [`metrics`], `figures`, `lag`, `usage`: what a node says of itself.
 //! - [`stop`], `clock`: a switch that is thrown once; time and random bytes for the pure crates.
 
 mod app;
 mod clock;
 pub mod connections;
+mod figures;
 pub mod handle;
 mod http;
 pub mod hub;

@@ -35,6 +35,8 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     /// Clients downloaded completely, by IDE and version.
     pub downloads: IntCounterVec,
+    /// Lines that a StatsD server did not take.
+    pub statsd_lines_dropped: IntCounter,
     /// What is counted of sessions that change hands.
     pub ownership: OwnershipCounts,
     license: LicenseGauges,
@@ -99,6 +101,10 @@ impl Metrics {
             sessions_created: counter("ctedge_node_sessions_created_total", "Sessions created."),
             http_requests: counters("ctedge_node_http_requests_total", "HTTP requests.", &["route", "status"]),
             downloads: counters("ctedge_node_downloads_total", "Clients downloaded completely.", &["ide", "version"]),
+            statsd_lines_dropped: counter(
+                "ctedge_node_statsd_lines_dropped_total",
+                "Lines that a StatsD server did not take.",
+            ),
             ownership: OwnershipCounts::new(&registry),
             license: LicenseGauges::new(&registry),
             gauges: Gauges {

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::clock::random_incarnation;
+use crate::figures::{self, FigureBoard};
 use crate::handle::NodeHandle;
 use crate::http;
 use crate::hub::Hub;
@@ -67,6 +68,7 @@ impl Node {
             journal: shared.as_ref().map(|shared| shared.journal.clone()),
             keeper: shared.as_ref().map(|shared| Arc::clone(&shared.keeper)),
             usage: Arc::default(),
+            figures: FigureBoard::default(),
             transports: Transports::new(Arc::clone(&hub)),
             hub,
             logins,
@@ -120,6 +122,9 @@ impl Node {
         tasks.spawn(Arc::clone(&app.usage).run(Arc::clone(&app.hub), journal));
         tasks.spawn(Arc::clone(&app.hub).write_in_flight());
         tasks.spawn(housekeeping(Arc::clone(&app)));
+        if let Some(statsd) = app.settings().metrics.statsd.clone() {
+            tasks.spawn(figures::send(Arc::clone(&app), statsd));
+        }
         tracing::info!(node = app.settings().id, %address, "the node serves");
         let is_over = async {
             match &mut driver {

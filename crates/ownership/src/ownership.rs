@@ -25,6 +25,7 @@ use crate::command::{Command, Estate, Outcome, StoreFailure};
 use crate::drain::{Drain, DrainProgress};
 use crate::id::{Epoch, LeaseId};
 use crate::ranking::Ranking;
+use crate::record::Lease;
 use crate::settings::OwnershipSettings;
 use entry::{Entry, State};
 use giving::Giving;
@@ -263,6 +264,11 @@ impl Ownership {
     #[must_use]
     pub fn lease(&self) -> &LeaseId {
         &self.lease
+    }
+
+    /// The leases of others that beat, as the last heartbeat told of them.
+    pub fn beating(&self) -> impl Iterator<Item = &Lease> {
+        self.others.beating()
     }
 
     /// What the node takes.

@@ -29,7 +29,9 @@ pub mod store;
 pub use entry::{Audit, AuditEvent, AuditUser, Day, Download, Entry, UnixMillis, UsageSample};
 pub use fault::OpenError;
 pub use health::{JournalHealth, StoreHealth};
-pub use report::{AuditCursor, AuditFilter, ClientFigures, DayFigures, DownloadFigures, Forgotten, SessionNow, Totals};
+pub use report::{
+    AuditCursor, AuditFilter, ClientFigures, DayFigures, DownloadFigures, Forgotten, Lifetime, SessionNow, Totals,
+};
 pub use seats::Seats;
 pub use store::Store;
 

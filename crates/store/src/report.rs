@@ -12,7 +12,7 @@ mod usage;
 pub use audit::{AuditCursor, AuditFilter};
 pub use retention::Forgotten;
 pub use sessions::SessionNow;
-pub use usage::{ClientFigures, DayFigures, DownloadFigures, Totals};
+pub use usage::{ClientFigures, DayFigures, DownloadFigures, Lifetime, Totals};
 
 /// Rows of one page, whatever is asked for.
 pub const PAGE_ROWS_MAX: u32 = 1_000;

@@ -46,6 +46,13 @@ impl ClusterSecret {
         self.derive("peer ids")
     }
 
+    /// Keys the hash by which nodes count users together, so that nobody else learns a user from it.
+    #[must_use]
+    pub fn users_seed(&self) -> u64 {
+        let digest = self.derive("users");
+        u64::from_le_bytes(std::array::from_fn(|index| digest[index]))
+    }
+
     /// The value of [`crate::headers::CONTROL_TOKEN`]: 64 hexadecimal digits.
     #[must_use]
     pub fn control_token(&self) -> String {

@@ -24,12 +24,15 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Json<HealthReport> {
     Json(app.health())
 }
 
-/// `GET /metrics`: for the private network alone. What came through a balancer names the client that it came from.
+/// `GET /metrics`: on the private network what this node counts; to the public, if the settings say so, the figures of
+/// all nodes. What came through a balancer names the client that it came from.
 pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    if headers.contains_key("x-forwarded-for") {
-        return Problem::not_found().into_response();
-    }
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics()).into_response()
+    let text = match headers.contains_key("x-forwarded-for") {
+        false => app.metrics(),
+        true if app.settings().metrics.prometheus => app.exposition().await.into_bytes(),
+        true => return Problem::not_found().into_response(),
+    };
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
 /// How a drain goes, as its query says it.

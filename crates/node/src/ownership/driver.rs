@@ -249,7 +249,13 @@ impl Driver {
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         let now = Instant::now();
         match done {
-            Ok(Done::Stored(id, answer)) => self.machine.store_answered(id, answer, now),
+            Ok(Done::Stored(id, answer)) => {
+                let has_beaten = matches!(answer, Ok(Outcome::Beaten { .. }));
+                self.machine.store_answered(id, answer, now);
+                if has_beaten {
+                    self.app.figures.learn(self.machine.lease(), self.machine.beating(), now);
+                }
+            }
             Ok(Done::Probed(lease, alive)) => self.machine.probe_answered(&lease, alive, now),
             Ok(Done::Given(given)) => self.given(given, now),
             Ok(Done::Settled) => {}
@@ -359,7 +365,7 @@ impl Driver {
 
     /// What the next heartbeat tells the others.
     fn report(&mut self) {
-        self.machine.report(serde_json::to_string(&self.app.health()).unwrap_or_default());
+        self.machine.report(serde_json::to_string(&self.app.lease_report()).unwrap_or_default());
     }
 
     fn keep_house(&mut self) {

@@ -9,7 +9,8 @@ use ctedge_node::Node;
 use ctedge_node::hub::Hub;
 use ctedge_protocol::{RoomClaim, Tokens, User};
 use ctedge_settings::{
-    DrainSettings, LeaseSettings, LicenseSettings, NodeLimits, NodeSettings, NodeTimeouts, StoreSettings, StoreUrl,
+    DrainSettings, LeaseSettings, LicenseSettings, MetricsSettings, NodeLimits, NodeSettings, NodeTimeouts,
+    StoreSettings, StoreUrl,
 };
 use ctedge_wire::{ClusterSecret, HealthReport, Key};
 use serde_json::json;
@@ -205,6 +206,7 @@ fn settings() -> NodeSettings {
         lease: LeaseSettings { beat: Duration::from_secs(1), lost_after: Duration::from_secs(3) },
         drain: DrainSettings { deadline: Duration::from_secs(600), handoffs_per_second: 50 },
         license: LicenseSettings::default(),
+        metrics: MetricsSettings::default(),
         store: None,
         time_zone: "UTC".into(),
     }

@@ -54,9 +54,13 @@ impl Others {
 
     /// The leases that a session may be handed to.
     pub(super) fn ready(&self) -> Vec<&Lease> {
-        let is_ready =
-            |seen: &&Seen| !seen.lease.ended && seen.lease.status == NodeStatus::Ready && seen.silence == Silence::No;
-        self.leases.values().filter(is_ready).map(|seen| &seen.lease).collect()
+        self.beating().filter(|lease| lease.status == NodeStatus::Ready).collect()
+    }
+
+    /// The leases that beat.
+    pub(super) fn beating(&self) -> impl Iterator<Item = &Lease> {
+        let beats = |seen: &&Seen| !seen.lease.ended && seen.silence == Silence::No;
+        self.leases.values().filter(beats).map(|seen| &seen.lease)
     }
 
     /// Whether a probe is under way.

@@ -68,6 +68,15 @@ pub struct Totals {
     pub downloads: u64,
 }
 
+/// What has been counted ever since there is the store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lifetime {
+    /// Sessions that began.
+    pub sessions: u64,
+    /// Downloads, by IDE.
+    pub downloads: BTreeMap<String, u64>,
+}
+
 impl Store {
     /// The figures of the days from `from` to `to`, both included, in order; days without any are left out.
     pub async fn days(&self, from: Day, to: Day) -> Result<Vec<DayFigures>, StoreFailure> {
@@ -92,6 +101,11 @@ impl Store {
     /// Figures of all days.
     pub async fn totals(&self) -> Result<Totals, StoreFailure> {
         self.report(&AllTotals).await
+    }
+
+    /// What has been counted ever since there is the store.
+    pub async fn lifetime(&self) -> Result<Lifetime, StoreFailure> {
+        self.report(&WholeLifetime).await
     }
 }
 
@@ -217,6 +231,25 @@ impl Work for AllTotals {
         let row = tx.row(statement).await?;
         row.map_or(Ok(Totals::default()), |row| {
             Ok(Totals { sessions: row.sum(0)?, joins: row.sum(1)?, downloads: row.sum(2)? })
+        })
+    }
+}
+
+struct WholeLifetime;
+
+impl Work for WholeLifetime {
+    type Output = Lifetime;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Lifetime, Fault> {
+        let sessions = tx.row(sql("SELECT CAST(SUM(sessions) AS BIGINT) FROM usage_days")).await?;
+        let by_ide = tx.rows(sql("SELECT ide, CAST(SUM(downloads) AS BIGINT) FROM downloads GROUP BY ide")).await?;
+        Ok(Lifetime {
+            sessions: sessions.map_or(Ok(0), |row| row.sum(0))?,
+            downloads: by_ide.iter().map(|row| Ok((row.text(0)?, row.sum(1)?))).collect::<Result<_, Fault>>()?,
         })
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ctedge_ownership::NodeId;
 use ctedge_store::{
-    Audit, AuditEvent, AuditFilter, AuditUser, ClientFigures, Download, Entry, Forgotten, Store, Totals, UnixMillis,
-    UsageSample,
+    Audit, AuditEvent, AuditFilter, AuditUser, ClientFigures, Download, Entry, Forgotten, Lifetime, Store, Totals,
+    UnixMillis, UsageSample,
 };
 
 use crate::support::{Place, day, key, on_both};
@@ -116,6 +116,8 @@ async fn figures(place: Place) {
     assert_eq!(store.unique_users(day(1), day(30)).await, Ok(3));
     assert_eq!(store.unique_users(day(1), day(2)).await, Ok(2));
     assert_eq!(store.totals().await, Ok(Totals { sessions: 2, joins: 3, downloads: 3 }));
+    let downloads = [("vscode".to_owned(), 2), ("=eclipse".to_owned(), 1)].into();
+    assert_eq!(store.lifetime().await, Ok(Lifetime { sessions: 2, downloads }));
     let client = |client: &str, hosted, joined| ClientFigures { client: client.into(), hosted, joined };
     assert_eq!(store.clients(day(1), day(30)).await.unwrap(), [client("IntelliJ", 1, 1), client("VS Code", 1, 2)]);
     assert_eq!(

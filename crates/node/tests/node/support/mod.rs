@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ctedge_node::Node;
 use ctedge_settings::{
-    DrainSettings, LeaseSettings, LicenseSettings, NodeLimits, NodeSettings, NodeTimeouts, StoreSettings, StoreUrl,
+    DrainSettings, LeaseSettings, LicenseSettings, MetricsSettings, NodeLimits, NodeSettings, NodeTimeouts,
+    StoreSettings, StoreUrl,
 };
 use ctedge_wire::ClusterSecret;
 use serde_json::Value;
@@ -81,6 +82,7 @@ pub(crate) fn settings() -> NodeSettings {
         lease: LeaseSettings { beat: Duration::from_secs(1), lost_after: Duration::from_secs(3) },
         drain: DrainSettings { deadline: Duration::from_secs(600), handoffs_per_second: 50 },
         license: LicenseSettings::default(),
+        metrics: MetricsSettings::default(),
     }
 }
 
