@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ctedge_node::Node;
+use ctedge_node::{Node, NodeHandle};
 use ctedge_settings::{
     DrainSettings, LeaseSettings, LicenseSettings, MetricsSettings, NodeLimits, NodeSettings, NodeTimeouts,
     StoreSettings, StoreUrl,
@@ -25,6 +25,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) struct TestNode {
     pub(crate) address: SocketAddr,
     pub(crate) secret: ClusterSecret,
+    handle: NodeHandle,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -108,10 +109,10 @@ impl TestNode {
         adjust(&mut settings);
         let secret = settings.secret.clone();
         let node = Node::bind(settings).await.unwrap();
-        let address = node.address();
+        let (address, handle) = (node.address(), node.handle());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(node.run(async move { drop(stopped.await) }));
-        Self { address, secret, stop: Some(stop), running }
+        Self { address, secret, handle, stop: Some(stop), running }
     }
 
     /// A node that shares the store in `folder` with others, and is quick to miss one of them.
@@ -138,6 +139,11 @@ impl TestNode {
     pub(crate) async fn order(&self, order: &str) -> Answer {
         let token = self.secret.control_token();
         self.post(&format!("/ct-control/{order}")).header("x-ctedge-control", &token).send().await
+    }
+
+    /// What others in the process may tell the node.
+    pub(crate) fn handle(&self) -> &NodeHandle {
+        &self.handle
     }
 
     /// Asks the node to stop. [`Self::stopped`] waits for the end.
