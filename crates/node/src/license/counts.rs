@@ -7,11 +7,13 @@ use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 use super::SeatCounts;
 use crate::metrics::register;
 
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
 /// The gauges of the license and its seats.
 #[derive(Debug, Clone)]
 pub struct LicenseGauges {
     verdict: IntGaugeVec,
-    days_left: IntGauge,
+    seconds_left: IntGauge,
     seats: IntGaugeVec,
 }
 
@@ -21,11 +23,11 @@ impl LicenseGauges {
             |name: &str, help: &str, label: &str| register(registry, IntGaugeVec::new(Opts::new(name, help), &[label]));
         Self {
             verdict: gauges("ctedge_node_license", "1 for what the license is worth.", "verdict"),
-            days_left: register(
+            seconds_left: register(
                 registry,
                 IntGauge::new(
-                    "ctedge_node_license_days_left",
-                    "Days that the license goes on after this one; -1 without.",
+                    "ctedge_node_license_seconds_left",
+                    "Seconds of the whole days that the license goes on after this one; -1 without.",
                 ),
             ),
             seats: gauges(
@@ -40,7 +42,7 @@ impl LicenseGauges {
         for word in Verdict::WORDS {
             self.verdict.with_label_values(&[word]).set(i64::from(word == verdict.as_str()));
         }
-        self.days_left.set(days_left(verdict).map_or(-1, i64::from));
+        self.seconds_left.set(days_left(verdict).map_or(-1, |days| i64::from(days) * DAY_SECONDS));
         let SeatCounts { licensed, held, taken } = counts;
         for (word, seats) in [("licensed", licensed), ("held", held), ("taken", taken)] {
             self.seats.with_label_values(&[word]).set(i64::from(seats));

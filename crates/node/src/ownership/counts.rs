@@ -9,6 +9,9 @@ use crate::metrics::register;
 /// The buckets of the store's answers, in seconds: from what memory takes to what is given up.
 const LATENCY_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
 
+/// Why sessions are lost.
+const LOST: [&str; 3] = ["nobody_came", "estate_unreadable", "no_host"];
+
 /// What is counted of ownership.
 #[derive(Debug, Clone)]
 pub struct OwnershipCounts {
@@ -39,11 +42,14 @@ impl OwnershipCounts {
             register(registry, IntCounterVec::new(Opts::new(name, help), &[label]))
         };
         let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
+        let lost = counters("ctedge_node_sessions_lost_total", "Sessions that nobody can go on with.", "reason");
+        // A counter that is not there before the first loss shows no rise at it.
+        LOST.iter().for_each(|reason| drop(lost.with_label_values(&[reason])));
         let latency = HistogramOpts::new("ctedge_node_store_seconds", "How long the store takes to answer.");
         Self {
             events: counters("ctedge_node_ownership_total", "What happened to sessions and leases.", "event"),
             verdicts: counters("ctedge_node_asked_total", "Requests that asked who owns a key.", "verdict"),
-            lost: counters("ctedge_node_sessions_lost_total", "Sessions that nobody can go on with.", "reason"),
+            lost,
             fence_holds: counter("ctedge_node_fence_holds_total", "What had to wait until the lease was verified."),
             store_commands: counters("ctedge_node_store_commands_total", "Commands to the store.", "result"),
             store_seconds: register(registry, Histogram::with_opts(latency.buckets(LATENCY_BUCKETS.to_vec()))),
