@@ -1,0 +1,81 @@
+//! A node that was away for too long comes back, finds that its sessions are another's, and lets go of them.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { withCluster } from '../harness/cluster.mjs';
+import { eventually, pause } from '../harness/deadline.mjs';
+import { meeting } from '../harness/person.mjs';
+import { STORES } from '../harness/stores.mjs';
+
+/** How long the node stands still: longer than a lease lives without a beat (3 s) and a probe waits (1 s). */
+const STOPPED_MS = Number(process.env.CTEDGE_TEST_STOPPED_SECONDS ?? 8) * 1_000;
+
+for (const { name, skip, open } of STORES) {
+    test(`a node that stood still serves nothing that it had, on ${name}`, { skip }, async () => {
+        await open(settings => withCluster({ nodes: 3, settings }, async cluster => {
+            const balancer = await cluster.balancer();
+            await meeting(async meet => {
+                const ada = await meet('ada', balancer.http).host();
+                const bob = await meet('bob', balancer.http).join(ada.roomId);
+                const ids = [ada.peer.id, bob.peer.id];
+                const stopped = await cluster.ownerOf(balancer, ada.roomId);
+                const { incarnation } = await stopped.health();
+                // These two are connected to the node itself, so that no balancer ends their connections meanwhile.
+                const eve = await meet('eve', `http://${stopped.address}`).only('websocket').join(ada.roomId);
+                const fay = await meet('fay', `http://${stopped.address}`).only('websocket').join(ada.roomId);
+                await eve.say('all is well');
+                for (const other of [ada, bob, fay]) await other.hears('all is well');
+
+                const since = Date.now();
+                stopped.child.kill('SIGSTOP');
+                await eve.say('nobody listens');
+                await eventually('owner elsewhere', async () => {
+                    return (await cluster.ownerOf(balancer, ada.roomId)).id !== stopped.id;
+                }, 20_000);
+                await eventually('both connected', () => ada.socket.connected && bob.socket.connected);
+                await ada.say('we went on');
+                await bob.hears('we went on', 20_000);
+                await pause(Math.max(0, since + STOPPED_MS - Date.now()));
+                assert.ok(eve.socket.connected && fay.socket.connected, 'they have noticed nothing');
+                stopped.child.kill('SIGCONT');
+
+                for (const person of [eve, fay]) await eventually('disconnect', () => !person.socket.connected);
+                await eventually('empty ready node', async () => {
+                    const health = await stopped.health();
+                    return health.status === 'ready' && health.sessions === 0 && health.incarnation !== incarnation;
+                });
+                assert.ok(!fay.chat.includes('nobody listens'), 'what it found when it went on is not relayed');
+                assert.ok(!bob.chat.includes('nobody listens'));
+                for (const [index, person] of [ada, bob].entries()) {
+                    for (const info of person.heard.all.filter(message => message.method === 'peer/info')) {
+                        assert.equal(info.params[0].id, ids[index]);
+                    }
+                }
+                await bob.say('and on');
+                await ada.hears('and on');
+
+                const metrics = await stopped.metrics();
+                assert.equal(metrics.sum('ctedge_node_ownership_total', { event: 'lease_lost' }), 1);
+                assert.equal(metrics.sum('ctedge_node_ownership_total', { event: 'fenced' }), 1, 'one session was let go');
+                await balancer.admin.nodeIs(stopped.id, 'ready');
+                await hostsAgain(meet, balancer, cluster, stopped);
+            });
+        }));
+    });
+}
+
+/**
+ * The node takes sessions like every other.
+ *
+ * @param {(name: string, url: string) => import('../harness/person.mjs').Person} meet
+ * @param {import('../harness/edge.mjs').Balancer} balancer
+ * @param {import('../harness/cluster.mjs').Cluster} cluster
+ * @param {import('../harness/cluster.mjs').Node} node
+ */
+async function hostsAgain(meet, balancer, cluster, node) {
+    for (let number = 0; number < 15; number += 1) {
+        const host = await meet(`host ${number}`, balancer.http).host();
+        if ((await cluster.ownerOf(balancer, host.roomId)).id === node.id) return;
+    }
+    assert.fail(`15 sessions, and none on ${node.id}`);
+}

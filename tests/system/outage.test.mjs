@@ -1,0 +1,89 @@
+//! The store is away, and comes back.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { withCluster } from '../harness/cluster.mjs';
+import { eventually, pause } from '../harness/deadline.mjs';
+import { meeting } from '../harness/person.mjs';
+import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
+import { byNodeHttp } from '../harness/raw.mjs';
+
+const skip = withoutPostgres();
+
+/** Longer than a lease lives without a beat, so that nodes find out what they may do without the store. */
+const AWAY_MS = 5_000;
+
+/** @type {{ how: string, state: string, begin: (postgres: any) => Promise<void> | void, end: (postgres: any) => Promise<void> | void }[]} */
+const OUTAGES = [
+    { how: 'stopped', state: 'unreachable', begin: postgres => postgres.stop(), end: postgres => postgres.begin() },
+    { how: 'killed', state: 'unreachable', begin: postgres => postgres.crash(), end: postgres => postgres.begin() },
+    { how: 'frozen', state: 'slow', begin: postgres => postgres.freeze(), end: postgres => postgres.thaw() },
+];
+
+for (const { how, state, begin, end } of OUTAGES) {
+    test(`while the store is ${how} sessions go on and new ones are refused, and then all is well by itself`, { skip }, async () => {
+        await withPostgres(postgres => withCluster({ nodes: 2, settings: postgres.settings() }, async cluster => {
+            const balancer = await cluster.balancer();
+            await meeting(async meet => {
+                const ada = await meet('ada', balancer.http).host();
+                const bob = await meet('bob', balancer.http).join(ada.roomId);
+                const login = await meet('late', balancer.http).login();
+                const owner = await cluster.ownerOf(balancer, ada.roomId);
+                // A node has a few seats in reserve, for whoever comes while it cannot ask for more.
+                await eventually('seat in reserve', async () => {
+                    const { seats } = await owner.health();
+                    return seats.held > seats.taken;
+                });
+                await begin(postgres);
+                const since = Date.now();
+                for (const node of cluster.nodes) await node.storeIs(state);
+                for (let round = 0; Date.now() < since + AWAY_MS; round += 1) {
+                    await ada.say(`round ${round}`);
+                    await bob.hears(`round ${round}`);
+                    await pause(200);
+                }
+                await bob.say('still here');
+                await ada.hears('still here');
+                await assertRefused(balancer, login);
+                const metrics = await owner.metrics();
+                assert.equal(metrics.sum('ctedge_node_store', { state }), 1);
+                assert.equal(metrics.sum('ctedge_node_store', { state: 'ok' }), 0);
+                assert.equal(metrics.sum('ctedge_node_ownership_total', { event: 'cut_off' }), 1);
+                // Who is in the session may go, and who has the host's consent may come: the store hears of it later.
+                const cyd = await meet('cyd', balancer.http).join(ada.roomId);
+                await cyd.say('I came meanwhile');
+                await ada.hears('I came meanwhile');
+                await bob.leave();
+                await ada.told('room/left', ([peer]) => peer.id === bob.peer.id);
+                assert.ok((await owner.metrics()).sum('ctedge_node_journal_entries') > 0, 'what is to be written waits');
+
+                await end(postgres);
+                for (const node of cluster.nodes) await node.storeIs('ok');
+                const dan = await eventually('new session', () => meet('dan', balancer.http).host());
+                await ada.say('all is well');
+                await cyd.hears('all is well');
+                assert.notEqual(dan.roomId, ada.roomId);
+                await eventually('written journal', async () => {
+                    return (await owner.metrics()).sum('ctedge_node_journal_entries') === 0;
+                });
+                const audit = await postgres.sql(`SELECT event, user_name FROM audit WHERE session_key = '${ada.roomId}' ORDER BY id`);
+                assert.deepEqual(audit.split('\n'), ['created|ada', 'joined|bob', 'joined|cyd', 'left|bob']);
+                assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'lease_lost' }), 0);
+                assert.equal(await cluster.sum('ctedge_node_journal_lost_entries'), 0);
+            });
+        }));
+    });
+}
+
+/**
+ * A new session is refused in words that a program understands.
+ *
+ * @param {import('../harness/edge.mjs').Balancer} balancer
+ * @param {string} login
+ */
+async function assertRefused(balancer, login) {
+    const refused = await byNodeHttp(`${balancer.http}/api/session/create`, { method: 'POST', headers: { 'x-oct-jwt': login } });
+    assert.equal(refused.status, 503, refused.text);
+    assert.ok(Number(refused.headers['retry-after']) > 0);
+    assert.equal(typeof refused.body.code, 'string', refused.text);
+}
