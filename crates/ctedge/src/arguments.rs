@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::clients::ClientsCommand;
 use crate::license::arguments::LicenseCommand;
+use crate::versions::VersionsOptions;
 
 /// The CodeTogether edge: one public endpoint that pins every session to one of several nodes.
 ///
@@ -116,6 +117,8 @@ pub(crate) enum Command {
     /// Add clients to the downloads at /clients, and show what there is
     #[command(subcommand)]
     Clients(ClientsCommand),
+    /// List the published versions, the newest first; a star marks the one of this program
+    Versions(VersionsOptions),
     /// Make keys, sign licenses, and say what a license is worth
     #[command(subcommand)]
     License(LicenseCommand),

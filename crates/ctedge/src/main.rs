@@ -7,6 +7,7 @@
 //! - `portal`: the pages for people, mounted in a node.
 //! - `check`: `check-config` and `default-config`.
 //! - `license`: keys and licenses.
+//! - `versions`: which versions of this program there are.
 //! - `operator`, `drain`, `table`: the commands that ask a running balancer.
 //! - `processes`: the commands that ask a supervisor; `leases`: what it tells the store.
 
@@ -25,6 +26,7 @@ mod processes;
 mod settings_file;
 mod table;
 mod up;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Stop { name, processes } => processes::change(control::Command::Stop { name }, &processes),
         Command::Restart { name, processes } => processes::change(control::Command::Restart { name }, &processes),
         Command::Clients(command) => clients::run(command),
+        Command::Versions(options) => versions::run(options),
         Command::License(command) => license::run(command),
     };
     match outcome {

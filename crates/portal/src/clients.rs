@@ -30,6 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
 pub use about::About;
+pub(crate) use about::by_version;
 pub use add::{AddError, Added, KeptDefault, add};
 pub use archive::Unfit;
 pub use catalog::{Artifact, Catalog};

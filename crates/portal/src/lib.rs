@@ -2,6 +2,7 @@
 //!
 //! - [`portal`]: what all pages share, and the router of all of them.
 //! - [`clients`]: what is offered below `/clients`.
+//! - [`versions`]: which versions of this program there are.
 //! - [`ide`]: the editors that clients are offered for.
 //! - `page`: the frame of all pages, and what they are made of.
 
@@ -9,6 +10,7 @@ pub mod clients;
 pub mod ide;
 mod page;
 pub mod portal;
+pub mod versions;
 
 pub use clients::Download;
 pub use ide::Ide;

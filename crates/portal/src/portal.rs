@@ -9,6 +9,7 @@ use ctedge_wire::HealthReport;
 
 use crate::clients::catalog::Shelf;
 use crate::clients::{self, Download};
+use crate::versions::{Listed, Published};
 
 /// What the pages know of the node that serves them, and tell it.
 pub trait Surroundings: Send + Sync + 'static {
@@ -30,6 +31,7 @@ struct Inner {
     settings: PortalSettings,
     surroundings: Box<dyn Surroundings>,
     shelf: Arc<Shelf>,
+    published: Published,
 }
 
 impl Portal {
@@ -37,7 +39,8 @@ impl Portal {
     #[must_use]
     pub fn new(settings: PortalSettings, surroundings: impl Surroundings) -> Self {
         let shelf = Shelf::new(settings.clients_folder.clone(), settings.limits.client_files_max);
-        Self(Arc::new(Inner { settings, surroundings: Box::new(surroundings), shelf }))
+        let published = Published::new(settings.registry.clone());
+        Self(Arc::new(Inner { settings, surroundings: Box::new(surroundings), shelf, published }))
     }
 
     pub(crate) fn settings(&self) -> &PortalSettings {
@@ -47,6 +50,11 @@ impl Portal {
     /// What the clients folder offers.
     pub(crate) fn shelf(&self) -> &Shelf {
         &self.0.shelf
+    }
+
+    /// The versions of this program that are published; none where no registry is set.
+    pub async fn versions(&self) -> Option<Listed> {
+        self.0.published.list(&self.surroundings().health().version).await
     }
 
     pub(crate) fn surroundings(&self) -> &dyn Surroundings {

@@ -15,7 +15,7 @@ use crate::reader::Reader;
 use crate::server_url::ServerUrl;
 use crate::settled::{
     BalancerSettings, CertificateFiles, LicenseSettings, LogSettings, NodeAddress, NodeSettings, NodeSource,
-    PortalSettings, RestartSettings, StoreSettings, UpSettings,
+    PortalSettings, RegistrySettings, RestartSettings, StoreSettings, UpSettings,
 };
 use crate::value::{Item, Value};
 
@@ -161,6 +161,10 @@ impl Settings {
             dashboard: portal.dashboard,
             logs: portal.logs,
             password_file: self.file.data.join(portal.password_file),
+            registry: portal.registry.map(|registry| RegistrySettings {
+                login: registry.login.map(|(user, password_file)| (user, self.file.data.join(password_file))),
+                ..registry
+            }),
             limits: portal.limits,
         }
     }

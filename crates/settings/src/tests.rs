@@ -372,3 +372,26 @@ fn a_wrong_variable_of_the_metrics_is_named_with_what_to_write_instead() {
         "line 2: metrics.statsd_prefix: \"a:b\" is no beginning of a name; write it like \"codetogether\" or \"company.codetogether\"",
     );
 }
+
+#[test]
+fn a_registry_has_a_repository_and_a_user_a_password() {
+    let text = "data = \"d\"\n[portal]\nregistry = \"https://registry.example:5000\"\nrepository = \"a/b-c\"\n";
+    let registry = valid(text).portal().registry.unwrap();
+    assert_eq!((registry.url.as_str(), registry.repository.as_str()), ("https://registry.example:5000", "a/b-c"));
+    assert_eq!(registry.login, None);
+    let login = format!("{text}registry_user = \"u\"\nregistry_password_file = \"p\"\n");
+    assert_eq!(valid(&login).portal().registry.unwrap().login, Some(("u".to_owned(), "d/p".into())));
+    check_fault("[portal]\nrepository = \"a\"", "line 2: portal.repository: needs portal.registry beside it");
+    check_fault(
+        &format!("{text}registry_user = \"u\""),
+        "line 5: portal.registry_user: needs portal.registry_password_file beside it",
+    );
+    check_fault(
+        "[portal]\nregistry = \"ghcr.io\"",
+        "line 2: portal.registry: \"ghcr.io\" is not the URL of a registry, like \"https://ghcr.io\"",
+    );
+    for wrong in ["A", "a//b", "/a", "-a", "a b", "../a"] {
+        let faults = faults_of(&format!("[portal]\nrepository = \"{wrong}\""));
+        assert!(faults[0].contains("is not the name of a repository"), "{faults:?}");
+    }
+}

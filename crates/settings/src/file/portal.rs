@@ -1,12 +1,14 @@
 //! `[portal]` and the section below it.
 
+mod registry;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::not_empty;
 use super::units::{hours, mib, seconds};
 use crate::reader::{Reader, Section};
-use crate::settled::{Login, Password, PortalLimits};
+use crate::settled::{Login, Password, PortalLimits, RegistrySettings};
 use crate::value::{Value, Written, quoted};
 
 /// `[portal]` and the section below it.
@@ -17,6 +19,7 @@ pub(crate) struct Portal {
     pub(crate) dashboard: Option<Login>,
     pub(crate) logs: Option<Login>,
     pub(crate) password_file: PathBuf,
+    pub(crate) registry: Option<RegistrySettings>,
     pub(crate) limits: PortalLimits,
 }
 
@@ -48,8 +51,10 @@ pub(super) fn portal(reader: &mut Reader) -> Portal {
         PathBuf::from("dashboard.password"),
         |path: &PathBuf| not_empty(path),
     );
+    let registry = registry::read(&mut section);
     let [dashboard, logs] = [("dashboard", dashboard), ("logs", logs)].map(|(name, pair)| whole(reader, name, pair));
-    Portal { clients, clients_folder, dashboard, logs, password_file, limits: limits(reader) }
+    let registry = registry.whole(reader);
+    Portal { clients, clients_folder, dashboard, logs, password_file, registry, limits: limits(reader) }
 }
 
 type Pair = (Option<String>, Option<Password>);

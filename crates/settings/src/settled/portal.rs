@@ -25,8 +25,21 @@ pub struct PortalSettings {
     pub logs: Option<Login>,
     /// Where a generated password is kept, so that all nodes of a machine share it.
     pub password_file: PathBuf,
+    /// Where this program's versions are published.
+    pub registry: Option<RegistrySettings>,
     /// What strangers may try and operators may add.
     pub limits: PortalLimits,
+}
+
+/// A repository of an OCI registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// The registry: `https://ghcr.io`, with a path if it has one.
+    pub url: String,
+    /// The repository: `example/codetogether-edge`.
+    pub repository: String,
+    /// A user, and the file of the user's password or token. It is read each time, so that it may be changed.
+    pub login: Option<(String, PathBuf)>,
 }
 
 /// A user and a password.

@@ -1,0 +1,74 @@
+//! `ctedge versions`: which versions of this program there are.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use ctedge_portal::versions::{Version, versions};
+use ctedge_settings::{Override, Value};
+use serde_json::json;
+
+use crate::settings_file::{SettingsFile, path_text};
+
+/// Each option counts more than the same setting of the file.
+#[derive(Debug, Args)]
+pub(crate) struct VersionsOptions {
+    /// The OCI registry, like https://ghcr.io [default: portal.registry]
+    #[arg(long, value_name = "URL")]
+    registry: Option<String>,
+    /// The repository in the registry [default: portal.repository]
+    #[arg(long, value_name = "NAME")]
+    repository: Option<String>,
+    /// Who asks [default: portal.registry_user]
+    #[arg(long, value_name = "USER")]
+    username: Option<String>,
+    /// The file of that user's password or token [default: portal.registry_password_file]
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// The settings file; without one everything has its default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the tags, the newest first, with a mark at the version of this program.
+pub(crate) fn run(options: VersionsOptions) -> anyhow::Result<ExitCode> {
+    let overrides = overrides(&options)?;
+    let settings = SettingsFile::new(options.config, overrides).load(vec![])?.portal();
+    let registry =
+        settings.registry.context("which registry? Name it with --registry and --repository, or in the settings")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let versions = runtime.block_on(versions(&registry, env!("CARGO_PKG_VERSION")))?;
+    let text = if options.json { format!("{:#}\n", json!(versions)) } else { listed(&versions) };
+    // Whoever reads may stop reading, like `head`.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn overrides(options: &VersionsOptions) -> anyhow::Result<Vec<Override>> {
+    // The file is one of whoever calls, not one below the data folder.
+    let password_file = options.password_file.as_ref().map(std::path::absolute).transpose()?;
+    let all = [
+        ("portal.registry", "--registry", options.registry.clone()),
+        ("portal.repository", "--repository", options.repository.clone()),
+        ("portal.registry_user", "--username", options.username.clone()),
+        ("portal.registry_password_file", "--password-file", password_file.as_deref().map(path_text).transpose()?),
+    ];
+    let given = all.into_iter().filter_map(|(setting, option, value)| Some((setting, option, value?)));
+    Ok(given.map(|(setting, option, value)| Override::new(setting, Value::Text(value), option)).collect())
+}
+
+fn listed(versions: &[Version]) -> String {
+    if versions.is_empty() {
+        return "the repository has no tags\n".to_owned();
+    }
+    let line = |version: &Version| {
+        let mark = if version.runs { "*" } else { " " };
+        format!("{mark} {}\n", version.tag)
+    };
+    versions.iter().map(line).collect()
+}

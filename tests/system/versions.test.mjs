@@ -1,0 +1,161 @@
+//! Which versions there are: the tags of a repository in a registry.
+
+import assert from 'node:assert/strict';
+import { rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { within } from '../harness/deadline.mjs';
+import { temporaryDirectory } from '../harness/edge.mjs';
+import { BINARY, Child, ctedge } from '../harness/process.mjs';
+import { DockerRegistry, withoutRegistry } from '../harness/registry.mjs';
+
+const scratch = temporaryDirectory('versions');
+after(() => rmSync(scratch, { recursive: true, force: true }));
+
+const PASSWORD = 'a pass:word of tests';
+const password = path.join(scratch, 'password');
+writeFileSync(password, `${PASSWORD}\n`);
+const wrong = path.join(scratch, 'wrong');
+writeFileSync(wrong, 'another');
+
+/** The version of the binary under test. */
+async function running() {
+    const { output } = await ctedge(['--version']);
+    return output.trim().split(' ')[1];
+}
+
+/**
+ * @param {string[]} args
+ * @param {Record<string, string>} [env]
+ */
+async function versions(args, env) {
+    const child = new Child('ctedge versions', BINARY, ['versions', ...args], { env });
+    const { code } = await within('end of ctedge versions', child.exit, 40_000);
+    return { code, output: child.output };
+}
+
+test('ctedge versions lists the tags behind a password, the newest first, and marks the one that runs', { skip: withoutRegistry() }, async () => {
+    const registry = await DockerRegistry.start('operator', PASSWORD);
+    try {
+        const own = await running();
+        const releases = Array.from({ length: 230 }, (_, index) => `9.${Math.floor(index / 10)}.${index % 10}`);
+        await registry.push('example/edge', [own, 'latest', '10.0.0-rc.1', '10.0.0', 'nightly', ...releases]);
+        const asked = ['--registry', registry.url, '--repository', 'example/edge'];
+        const login = ['--username', 'operator', '--password-file', password];
+
+        const { code, output } = await versions([...asked, ...login]);
+        assert.equal(code, 0, output);
+        const lines = output.split('\n');
+        assert.equal(lines.length, 235);
+        assert.deepEqual(lines.slice(0, 4), ['  10.0.0', '  10.0.0-rc.1', '  9.22.9', '  9.22.8']);
+        assert.deepEqual(lines.slice(-3), [`* ${own}`, '  nightly', '  latest']);
+
+        const json = JSON.parse((await versions([...asked, ...login, '--json'])).output);
+        assert.deepEqual(json.filter((/** @type {any} */ version) => version.runs), [{ tag: own, runs: true }]);
+
+        const config = path.join(scratch, 'registry.toml');
+        writeFileSync(config, `[portal]\nregistry = "${registry.url}"\nrepository = "example/edge"\n`
+            + `registry_user = "operator"\nregistry_password_file = "${password}"\n`);
+        assert.equal((await versions(['--config', config])).output, output);
+
+        const denied = await versions([...asked, '--username', 'operator', '--password-file', wrong]);
+        assert.equal(denied.code, 1);
+        assert.match(denied.output, /does not admit the user "operator": look at the user and the password file/);
+        assert.match((await versions(asked)).output, /does not admit whoever gives no name/);
+        const none = await versions(['--registry', registry.url, '--repository', 'example/none', ...login]);
+        assert.equal(none.code, 1);
+        assert.match(none.output, /has no repository example\/none/);
+    } finally {
+        await registry.stop();
+    }
+});
+
+/**
+ * A registry of few words.
+ *
+ * @param {(request: import('node:http').IncomingMessage, url: URL) => { status?: number, headers?: Record<string, string>, body?: any }} answer
+ * @param {(url: string) => Promise<void>} use
+ */
+async function withServer(answer, use) {
+    const server = createServer((request, response) => {
+        const { status = 200, headers = {}, body = {} } = answer(request, new URL(request.url ?? '', 'http://x'));
+        response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
+    });
+    await new Promise(resolve => server.listen(0, '127.0.0.1', () => resolve(undefined)));
+    try {
+        await use(`http://127.0.0.1:${/** @type {import('node:net').AddressInfo} */ (server.address()).port}`);
+    } finally {
+        server.closeAllConnections();
+        server.close();
+    }
+}
+
+test('ctedge versions fetches a token where the registry wants one, and another when that has run out', async () => {
+    /** @type {string[]} */
+    const asked = [];
+    let base = '';
+    let tokens = 0;
+    const answer = (/** @type {import('node:http').IncomingMessage} */ request, /** @type {URL} */ url) => {
+        asked.push(`${url.pathname}${url.search}`);
+        if (url.pathname === '/token') {
+            const expected = `Basic ${Buffer.from(`operator:${PASSWORD}`).toString('base64')}`;
+            if (request.headers.authorization !== expected) return { status: 401 };
+            tokens += 1;
+            return { body: tokens === 1 ? { token: 'token-1' } : { access_token: `token-${tokens}` } };
+        }
+        const isLast = url.searchParams.has('last');
+        if (request.headers.authorization !== `Bearer token-${isLast ? 2 : 1}`) {
+            const challenge = `Bearer realm="${base}/token",service="tests & more",scope="repository:a/b:pull"`;
+            return { status: 401, headers: { 'www-authenticate': challenge } };
+        }
+        if (isLast) return { body: { name: 'a/b', tags: ['1.1.0'] } };
+        return { headers: { link: '</v2/a/b/tags/list?n=100&last=1.0.0>; rel="next"' }, body: { name: 'a/b', tags: ['1.0.0'] } };
+    };
+    await withServer(answer, async url => {
+        base = url;
+        const args = ['--registry', url, '--repository', 'a/b', '--username', 'operator', '--password-file'];
+        const { code, output } = await versions([...args, password]);
+        assert.deepEqual([code, output], [0, '  1.1.0\n  1.0.0']);
+        assert.deepEqual(asked.filter(target => target.startsWith('/token')),
+            Array(2).fill('/token?service=tests%20%26%20more&scope=repository%3Aa%2Fb%3Apull'));
+        const denied = await versions([...args, wrong]);
+        assert.equal(denied.code, 1);
+        assert.match(denied.output, /does not admit the user "operator"/);
+        assert.ok(!denied.output.includes('another') && !output.includes('token'), denied.output);
+    });
+});
+
+test('ctedge versions says what is wrong with an answer, and follows no page to another host', async () => {
+    /** @type {[any, RegExp][]} */
+    const answers = [
+        [{ body: 'no list' }, /answers like no OCI registry/],
+        [{ status: 500 }, /answers like no OCI registry: status 500/],
+        [{ status: 401 }, /asks for a login in no known way/],
+        [{ headers: { link: '<http://127.0.0.2:1/v2/a/tags/list?last=x>; rel="next"' }, body: { tags: ['1.0.0'] } },
+            /its next page is at http:\/\/127\.0\.0\.2:1/],
+    ];
+    for (const [answer, expected] of answers) {
+        await withServer(() => answer, async url => {
+            const { code, output } = await versions(['--registry', url, '--repository', 'a']);
+            assert.equal(code, 1);
+            assert.match(output, expected);
+        });
+    }
+    await withServer(() => ({ body: { name: 'a', tags: null } }), async url => {
+        assert.deepEqual(await versions(['--registry', url, '--repository', 'a']), { code: 0, output: 'the repository has no tags' });
+    });
+    const away = await versions(['--registry', 'http://127.0.0.1:1', '--repository', 'a']);
+    assert.equal(away.code, 1);
+    assert.match(away.output, /http:\/\/127\.0\.0\.1:1 cannot be asked: .*refused/);
+});
+
+test('ctedge versions wants to know of which registry, and names a wrong option', async () => {
+    const none = await versions([]);
+    assert.equal(none.code, 1);
+    assert.match(none.output, /which registry\? Name it with --registry and --repository/);
+    const half = await versions(['--registry', 'http://127.0.0.1:1']);
+    assert.match(half.output, /--registry: portal\.registry: needs portal\.repository beside it/);
+    const odd = await versions(['--registry', 'ghcr.io', '--repository', 'a']);
+    assert.match(odd.output, /--registry: portal\.registry: "ghcr\.io" is not the URL of a registry/);
+});
