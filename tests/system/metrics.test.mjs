@@ -2,16 +2,17 @@
 //! alerts and the dashboard that the edge comes with.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { eventually, within } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { Graphite } from '../harness/graphite.mjs';
 import { meeting } from '../harness/person.mjs';
-import { BINARY, Child } from '../harness/process.mjs';
+import { BINARY, Child, ctedge } from '../harness/process.mjs';
 import { run, without } from '../harness/programs.mjs';
 import { FILES, Prometheus } from '../harness/prometheus.mjs';
+import { zipped } from '../harness/zip.mjs';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const PROMETHEUS = without({ prometheus: 'prometheus', promtool: 'prometheus' });
@@ -35,6 +36,21 @@ async function twoSessions(url, use) {
     });
 }
 
+/**
+ * Offers an extension of VS Code and downloads it once.
+ *
+ * @param {import('../harness/edge.mjs').Edge} edge
+ */
+async function download(edge) {
+    const about = { name: 'together', publisher: 'example', version: '1.2.3', engines: { vscode: '^1.73.0' } };
+    const files = { 'extension.vsixmanifest': '<PackageManifest/>', 'extension/package.json': JSON.stringify(about) };
+    const vsix = path.join(edge.data, 'together.vsix');
+    writeFileSync(vsix, zipped(files));
+    const { code, output } = await ctedge(['clients', 'add', vsix, '--data', edge.data]);
+    assert.equal(code, 0, output);
+    assert.equal((await read(`${edge.http}/clients/vscode/codetogether-onpremises-1.2.3.vsix`)).status, 200);
+}
+
 /** @param {string} url */
 async function read(url) {
     const response = await fetch(url, { signal: AbortSignal.timeout(10_000) });
@@ -54,6 +70,7 @@ async function everythingShown(edge) {
 
 test('CT_PROMETHEUS_ENABLED shows the sums and the figures of each node to the public, on any node', async () => {
     await withEdge({ nodes: 2, env: { CT_PROMETHEUS_ENABLED: 'true' } }, async edge => {
+        await download(edge);
         await twoSessions(edge.http, async () => {
             const sums = [
                 'codetogether_unique_users_online 2',
@@ -61,6 +78,7 @@ test('CT_PROMETHEUS_ENABLED shows the sums and the figures of each node to the p
                 'codetogether_active_session_connections 3',
                 'codetogether_sessions_hosted_total 2',
                 'codetogether_downloads_total{ide="eclipse"} 0',
+                'codetogether_downloads_total{ide="vscode"} 1',
             ];
             for (let request = 0; request < 6; request += 1) {
                 await eventually('sums', async () => {

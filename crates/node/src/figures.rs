@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-pub(crate) use statsd::send;
+pub(crate) use statsd::{send, send_last};
 
 /// How long totals are told without asking the store again. Prometheus takes a total that was larger a moment ago, on
 /// another node, for one that began anew: this is shorter than any interval it reads in.
@@ -120,6 +120,14 @@ impl App {
         let mut nodes = others.map(|others| others.figures).unwrap_or_default();
         nodes.insert(self.settings().id.clone(), own);
         ctedge_telemetry::render(&nodes, sum.as_ref())
+    }
+
+    /// What the node leaves behind when it stops: its own figures, and the sums if there is nobody else to have any.
+    async fn last_figures(&self) -> (Figures, Option<Figures>) {
+        let own = Figures::at_rest(self.own_figures().totals);
+        let others = self.others().filter(|others| others.figures.is_empty());
+        let sum = self.sum(&own, others.as_ref()).await;
+        (own, sum)
     }
 
     /// The sums, if it is this node that tells them.

@@ -201,6 +201,7 @@ async fn say_goodbye(app: &App, server: &Server, by: Instant) {
         app.hub.connections().all_closed().await;
         server.close().await;
     };
+    let goodbye = async { tokio::join!(goodbye, figures::send_last(app)) };
     if tokio::time::timeout_at(by.into(), goodbye).await.is_err() {
         let connections = app.hub.connections().count();
         tracing::warn!(connections, "the time to stop is over; what is still open is cut");

@@ -44,6 +44,12 @@ impl Totals {
 }
 
 impl Figures {
+    /// Those of whoever has stopped.
+    #[must_use]
+    pub fn at_rest(totals: Option<Totals>) -> Self {
+        Self { totals, ..Self::default() }
+    }
+
     /// What all nodes have together. What only rises is not known from what nodes have had since their starts: `totals`
     /// come from the store.
     #[must_use]

@@ -154,3 +154,35 @@ async fn each_node_sends_its_own_figures_and_one_of_them_the_sums() {
     drop(first);
     receive(&of_second, |lines| lines.contains("edge.active_sessions:1|g")).await;
 }
+
+#[tokio::test]
+async fn a_node_that_stops_leaves_no_figure_behind() {
+    let folder = TempDir::new().unwrap();
+    let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let mut node = TestNode::sharing_with(folder.path(), "a", |settings| {
+        sends_to(&receiver)(settings);
+        // The host does not come to hear that it is sent away.
+        settings.timeouts.stop = Duration::from_secs(1);
+    })
+    .await;
+    host(&node, "one", "Ada").await;
+    receive(&receiver, |lines| lines.contains("edge.nodes.a.unique_users_online:1|g")).await;
+    node.stop();
+    node.stopped().await;
+    // What comes behind the last point would be the last.
+    let mut last = BTreeSet::new();
+    let mut datagram = vec![0; 65_536];
+    while let Ok(length) = receiver.try_recv(&mut datagram) {
+        last = String::from_utf8_lossy(&datagram[..length]).lines().map(str::to_owned).collect();
+    }
+    for line in [
+        "edge.nodes.a.active_sessions:0|g",
+        "edge.nodes.a.active_session_connections:0|g",
+        "edge.nodes.a.unique_users_online:0|g",
+        "edge.nodes.a.total_sessions_hosted:1|g",
+        "edge.unique_users_online:0|g",
+        "edge.total_sessions_hosted:1|g",
+    ] {
+        assert!(last.contains(line), "{line} is missing in {last:?}");
+    }
+}
