@@ -135,6 +135,7 @@ export class Edge {
      * @typedef {object} EdgeOptions
      * @property {string} [data] a data directory to use again; it is then left in place
      * @property {number} [nodes]
+     * @property {string} [http] the public address, for clients that come back to an edge that is started again
      * @property {string} [config] the text of a settings file
      * @property {string[]} [args]
      * @property {Record<string, string>} [env] variables beside those of the test
@@ -156,7 +157,7 @@ export class Edge {
     constructor(options) {
         this.data = options.data ?? temporaryDirectory('edge');
         this.keepsData = options.data !== undefined;
-        const args = ['up', '--data', this.data, '--http', '127.0.0.1:0', '--https', '127.0.0.1:0'];
+        const args = ['up', '--data', this.data, '--http', options.http ?? '127.0.0.1:0', '--https', '127.0.0.1:0'];
         args.push('--admin', '127.0.0.1:0', '--node-base-port', '0');
         // An option counts more than the file, and so would hide a count that a test changes in the file.
         if (!options.config?.includes('[up]')) args.push('--nodes', String(options.nodes ?? 3));
@@ -230,6 +231,16 @@ export class Edge {
         assert.ok(pid > 1, `node ${id} has no pid`);
         process.kill(pid, 'SIGKILL');
         return pid;
+    }
+
+    /** Kills every process at once, as a power failure would; what they have written stays. */
+    async crash() {
+        const { balancer, nodes } = await this.admin.status();
+        // The supervisor first: it would start the others again.
+        for (const pid of [this.child.pid, balancer.pid, ...nodes.map((/** @type {any} */ node) => node.pid)]) {
+            process.kill(pid, 'SIGKILL');
+        }
+        await this.child.exit;
     }
 
     /**

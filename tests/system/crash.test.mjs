@@ -5,25 +5,11 @@ import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
 import { eventually, pause, within } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
+import { Numbered, ON_ITS_WAY_MS, assertFate, assertSamePeers, everybodyBack, report, threePeople } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
 import { STORES } from '../harness/stores.mjs';
 
-/**
- * @typedef {import('../harness/person.mjs').Person} Person
- *
- * Everybody still is who they were, and has not been told that anybody else had gone.
- *
- * @param {Person[]} people
- * @param {string[]} ids
- */
-function assertSamePeers(people, ids) {
-    for (const [index, person] of people.entries()) {
-        const infos = person.heard.all.filter(message => message.method === 'peer/info');
-        for (const info of infos) assert.equal(info.params[0].id, ids[index], `the id of ${person.name}`);
-        const goodbyes = person.heard.all.filter(message => /^room\/(left|closed)$/.test(message.method));
-        assert.deepEqual(goodbyes, [], `what ${person.name} was told`);
-    }
-}
+/** @typedef {import('../harness/person.mjs').Person} Person */
 
 /**
  * Each of them hears everybody else.
@@ -43,7 +29,7 @@ async function talk(people, text) {
  *
  * @param {Person} from
  * @param {Person} to
- * @returns {Promise<any>} once it has arrived
+ * @returns {Promise<{ answer: Promise<any> }>} once it has arrived
  */
 async function requestInFlight(from, to) {
     to.connection?.fs.onReadFile(() => new Promise(() => {}));
@@ -107,6 +93,25 @@ for (const { name, skip, open } of STORES) {
         }));
     });
 }
+
+test('of what people say while their node is killed, only what is on its way is lost', async t => {
+    await withEdge({ nodes: 3 }, edge => meeting(async meet => {
+        const people = await threePeople(meet, edge.http);
+        const ids = people.map(person => person.peer.id);
+        const numbered = new Numbered(people);
+        await eventually('conversation', () => numbered.count > 100);
+        const { node } = await edge.admin.explain(people[0].roomId);
+        const from = Date.now() - ON_ITS_WAY_MS;
+        await edge.killNode(node);
+        const to = await everybodyBack(people);
+        const settled = numbered.count + 100;
+        await eventually('more conversation', () => numbered.count > settled);
+        const fate = await numbered.end();
+        report(t, fate);
+        assertFate(fate, { from, to });
+        assertSamePeers(people, ids);
+    }));
+});
 
 test('a document that three people write has every letter of it, whatever their node does', async () => {
     await withEdge({ nodes: 3 }, edge => meeting(async meet => {

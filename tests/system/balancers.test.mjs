@@ -1,0 +1,138 @@
+//! Balancers are killed, or are many, and nothing depends on any one of them.
+
+import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { test } from 'node:test';
+import { withCluster } from '../harness/cluster.mjs';
+import { eventually } from '../harness/deadline.mjs';
+import { Edge, freePort, temporaryDirectory, withEdge } from '../harness/edge.mjs';
+import { Numbered, ON_ITS_WAY_MS, assertFate, assertSamePeers, everybodyBack, report, threePeople } from '../harness/numbered.mjs';
+import { meeting } from '../harness/person.mjs';
+import { byNodeHttp } from '../harness/raw.mjs';
+import { STORES } from '../harness/stores.mjs';
+
+test('a balancer that is killed costs its sockets and nothing else', async t => {
+    await withEdge({ nodes: 2 }, edge => meeting(async meet => {
+        const people = await threePeople(meet, edge.http);
+        const ids = people.map(person => person.peer.id);
+        const numbered = new Numbered(people);
+        await eventually('conversation', () => numbered.count > 100);
+        const { balancer } = await edge.admin.status();
+        const from = Date.now() - ON_ITS_WAY_MS;
+        process.kill(balancer.pid, 'SIGKILL');
+        const to = await everybodyBack(people);
+        const settled = numbered.count + 100;
+        await eventually('more conversation', () => numbered.count > settled);
+        const fate = await numbered.end();
+        // Only what a client had written into the dead balancer's socket, and nobody has read, is lost; to everybody.
+        report(t, fate);
+        assertFate(fate, { from, to });
+        assert.ok(fate.lost.every(({ missed }) => missed === people.length - 1), 'what a node has taken reaches everybody');
+        assert.ok(fate.lost.length <= people.length, `${fate.lost.length} of ${fate.said} messages are lost`);
+        assertSamePeers(people, ids);
+        assert.notEqual((await edge.admin.status()).balancer.pid, balancer.pid);
+    }));
+});
+
+for (const { name, skip, open } of STORES) {
+    test(`an edge of which every process was killed goes on when it is started again, on ${name}`, { skip }, async t => {
+        await open(async config => {
+            const data = temporaryDirectory('again');
+            const http = `127.0.0.1:${await freePort()}`;
+            try {
+                const first = await Edge.start({ data, http, config, nodes: 2 });
+                await meeting(async meet => {
+                    const people = await threePeople(meet, first.http);
+                    const ids = people.map(person => person.peer.id);
+                    const numbered = new Numbered(people);
+                    await eventually('conversation', () => numbered.count > 100);
+                    const from = Date.now() - ON_ITS_WAY_MS;
+                    await first.crash();
+                    const second = await Edge.start({ data, http, config, nodes: 2 });
+                    try {
+                        const to = await everybodyBack(people);
+                        const fate = await numbered.end();
+                        report(t, fate);
+                        assertFate(fate, { from, to });
+                        assertSamePeers(people, ids);
+                        await second.stop();
+                    } finally {
+                        await second.destroy(false);
+                    }
+                });
+            } finally {
+                rmSync(data, { recursive: true, force: true });
+            }
+        });
+    });
+}
+
+test('balancers that started at different times, with an old list of nodes, agree', async () => {
+    await withCluster({ nodes: 3 }, async cluster => {
+        const early = await cluster.balancer();
+        await meeting(async meet => {
+            const hosts = [];
+            for (let number = 0; number < 9; number += 1) hosts.push(await meet(`host ${number}`, early.http).host());
+            const owners = await Promise.all(hosts.map(host => cluster.ownerOf(early, host.roomId)));
+            // It knows one node alone, so that it looks for most of the sessions in the wrong place.
+            const old = await cluster.balancer({ nodes: [cluster.nodes[0]] });
+            const late = await cluster.balancer();
+            for (const [number, host] of hosts.entries()) {
+                for (const balancer of [old, late]) {
+                    const guest = await meet(`guest ${number}`, balancer.http).join(host.roomId);
+                    await guest.upgraded();
+                    await guest.say(`through ${balancer.http}`);
+                    await host.hears(`through ${balancer.http}`);
+                    await host.say(`hello ${balancer.http}`);
+                    await guest.hears(`hello ${balancer.http}`);
+                    const { node, pin } = await balancer.admin.explain(host.roomId);
+                    assert.equal(node, owners[number].id, 'all balancers know the session at one node');
+                    assert.equal(pin.node, owners[number].id);
+                    await guest.leave();
+                }
+            }
+            const strangers = owners.filter(owner => owner !== cluster.nodes[0]).length;
+            assert.ok(strangers > 0, 'not all sessions are on one node');
+            const { admin } = old;
+            const redirects = async () => (await admin.metrics()).sum('ctedge_balancer_retries_total', { reason: 'redirect_owner' });
+            const followed = await redirects();
+            assert.ok(followed >= strangers, `${followed} redirects for ${strangers} sessions`);
+            assert.ok((await admin.metrics()).sum('ctedge_balancer_places_total', { reason: 'redirect' }) >= strangers);
+            assert.ok(await cluster.sum('ctedge_node_ownership_total', { event: 'redirected' }) >= strangers);
+            const again = await meet('again', old.http).join(hosts[owners.findIndex(owner => owner !== cluster.nodes[0])].roomId);
+            await again.upgraded();
+            assert.equal(await redirects(), followed, 'a pin spares the next one the redirect');
+        });
+    });
+});
+
+test('an owner that cannot be reached, though it lives, is not asked for ever', async () => {
+    await withCluster({ nodes: 2 }, async cluster => {
+        const early = await cluster.balancer();
+        await meeting(async meet => {
+            const host = await meet('host', early.http).host();
+            const login = await meet('guest', early.http).login();
+            const owner = await cluster.ownerOf(early, host.roomId);
+            const other = cluster.nodes.find(node => node !== owner);
+            assert.ok(other);
+            // This one's list leads to the owner over an address where nobody listens, as a broken network does.
+            const closed = `127.0.0.1:${await freePort()}`;
+            const lost = await cluster.balancer({ nodes: [other] });
+            lost.write([{ id: other.id, address: other.address }, { id: owner.id, address: closed }]);
+            assert.equal((await lost.admin.call('/reload', 'POST')).status, 200);
+            const began = Date.now();
+            const url = `${lost.http}/api/session/join/${host.roomId}`;
+            const refused = await byNodeHttp(url, { method: 'POST', headers: { 'x-oct-jwt': login } });
+            const took = Date.now() - began;
+            assert.equal(refused.status, 503, refused.text);
+            assert.ok(Number(refused.headers['retry-after']) > 0);
+            assert.ok(took < 12_000, `it took ${took} ms`);
+            const answers = await cluster.sum('ctedge_node_asked_total', { verdict: 'owner_unreachable' });
+            assert.ok(answers >= 1, 'the node says why');
+            // Whoever can reach it has lost nothing.
+            const guest = await meet('guest', early.http).join(host.roomId);
+            await guest.say('here');
+            await host.hears('here');
+        });
+    });
+});
