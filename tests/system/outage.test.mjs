@@ -1,9 +1,11 @@
 //! The store is away, and comes back.
 
 import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import path from 'node:path';
 import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
-import { eventually, pause } from '../harness/deadline.mjs';
+import { eventually, pause, within } from '../harness/deadline.mjs';
 import { meeting } from '../harness/person.mjs';
 import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
@@ -73,6 +75,52 @@ for (const { how, state, begin, end } of OUTAGES) {
             });
         }));
     });
+}
+
+const hasSqlite = !spawnSync('sqlite3', ['--version']).error;
+const withoutSqlite = hasSqlite || process.env.CI === 'true' ? false : 'there is no sqlite3 (apt-get install sqlite3)';
+
+test('while somebody locks the file of the store it counts as slow, and sessions go on', { skip: withoutSqlite }, async () => {
+    await withCluster({ nodes: 2 }, async cluster => {
+        const balancer = await cluster.balancer();
+        await meeting(async meet => {
+            const ada = await meet('ada', balancer.http).host();
+            const bob = await meet('bob', balancer.http).join(ada.roomId);
+            const login = await meet('late', balancer.http).login();
+            const unlock = await lock(path.join(cluster.data, 'ctedge.db'));
+            for (const node of cluster.nodes) {
+                await node.storeIs('slow');
+                assert.equal((await node.metrics()).sum('ctedge_node_store', { state: 'slow' }), 1);
+            }
+            await ada.say('does not matter');
+            await bob.hears('does not matter');
+            await assertRefused(balancer, login);
+            await unlock();
+            for (const node of cluster.nodes) await node.storeIs('ok');
+            await eventually('new session', () => meet('dan', balancer.http).host());
+            await bob.say('all is well');
+            await ada.hears('all is well');
+            assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'lease_lost' }), 0);
+        });
+    });
+});
+
+/**
+ * Locks an SQLite file, as a backup or an operator's shell may do.
+ *
+ * @param {string} file
+ * @returns {Promise<() => Promise<void>>} gives it free
+ */
+async function lock(file) {
+    const shell = spawn('sqlite3', ['-cmd', '.timeout 10000', file], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const ended = new Promise(resolve => shell.once('exit', resolve));
+    const locked = new Promise(resolve => shell.stdout.once('data', resolve));
+    shell.stdin.write("BEGIN EXCLUSIVE;\nSELECT 'locked';\n");
+    await within('lock', locked);
+    return async () => {
+        shell.stdin.end('ROLLBACK;\n');
+        await within('end of sqlite3', ended);
+    };
 }
 
 /**
