@@ -159,6 +159,14 @@ mod tests {
     }
 
     #[test]
+    fn a_set_that_keeps_fewer_limits_what_is_known_of_the_union() {
+        let of_another_version =
+            Users { hashes: users(0..10_000).hashes.into_iter().take(100).collect(), has_more: true };
+        let count = union(&[of_another_version, users(0..300)]).count();
+        assert!((7_000..13_000).contains(&count), "{count}");
+    }
+
+    #[test]
     fn a_set_is_read_as_it_was_written() {
         for users in [users(0..0), users(0..3), users(0..10_000)] {
             let json = serde_json::to_string(&users).unwrap();

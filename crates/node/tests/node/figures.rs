@@ -5,10 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::peer::Peer;
-use crate::support::{Answer, Ask, DEADLINE, TestNode, info};
+use crate::support::{Answer, Ask, DEADLINE, TestNode, info, store_in};
+use ctedge_ownership::{Command, Lease, LeaseId, NodeId};
 use ctedge_settings::{NodeSettings, StatsdProtocol, StatsdSettings};
+use ctedge_store::Store;
+use ctedge_telemetry::Figures;
+use ctedge_wire::{HealthReport, NodeStatus};
+use serde_json::json;
 use tempfile::TempDir;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
 
 async fn public(folder: &Path, id: &str) -> TestNode {
     TestNode::sharing_with(folder, id, |settings| settings.metrics.prometheus = true).await
@@ -80,6 +86,45 @@ async fn a_node_that_ends_leaves_the_sums_and_what_it_hosted_stays_counted() {
     host(&third, "two", "Ada").await;
     let lines = ["codetogether_sessions_hosted_total 2", "codetogether_downloads_total{ide=\"vscode\"} 1"];
     shows(&third, &lines).await;
+}
+
+/// Answers for a lease as a node that lives does.
+async fn answer_for(listener: TcpListener, lease: LeaseId) {
+    let (node, incarnation) = (lease.node.as_str().to_owned(), lease.incarnation);
+    let body = serde_json::to_string(&HealthReport { node, incarnation, ..HealthReport::default() }).unwrap();
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let _ = stream.read(&mut [0; 512]).await;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+    }
+}
+
+/// The heartbeat of a lease with seven sessions.
+async fn beat(store: Store, lease: LeaseId) {
+    let report = json!({"figures": Figures { sessions: 7, ..Figures::default() }}).to_string();
+    loop {
+        let (lease, status, report) = (lease.clone(), NodeStatus::Ready, report.clone());
+        store.execute(Command::Beat { lease, status, report }).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_whose_heartbeat_stands_still_is_left_out_although_it_lives() {
+    let folder = TempDir::new().unwrap();
+    let node = public(folder.path(), "a").await;
+    let store = Store::open(&store_in(folder.path())).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (lease, address) = (LeaseId::new(NodeId::new("z"), 7), listener.local_addr().unwrap());
+    store.execute(Command::Register { lease: lease.clone(), address, pid: 1 }).await.unwrap();
+    let answering = tokio::spawn(answer_for(listener, lease.clone()));
+    let beating = tokio::spawn(beat(store.clone(), lease.clone()));
+    shows(&node, &["codetogether_active_sessions 7", "codetogether_node_active_sessions{node=\"z\"} 7"]).await;
+    beating.abort();
+    shows(&node, &["codetogether_active_sessions 0"]).await;
+    let lives = |found: &Lease| found.id == lease && !found.ended;
+    assert!(store.leases().await.unwrap().iter().any(lives), "nobody has ended its lease");
+    answering.abort();
 }
 
 #[tokio::test]
