@@ -60,8 +60,8 @@ export class Cluster {
     /**
      * @typedef {object} ClusterOptions
      * @property {number} [nodes]
-     * @property {string} [settings] TOML for the nodes: sections of their own; `[store]` among them, if it is not to be
-     *     SQLite
+     * @property {string | ((number: number) => string)} [settings] TOML for the nodes, or for each of them by its number
+     *     from 1: sections of their own; `[store]` among them, if it is not to be SQLite
      *
      * @param {ClusterOptions} [options]
      */
@@ -86,16 +86,20 @@ export class Cluster {
 
     /**
      * @param {number[]} ports
-     * @param {string} settings
+     * @param {string | ((number: number) => string)} settings
      */
     constructor(ports, settings) {
         this.data = temporaryDirectory('cluster');
         this.secret = randomBytes(32).toString('hex');
         writeFileSync(path.join(this.data, 'cluster.secret'), this.secret, { mode: 0o600 });
-        const file = path.join(this.data, 'nodes.toml');
         const listed = ports.map((port, index) => `\n[[nodes]]\nid = "node-${index + 1}"\naddress = "127.0.0.1:${port}"\n`);
-        writeFileSync(file, `data = "${this.data}"\n\n${settings}\n${listed.join('')}`);
-        this.nodes = ports.map((port, index) => new Node(`node-${index + 1}`, port, file));
+        this.nodes = ports.map((port, index) => {
+            const id = `node-${index + 1}`;
+            const file = path.join(this.data, `${id}.toml`);
+            const own = typeof settings === 'string' ? settings : settings(index + 1);
+            writeFileSync(file, `data = "${this.data}"\n\n${own}\n${listed.join('')}`);
+            return new Node(id, port, file);
+        });
         /** @type {Balancer[]} */
         this.balancers = [];
     }

@@ -68,9 +68,9 @@ export class Postgres {
         return `postgres://ctedge@127.0.0.1:${port}/postgres`;
     }
 
-    /** The settings of an edge that keeps its sessions here. */
-    settings() {
-        return `[store]\nurl = "${this.url()}"\n`;
+    /** The settings of an edge that keeps its sessions here, and gets here over `port`. */
+    settings(port = this.port) {
+        return `[store]\nurl = "${this.url(port)}"\n`;
     }
 
     /** Starts the server, also again: on the same port, with the same data. */

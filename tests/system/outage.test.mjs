@@ -9,6 +9,7 @@ import { eventually, pause, within } from '../harness/deadline.mjs';
 import { meeting } from '../harness/person.mjs';
 import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
+import { Wire } from '../harness/tcp-proxy.mjs';
 
 const skip = withoutPostgres();
 
@@ -75,6 +76,78 @@ for (const { how, state, begin, end } of OUTAGES) {
             });
         }));
     });
+}
+
+test('a node that is cut off from the store alone keeps its sessions, and nobody takes them over', { skip }, async () => {
+    await withPostgres(async postgres => {
+        const wire = await Wire.to(`http://127.0.0.1:${postgres.port}`);
+        const port = Number(new URL(wire.url).port);
+        const settings = (/** @type {number} */ number) => postgres.settings(number === 1 ? port : undefined);
+        try {
+            await withCluster({ nodes: 3, settings }, cluster => meeting(meet => cutOff(cluster, wire, meet)));
+        } finally {
+            wire.close();
+        }
+    });
+});
+
+/**
+ * The first node is cut off, with a session, and others are not.
+ *
+ * @param {import('../harness/cluster.mjs').Cluster} cluster
+ * @param {Wire} wire
+ * @param {(name: string, url: string) => import('../harness/person.mjs').Person} meet
+ */
+async function cutOff(cluster, wire, meet) {
+    const [cut, ...others] = cluster.nodes;
+    const balancer = await cluster.balancer();
+    const ada = await hostAt(cut, cluster, balancer, meet);
+    await eventually('seat in reserve', async () => {
+        const { seats } = await cut.health();
+        return seats.held > seats.taken;
+    });
+    wire.cut();
+    await cut.storeIs('unreachable');
+    await eventually('silent lease', async () => {
+        return await cluster.sum('ctedge_node_ownership_total', { event: 'lease_silent' }) >= others.length;
+    });
+    for (const node of others) assert.equal((await node.health()).store, 'ok');
+    // A balancer without any pin, and one that asks another node first: the one that is cut off answers for its own.
+    const stranger = await cluster.balancer({ nodes: others });
+    const bob = await meet('bob', stranger.http).join(ada.roomId);
+    await bob.say('I found you');
+    await ada.hears('I found you');
+    // What is new goes to nodes that can own it.
+    for (let number = 0; number < 4; number += 1) {
+        const { roomId } = await meet(`new host ${number}`, balancer.http).host();
+        assert.notEqual(await cluster.ownerOf(balancer, roomId), cut);
+    }
+
+    wire.mend();
+    await cut.storeIs('ok');
+    await ada.say('all is well');
+    await bob.hears('all is well');
+    await hostAt(cut, cluster, balancer, meet);
+    for (const event of ['lease_lost', 'ended_silent_lease', 'taken_over', 'fenced']) {
+        assert.equal(await cluster.sum('ctedge_node_ownership_total', { event }), 0, event);
+    }
+}
+
+/**
+ * The host of a session on that node.
+ *
+ * @param {import('../harness/cluster.mjs').Node} node
+ * @param {import('../harness/cluster.mjs').Cluster} cluster
+ * @param {import('../harness/edge.mjs').Balancer} balancer
+ * @param {(name: string, url: string) => import('../harness/person.mjs').Person} meet
+ */
+async function hostAt(node, cluster, balancer, meet) {
+    for (let number = 0; number < 20; number += 1) {
+        const host = await meet(`host ${number}`, balancer.http).host();
+        if (await cluster.ownerOf(balancer, host.roomId) === node) return host;
+        await host.leave();
+    }
+    throw new Error(`20 sessions, and none on ${node.id}`);
 }
 
 const hasSqlite = !spawnSync('sqlite3', ['--version']).error;
