@@ -41,6 +41,7 @@ fn routes(handle: Handle) -> Router {
         .route("/status", get(status))
         .route("/explain", get(explain))
         .route("/nodes/{id}/{order}", post(orders::order))
+        .route("/plan/drain/{id}", get(orders::plan_drain))
         .route("/reload", post(reload))
         .route("/metrics", get(metrics))
         .layer(from_fn_with_state(handle.clone(), authorization::check))

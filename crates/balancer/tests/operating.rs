@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use ctedge_settings::PlacementAlgorithm;
-use ctedge_wire::{HealthReport, NodeStatus};
+use ctedge_wire::{DrainPlan, DrainTarget, HealthReport, NodeStatus};
 use support::{Backend, Edge, Reply, until};
 
 #[tokio::test]
@@ -55,8 +55,12 @@ async fn obedient(number: usize) -> Backend {
         if request.header("x-ctedge-control") != Some(control.as_str()) {
             return Reply::status(403, &[]);
         }
+        if order == "plan" {
+            let targets = vec![DrainTarget { node: "node-2".into(), sessions: 2, peers: 5 }];
+            return Reply::text(serde_json::to_string(&DrainPlan { sessions: 2, peers: 5, targets }).unwrap());
+        }
         let status = match order {
-            "drain" => NodeStatus::Draining,
+            "drain?now=true&exit=true" | "drain" => NodeStatus::Draining,
             "suspend" => NodeStatus::Suspended,
             _ => NodeStatus::Ready,
         };
@@ -86,7 +90,11 @@ async fn orders_reach_the_node_and_count_at_once() {
     // No check comes in between.
     settings.health.interval = Duration::from_secs(600);
     let edge = Edge::start(settings).await;
-    for (order, state) in [("drain", "draining"), ("suspend", "suspended"), ("resume", "ready")] {
+    let plan = edge.admin("GET", "/plan/drain/node-1").await.json();
+    assert_eq!((&plan["sessions"], &plan["targets"][0]["peers"]), (&2.into(), &5.into()));
+    assert_eq!(edge.admin("GET", "/plan/drain/node-9").await.status, 404);
+    let orders = [("drain?now=true&exit=true", "draining"), ("suspend", "suspended"), ("resume", "ready")];
+    for (order, state) in orders {
         let answer = edge.admin("POST", &format!("/nodes/node-1/{order}")).await.json();
         assert_eq!((answer["ok"].as_bool(), answer["told"].as_bool()), (Some(true), Some(true)));
         assert_eq!(answer["node"]["state"], state);

@@ -52,6 +52,7 @@ pub(crate) fn router(app: Arc<App>, pages: Router) -> Router {
         .route("/api/session/join/{room}", post(session::join))
         .route("/api/session/poll/{token}", post(session::poll))
         .route("/ct-health/", get(operate::health))
+        .route("/ct-control/plan", get(operate::plan))
         .route("/ct-control/{action}", post(operate::control))
         .route("/metrics", get(operate::metrics))
         .method_not_allowed_fallback(method_not_allowed)

@@ -332,6 +332,11 @@ impl Hub {
         self.sessions.for_each(|cell| cell.for_each_user(&mut visit));
     }
 
+    /// How many peers a session has; none where it is not here.
+    pub(crate) fn peers_of(&self, key: &Key) -> usize {
+        self.sessions.find(key).map_or(0, |cell| cell.peers())
+    }
+
     /// How much the node has.
     #[must_use]
     pub fn totals(&self) -> HubTotals {

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use ctedge_ownership::{Ask, Drain, DrainProgress, LeaseId, NodeId, Ticket, Unavailable, Verdict, Wants};
 use ctedge_session::Beginning;
-use ctedge_wire::{Key, NodeStatus, StoreState};
+use ctedge_wire::{DrainPlan, Key, NodeStatus, StoreState};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -73,6 +73,7 @@ enum Input {
     GaveUp(Ticket),
     SessionEnded(Key),
     Ordered(Order, oneshot::Sender<bool>),
+    Foresee(oneshot::Sender<DrainPlan>),
     /// Serve nothing, write what is left, and end; with the lease, if the node leaves.
     Close {
         leaves: bool,
@@ -158,6 +159,13 @@ impl Owners {
         let (done, is_done) = oneshot::channel();
         self.tell(Input::Ordered(order, done));
         is_done.await.unwrap_or(false)
+    }
+
+    /// What a drain would move at this moment. `None` when the node is about to end.
+    pub(crate) async fn foresee(&self) -> Option<DrainPlan> {
+        let (plan, planned) = oneshot::channel();
+        self.tell(Input::Foresee(plan));
+        planned.await.ok()
     }
 
     /// Completes when a drain is complete that ends the process.

@@ -100,6 +100,28 @@ pub struct DrainProgress {
     pub exit: bool,
 }
 
+/// What a drain of a node would move, by `GET /ct-control/plan`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainPlan {
+    /// Sessions that the node owns.
+    pub sessions: u64,
+    /// Peers of these sessions, those within their grace period included.
+    pub peers: u64,
+    /// Who would get them, as the other nodes are at this moment; empty when no other node is ready.
+    pub targets: Vec<DrainTarget>,
+}
+
+/// What one node would get of another's drain.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainTarget {
+    /// The node's id.
+    pub node: String,
+    /// Sessions that it would get.
+    pub sessions: u64,
+    /// Peers of these sessions.
+    pub peers: u64,
+}
+
 /// The JSON body of a node's `/ct-health/`, always with status 200 while the node serves.
 ///
 /// A server that is not ours (a real CodeTogether container) answers something else; a balancer takes any 2xx of such

@@ -14,7 +14,9 @@ pub mod key;
 pub mod redirect;
 pub mod secret;
 
-pub use health::{DrainPhase, DrainProgress, HealthReport, LicenseReport, NodeStatus, SeatsReport, StoreState};
+pub use health::{
+    DrainPhase, DrainPlan, DrainProgress, DrainTarget, HealthReport, LicenseReport, NodeStatus, SeatsReport, StoreState,
+};
 pub use key::{Key, KeyedToken, MalformedKey, Random};
 pub use redirect::Redirect;
 pub use secret::ClusterSecret;

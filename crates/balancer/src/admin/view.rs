@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ctedge_routing::{Node, NodeId, NodeState};
+use ctedge_wire::{DrainProgress, StoreState};
 use serde::Serialize;
 
 use crate::shared::Shared;
@@ -55,6 +56,10 @@ pub(super) struct NodeView {
     peers: Option<u64>,
     connections: Option<u64>,
     lag_ms: Option<f64>,
+    /// How far its drain has come, while there is one.
+    drain: Option<DrainProgress>,
+    /// How it gets along with the store that it shares.
+    store: Option<StoreState>,
 }
 
 /// The balancer and its nodes at this moment.
@@ -98,5 +103,7 @@ pub(super) fn node(node: &Node, now: Instant) -> NodeView {
         peers: report.map(|report| report.peers),
         connections: report.map(|report| report.connections),
         lag_ms: report.map(|report| report.lag_ms),
+        drain: report.and_then(|report| report.drain.clone()),
+        store: report.map(|report| report.store),
     }
 }

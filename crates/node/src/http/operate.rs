@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ctedge_ownership::Drain;
 use ctedge_protocol::{Info, InfoCode};
-use ctedge_wire::{HealthReport, NodeStatus, headers};
+use ctedge_wire::{DrainPlan, HealthReport, NodeStatus, headers};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
@@ -57,11 +57,7 @@ pub(super) async fn control(
     query: Result<Query<DrainQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<HealthReport>, Problem> {
-    let given = headers.get(headers::CONTROL_TOKEN).map(HeaderValue::as_bytes).unwrap_or_default();
-    if !bool::from(given.ct_eq(app.settings().secret.control_token().as_bytes())) {
-        let info = Info::new(InfoCode::Forbidden, "The control token is missing or wrong");
-        return Err(Problem::new(StatusCode::FORBIDDEN, info));
-    }
+    check_token(&app, &headers)?;
     let status = match &*action {
         "drain" => NodeStatus::Draining,
         "suspend" => NodeStatus::Suspended,
@@ -85,6 +81,26 @@ pub(super) async fn control(
             Info::new(InfoCode::BadRequest, "The node is giving its sessions away to stop, and cannot turn back");
         Err(Problem::new(StatusCode::CONFLICT, info))
     }
+}
+
+/// `GET /ct-control/plan`: what a drain would move at this moment, for whoever has the control token.
+///
+/// Without a shared store a drain moves nothing: its sessions end where they are.
+pub(super) async fn plan(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<DrainPlan>, Problem> {
+    check_token(&app, &headers)?;
+    match app.hub.owners() {
+        Some(owners) => owners.foresee().await.map(Json).ok_or_else(Problem::not_found),
+        None => Ok(Json(DrainPlan::default())),
+    }
+}
+
+fn check_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers.get(headers::CONTROL_TOKEN).map(HeaderValue::as_bytes).unwrap_or_default();
+    if bool::from(given.ct_eq(app.settings().secret.control_token().as_bytes())) {
+        return Ok(());
+    }
+    let info = Info::new(InfoCode::Forbidden, "The control token is missing or wrong");
+    Err(Problem::new(StatusCode::FORBIDDEN, info))
 }
 
 impl DrainQuery {

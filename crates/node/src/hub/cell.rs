@@ -281,6 +281,10 @@ impl SessionCell {
         self.state.lock().session.users().for_each(|(user, is_online)| visit(user, is_online));
     }
 
+    pub(super) fn peers(&self) -> usize {
+        self.state.lock().share.peers
+    }
+
     /// Tells the session audit that the session ends with the process.
     pub(super) fn audit_stop(&self) {
         if self.state.lock().session.is_live() {

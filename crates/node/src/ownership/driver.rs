@@ -206,6 +206,10 @@ impl Driver {
                 self.carry_out_all();
                 let _ = done.send(obeyed);
             }
+            Input::Foresee(plan) => {
+                // Fails when whoever asked is gone.
+                let _ = plan.send(self.foresee());
+            }
             Input::Close { .. } => {}
         }
     }

@@ -1,10 +1,11 @@
 //! The driver gives sessions away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ctedge_ownership::Estate;
-use ctedge_wire::Key;
+use ctedge_ownership::{Estate, NodeId};
+use ctedge_wire::{DrainPlan, DrainTarget, Key};
 
 use super::begin::stored_peer;
 use super::driver::{Done, Driver};
@@ -30,6 +31,29 @@ impl Driver {
             let estate = hub.export(&key).await.map(estate);
             Done::Given(Given { key, estate })
         });
+    }
+
+    /// What a drain would move, without what is no session: keys that are owned for logins alone.
+    pub(super) fn foresee(&mut self) -> DrainPlan {
+        let mut plan = DrainPlan::default();
+        let mut targets: BTreeMap<NodeId, DrainTarget> = BTreeMap::new();
+        for (key, target) in self.machine.plan_drain() {
+            if self.login_keys.contains(&key) {
+                continue;
+            }
+            let peers = self.app.hub.peers_of(&key) as u64;
+            plan.sessions += 1;
+            plan.peers += peers;
+            if let Some(node) = target {
+                let name = node.as_str().to_owned();
+                let target =
+                    targets.entry(node).or_insert_with(|| DrainTarget { node: name, ..DrainTarget::default() });
+                target.sessions += 1;
+                target.peers += peers;
+            }
+        }
+        plan.targets = targets.into_values().collect();
+        plan
     }
 
     /// From here on the session is in its estate alone.

@@ -408,3 +408,13 @@ async fn a_node_that_was_stopped_for_a_moment_goes_on() {
     signal(&child, "-CONT").await;
     assert_eq!(guest.broadcast().await, b"late, but here");
 }
+
+#[tokio::test]
+async fn a_plan_says_what_a_drain_would_move_and_where_to() {
+    let folder = TempDir::new().unwrap();
+    let (first, _second) = two(folder.path()).await;
+    let _pair = first.pair().await;
+    let plan = first.ask("GET", "/ct-control/plan").await;
+    let expected = r#"{"sessions":1,"peers":2,"targets":[{"node":"b","sessions":1,"peers":2}]}"#;
+    assert!(plan.contains(expected), "{plan}");
+}

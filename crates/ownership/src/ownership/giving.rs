@@ -13,7 +13,7 @@ use crate::action::{Action, Event};
 use crate::ask::Unavailable;
 use crate::command::Estate;
 use crate::drain::{Drain, DrainProgress};
-use crate::id::{Epoch, LeaseId};
+use crate::id::{Epoch, LeaseId, NodeId};
 use crate::record::Record;
 
 /// What was ordered, and how far it has come.
@@ -199,6 +199,19 @@ impl Ownership {
             *to = target;
             self.send(key);
         }
+    }
+
+    /// Who would get each session if the node were drained at this moment; `None` where no other node is ready.
+    pub fn plan_drain(&mut self) -> Vec<(Key, Option<NodeId>)> {
+        let ready = self.others.ready();
+        let sessions = self.entries.iter().filter(|(_, entry)| entry.state.is_session());
+        let mut plan = Vec::new();
+        for (key, _) in sessions {
+            let best = (!ready.is_empty()).then(|| self.ranking.best(key, &ready));
+            let target = best.and_then(|best| ready.get(best).or(ready.first()));
+            plan.push((key.clone(), target.map(|lease| lease.id.node.clone())));
+        }
+        plan
     }
 
     /// The chosen node is over.
