@@ -9,6 +9,7 @@ import { eventually, within } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { Graphite } from '../harness/graphite.mjs';
 import { meeting } from '../harness/person.mjs';
+import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
 import { BINARY, Child, ctedge } from '../harness/process.mjs';
 import { run, without } from '../harness/programs.mjs';
 import { FILES, Prometheus } from '../harness/prometheus.mjs';
@@ -101,6 +102,26 @@ test('without CT_PROMETHEUS_ENABLED there is no public /metrics', async () => {
     await withEdge({ nodes: 1 }, async edge => {
         assert.equal((await read(`${edge.http}/metrics`)).status, 404);
         assert.match((await read(`${edge.admin.url}/metrics`)).text, /^ctedge_balancer_nodes_up 1$/m);
+    });
+});
+
+test('while the store is away each node goes on showing its own figures, and the sums pause', { skip: withoutPostgres() }, async () => {
+    await withPostgres(async postgres => {
+        const options = { nodes: 2, config: postgres.settings(), env: { CT_PROMETHEUS_ENABLED: 'true' } };
+        await withEdge(options, async edge => {
+            const shows = (/** @type {RegExp} */ line, wanted = true) => eventually(`${wanted} for ${line}`, async () => {
+                return line.test((await read(`${edge.http}/metrics`)).text) === wanted;
+            }, 30_000);
+            await twoSessions(edge.http, async () => {
+                await shows(/^codetogether_sessions_hosted_total 2$/m);
+                postgres.freeze();
+                await shows(/^codetogether_(?!node_)/m, false);
+                assert.match((await read(`${edge.http}/metrics`)).text, /^codetogether_node_active_sessions\{/m);
+                postgres.thaw();
+                await shows(/^codetogether_sessions_hosted_total 2$/m);
+                await shows(/^codetogether_active_sessions 2$/m);
+            });
+        });
     });
 });
 
