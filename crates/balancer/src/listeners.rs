@@ -18,6 +18,7 @@ use pingora_core::protocols::http::v2::server::default_h2_options;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -44,6 +45,11 @@ const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Requests that one HTTP/2 connection may have open.
 const HTTP2_STREAMS_MAX: u32 = 128;
+
+/// What the kernel takes for a client before it can send it. It would take megabytes, which cost memory, and which a node
+/// would count as received: that of a download, of which the client has seen nothing. What is on its way to the client is
+/// not bounded by this, so that no client is slowed down by it.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// How long what is left of a request's body is read after its answer, so that the connection can go on.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -166,6 +172,8 @@ fn admit(shared: &Arc<Shared>, tcp: &TcpStream, peer: SocketAddr, secure: bool) 
     let slot = slot.inspect_err(|refused| shared.metrics.refused.with_label_values(&[refused.as_str()]).inc())?;
     // What is written is gathered here, so that Nagle's algorithm could only delay it.
     let _ = tcp.set_nodelay(true);
+    // Nothing breaks without it.
+    let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
     let head_time_max = live.settings.timeouts.header;
     Ok(Arc::new(Connection::new(peer, secure, limits.header_bytes_max, head_time_max, slot)))
 }

@@ -23,6 +23,10 @@ use crate::selection::SelectionConfig;
 use crate::stop::Stop;
 use crate::tls::Certificates;
 
+/// What the kernel keeps of an answer that the balancer has not read. It is as much as the kernel begins with; what it would grow
+/// to is megabytes, all of which a node would count as received by the client.
+const NODE_RECEIVE_BYTES: usize = 128 * 1024;
+
 /// How long a connection to a node may lie idle before it is closed here. Below the 5 s after which servers on Node.js
 /// close theirs, so that a request never meets a connection that its node has just given up.
 const NODE_IDLE_TIME_MAX: Duration = Duration::from_secs(4);
@@ -177,6 +181,7 @@ impl Shared {
         let mut peer = HttpPeer::new(node.address(), false, String::new());
         peer.options.connection_timeout = Some(timeouts.connect);
         peer.options.total_connection_timeout = Some(timeouts.connect);
+        peer.options.tcp_recv_buf = Some(NODE_RECEIVE_BYTES);
         peer.options.read_timeout = Some(timeouts.response);
         peer.options.write_timeout = Some(timeouts.response);
         peer.options.idle_timeout = Some(NODE_IDLE_TIME_MAX);

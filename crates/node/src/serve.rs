@@ -7,6 +7,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,6 +23,10 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// How long to wait after a failed accept. It fails for want of file descriptors, which come back as connections close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the kernel takes of an answer before it can send it. It would take megabytes, and a download whose client has long
+/// gone away would count as complete. A balancer is never further away than this bridges.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// What a connection beyond the maximum is told.
 const REFUSAL: &[u8] =
@@ -54,6 +59,8 @@ impl Server {
             };
             // Answers are written in one piece; waiting for more to send with them only adds latency.
             let _ = stream.set_nodelay(true);
+            // Nothing breaks without it.
+            let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
             match Arc::clone(&self.permits).try_acquire_owned() {
                 Ok(permit) => drop(tokio::spawn(Arc::clone(&self).serve(stream, permit))),
                 Err(_) => drop(tokio::spawn(refuse(stream))),

@@ -5,8 +5,9 @@
 //! client that looks into the end of an archive (`bytes=-N`) or fetches parts from the middle has not downloaded it.
 //! Several nodes share the requests of one client, so no node could put the earlier parts together.
 //!
-//! What has been handed to a connection may still lie in the buffers of the kernel and of the balancer. A client that goes
-//! away while no more than that is left for it is counted all the same.
+//! What has been handed to a connection may still lie in the buffers of kernels and of the balancer, about a megabyte in all.
+//! A client that goes away while no more than that is left for it is counted all the same, as with any server: it is the
+//! client alone that knows what has arrived.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
