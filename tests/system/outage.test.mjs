@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
 import { eventually, pause, within } from '../harness/deadline.mjs';
 import { meeting } from '../harness/person.mjs';
+import { ctedge } from '../harness/process.mjs';
 import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
 import { Wire } from '../harness/tcp-proxy.mjs';
@@ -50,6 +51,8 @@ for (const { how, state, begin, end } of OUTAGES) {
                 await assertRefused(balancer, login);
                 const metrics = await owner.metrics();
                 assert.equal(metrics.sum('ctedge_node_store', { state }), 1);
+                const { output } = await ctedge(['status', '--admin', balancer.admin.address]);
+                assert.match(output, new RegExp(`${owner.id}: its store is ${state}`));
                 assert.equal(metrics.sum('ctedge_node_store', { state: 'ok' }), 0);
                 assert.equal(metrics.sum('ctedge_node_ownership_total', { event: 'cut_off' }), 1);
                 // Who is in the session may go, and who has the host's consent may come: the store hears of it later.

@@ -128,6 +128,10 @@ fn status_text(status: &Value) -> String {
         }
     }
     for node in nodes {
+        // Without a shared store there is none to get along with.
+        if let Some(store) = node["store"].as_str().filter(|store| !["ok", "none"].contains(store)) {
+            text.push_str(&format!("{}: its store is {store}\n", cell(&node["id"])));
+        }
         if let Some(progress) = drain::progress(node) {
             text.push_str(&format!("{}: {progress}\n", cell(&node["id"])));
         }
@@ -201,10 +205,10 @@ mod tests {
                          "requests_in_flight": 1, "pins": 2, "pins_max": 100},
             "nodes": [
                 {"id": "node-1", "state": "ready", "listed": true, "address": "127.0.0.1:3001", "pid": 7, "sessions": 2,
-                 "peers": 5, "connections": 4, "pins": 2, "tunnels": 4, "lag_ms": 0.25, "uptime_s": 61},
+                 "peers": 5, "connections": 4, "pins": 2, "tunnels": 4, "lag_ms": 0.25, "uptime_s": 61, "store": "ok"},
                 {"id": "node-2", "state": "down", "listed": false, "address": "127.0.0.1:3002", "pid": null,
                  "trouble": "cannot connect"},
-                {"id": "node-3", "state": "draining", "listed": true, "address": "127.0.0.1:3003", "pid": 9,
+                {"id": "node-3", "state": "draining", "listed": true, "address": "127.0.0.1:3003", "pid": 9, "store": "slow",
                  "drain": {"phase": "handing-off", "deadline_s": 0, "sessions": 3, "peers": 7, "exit": true}}
             ]
         });
@@ -214,9 +218,10 @@ mod tests {
         assert!(lines[1].ends_with("1m01s"), "{text}");
         assert!(lines[2].starts_with("node-2  down, unlisted  127.0.0.1:3002    -"), "{text}");
         assert_eq!(lines[4], "node-2: cannot connect");
-        assert_eq!(lines[5], "node-3: handing over, 3 sessions and 7 peers left");
+        assert_eq!(lines[5], "node-3: its store is slow");
+        assert_eq!(lines[6], "node-3: handing over, 3 sessions and 7 peers left");
         assert!(
-            lines[7].starts_with("The balancer is ready, up 4s, version 0.1.0: 3 connections, 4 tunnels"),
+            lines[8].starts_with("The balancer is ready, up 4s, version 0.1.0: 3 connections, 4 tunnels"),
             "{text}"
         );
     }
