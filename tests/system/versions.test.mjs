@@ -1,12 +1,13 @@
 //! Which versions there are: the tags of a repository in a registry.
 
 import assert from 'node:assert/strict';
-import { rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { within } from '../harness/deadline.mjs';
-import { temporaryDirectory } from '../harness/edge.mjs';
+import { temporaryDirectory, withEdge } from '../harness/edge.mjs';
 import { BINARY, Child, ctedge } from '../harness/process.mjs';
 import { DockerRegistry, withoutRegistry } from '../harness/registry.mjs';
 
@@ -39,7 +40,7 @@ test('ctedge versions lists the tags behind a password, the newest first, and ma
     const registry = await DockerRegistry.start('operator', PASSWORD);
     try {
         const own = await running();
-        const releases = Array.from({ length: 230 }, (_, index) => `9.${Math.floor(index / 10)}.${index % 10}`);
+        const releases = Array.from({ length: 30 }, (_, index) => `9.${Math.floor(index / 10)}.${index % 10}`);
         await registry.push('example/edge', [own, 'latest', '10.0.0-rc.1', '10.0.0', 'nightly', ...releases]);
         const asked = ['--registry', registry.url, '--repository', 'example/edge'];
         const login = ['--username', 'operator', '--password-file', password];
@@ -47,8 +48,8 @@ test('ctedge versions lists the tags behind a password, the newest first, and ma
         const { code, output } = await versions([...asked, ...login]);
         assert.equal(code, 0, output);
         const lines = output.split('\n');
-        assert.equal(lines.length, 235);
-        assert.deepEqual(lines.slice(0, 4), ['  10.0.0', '  10.0.0-rc.1', '  9.22.9', '  9.22.8']);
+        assert.equal(lines.length, 35);
+        assert.deepEqual(lines.slice(0, 4), ['  10.0.0', '  10.0.0-rc.1', '  9.2.9', '  9.2.8']);
         assert.deepEqual(lines.slice(-3), [`* ${own}`, '  nightly', '  latest']);
 
         const json = JSON.parse((await versions([...asked, ...login, '--json'])).output);
@@ -148,6 +149,36 @@ test('ctedge versions says what is wrong with an answer, and follows no page to 
     const away = await versions(['--registry', 'http://127.0.0.1:1', '--repository', 'a']);
     assert.equal(away.code, 1);
     assert.match(away.output, /http:\/\/127\.0\.0\.1:1 cannot be asked: .*refused/);
+});
+
+test('ctedge versions trusts the certificates that the machine trusts, and no others', async () => {
+    await withEdge({ nodes: 1 }, async edge => {
+        const certificate = edge.certificateFile();
+        const key = certificate.replace(/\.\w+$/, '.key');
+        const server = createTlsServer({ cert: readFileSync(certificate), key: readFileSync(key) }, (request, response) => {
+            if (request.url?.startsWith('/v2/b/')) {
+                response.writeHead(401, { 'www-authenticate': 'Bearer realm="http://127.0.0.1:1/token"' }).end();
+                return;
+            }
+            response.writeHead(200, { 'content-type': 'application/json' }).end('{"name":"a","tags":["1.0.0"]}');
+        });
+        await new Promise(resolve => server.listen(0, '127.0.0.1', () => resolve(undefined)));
+        try {
+            const { port } = /** @type {import('node:net').AddressInfo} */ (server.address());
+            const args = ['--registry', `https://localhost:${port}`, '--repository', 'a'];
+            assert.deepEqual(await versions(args, { SSL_CERT_FILE: certificate }), { code: 0, output: '  1.0.0' });
+            const login = ['--username', 'operator', '--password-file', password];
+            const open = await versions([...args.slice(0, 3), 'b', ...login], { SSL_CERT_FILE: certificate });
+            assert.equal(open.code, 1);
+            assert.match(open.output, /its tokens come from http:\/\/127\.0\.0\.1:1\/token, without encryption/);
+            const stranger = await versions(args);
+            assert.equal(stranger.code, 1);
+            assert.match(stranger.output, /https:\/\/localhost:\d+ cannot be asked: .*UnknownIssuer/);
+        } finally {
+            server.closeAllConnections();
+            server.close();
+        }
+    });
 });
 
 test('ctedge versions wants to know of which registry, and names a wrong option', async () => {
