@@ -7,6 +7,7 @@ import { eventually, pause, within } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { Numbered, ON_ITS_WAY_MS, assertFate, assertSamePeers, everybodyBack, report, threePeople } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
+import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
 import { STORES } from '../harness/stores.mjs';
 
 /** @typedef {import('../harness/person.mjs').Person} Person */
@@ -94,22 +95,69 @@ for (const { name, skip, open } of STORES) {
     });
 }
 
-test('of what people say while their node is killed, only what is on its way is lost', async t => {
+for (const { name, skip, open } of STORES) {
+    test(`of what people say while their node is killed, only what is on its way is lost, on ${name}`, { skip }, async t => {
+        await open(config => withEdge({ nodes: 3, config }, edge => meeting(async meet => {
+            const people = await threePeople(meet, edge.http);
+            const ids = people.map(person => person.peer.id);
+            const numbered = new Numbered(people);
+            await eventually('conversation', () => numbered.count > 200);
+            const { node } = await edge.admin.explain(people[0].roomId);
+            const from = Date.now() - ON_ITS_WAY_MS;
+            await edge.killNode(node);
+            const to = await everybodyBack(people);
+            const settled = numbered.count + 200;
+            await eventually('more conversation', () => numbered.count > settled);
+            const fate = await numbered.end();
+            report(t, fate);
+            assertFate(fate, { from, to });
+            assertSamePeers(people, ids);
+        })));
+    });
+}
+
+test('who waits to be let in when the node dies is told at once to ask again, and then is', async () => {
     await withEdge({ nodes: 3 }, edge => meeting(async meet => {
-        const people = await threePeople(meet, edge.http);
-        const ids = people.map(person => person.peer.id);
-        const numbered = new Numbered(people);
-        await eventually('conversation', () => numbered.count > 100);
-        const { node } = await edge.admin.explain(people[0].roomId);
-        const from = Date.now() - ON_ITS_WAY_MS;
+        const ada = await meet('ada', edge.http).host();
+        /** @type {(value: any) => void} */
+        let asked = () => {};
+        const isAsked = new Promise(resolve => (asked = resolve));
+        ada.connection?.peer.onJoinRequest(() => new Promise(() => asked(undefined)));
+        const dan = meet('dan', edge.http);
+        const waiting = dan.ask(ada.roomId);
+        waiting.catch(() => {});
+        await within('question', isAsked);
+        const { node } = await edge.admin.explain(ada.roomId);
         await edge.killNode(node);
-        const to = await everybodyBack(people);
-        const settled = numbered.count + 100;
-        await eventually('more conversation', () => numbered.count > settled);
-        const fate = await numbered.end();
-        report(t, fate);
-        assertFate(fate, { from, to });
-        assertSamePeers(people, ids);
+        await assert.rejects(within('refusal', waiting, 10_000), error => {
+            assert.equal(typeof error.code, 'string', String(error));
+            return true;
+        });
+        ada.react(true);
+        await eventually('host back', () => ada.socket.connected);
+        await dan.join(ada.roomId);
+        await dan.say('here');
+        await ada.hears('here');
+    }));
+});
+
+test('a node that dies while the store is away is replaced when the store is back', { skip: withoutPostgres() }, async () => {
+    await withPostgres(postgres => withCluster({ nodes: 2, settings: postgres.settings() }, async cluster => {
+        const balancer = await cluster.balancer();
+        await meeting(async meet => {
+            const people = await threePeople(meet, balancer.http);
+            const ids = people.map(person => person.peer.id);
+            await talk(people, 'before');
+            const owner = await cluster.ownerOf(balancer, people[0].roomId);
+            await postgres.stop();
+            for (const node of cluster.nodes) await node.storeIs('unreachable');
+            owner.child.kill('SIGKILL');
+            await eventually('everybody cut off', () => people.every(person => !person.socket.connected));
+            await postgres.begin();
+            await talk(people, 'after');
+            assertSamePeers(people, ids);
+            assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'taken_over' }), 1);
+        });
     }));
 });
 
