@@ -87,7 +87,8 @@ for (const { name, skip, open } of STORES) {
                 }, 15_000);
                 assert.notEqual((await cluster.ownerOf(balancer, ada.roomId)).id, dead);
                 assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'taken_over' }), 1);
-                assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'ended_silent_lease' }), 1);
+                // Both that are left may find it silent at the same moment.
+                assert.ok(await cluster.sum('ctedge_node_ownership_total', { event: 'ended_silent_lease' }) >= 1);
                 const metrics = await balancer.admin.metrics();
                 assert.ok(metrics.sum('ctedge_balancer_places_total', { reason: 'takeover' }) >= 1, 'it says why the key moved');
             });
