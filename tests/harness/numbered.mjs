@@ -169,3 +169,63 @@ export async function everybodyBack(people) {
     await eventually('everybody back', () => people.every(person => person.socket.connected), 30_000);
     return cut;
 }
+
+/** Several sessions at once in which everybody speaks and listens. */
+export class Conversations {
+    /**
+     * @param {(name: string, url: string) => Person} meet
+     * @param {string} url
+     * @param {{ sessions: number, peers: number, everyMs?: number }} options
+     */
+    static async start(meet, url, { sessions, peers, everyMs = 50 }) {
+        const conversations = new Conversations();
+        for (let session = 1; session <= sessions; session += 1) {
+            const host = await meet(`host-${session}`, url).host();
+            const people = [host];
+            for (let guest = 1; guest < peers; guest += 1) {
+                people.push(await meet(`guest-${session}-${guest}`, url).join(host.roomId));
+            }
+            for (const person of people) await person.upgraded();
+            conversations.rooms.push(new Numbered(people, everyMs));
+            conversations.ids.push(people.map(person => person.peer.id));
+        }
+        return conversations;
+    }
+
+    constructor() {
+        /** @type {Numbered[]} */
+        this.rooms = [];
+        /** The peers' ids at the beginning, by room. @type {string[][]} */
+        this.ids = [];
+    }
+
+    /** Everybody. @returns {Person[]} */
+    get people() {
+        return this.rooms.flatMap(room => room.people);
+    }
+
+    /** Waits until everybody has said more. */
+    async goOn(more = 10) {
+        const counts = this.rooms.map(room => room.count + more * room.people.length);
+        await eventually('more conversation', () => this.rooms.every((room, index) => room.count > counts[index]), 60_000);
+    }
+
+    /**
+     * Ends all of them: nothing was lost, nothing came twice or out of order, and nobody was taken for anybody else or said
+     * to have gone.
+     *
+     * @param {import('node:test').TestContext} t
+     */
+    async assertNothingHappened(t) {
+        const fates = await Promise.all(this.rooms.map(room => room.end()));
+        const sum = (/** @type {(fate: Fate) => number} */ of) => fates.reduce((total, fate) => total + of(fate), 0);
+        report(t, {
+            said: sum(fate => fate.said), lost: fates.flatMap(fate => fate.lost),
+            duplicated: sum(fate => fate.duplicated), reordered: sum(fate => fate.reordered),
+        });
+        for (const [index, fate] of fates.entries()) {
+            assertFate(fate);
+            assertSamePeers(this.rooms[index].people, this.ids[index]);
+        }
+    }
+}

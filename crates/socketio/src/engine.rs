@@ -68,6 +68,8 @@ pub struct Engine {
     transport: Transport,
     state: State,
     is_closing: bool,
+    /// Whether the client is to be sent away as soon as it has everything that was written.
+    is_leaving: bool,
     /// `/prefix,` as it stands in packets; empty for the default namespace.
     namespace: Box<str>,
     mark: Mark,
@@ -117,6 +119,7 @@ impl Engine {
             transport,
             state,
             is_closing: false,
+            is_leaving: false,
             namespace: Box::default(),
             mark: Mark::default(),
             attachments: None,
@@ -159,7 +162,9 @@ impl Engine {
     pub fn receive_text(&mut self, packet: &[u8], now: Instant) -> Result<Option<Event>, CloseReason> {
         let (kind, data) = packet.split_first().ok_or(Fault::EngineType)?;
         if *kind == b'3' {
-            return Ok(self.heartbeat.pong(self.settings.ping_interval, now).map(Event::Acknowledged));
+            let proven = self.heartbeat.pong(self.settings.ping_interval, now);
+            self.go_on_leaving(now);
+            return Ok(proven.map(Event::Acknowledged));
         }
         self.heartbeat.heard(self.settings.ping_timeout, now);
         match kind {
@@ -220,8 +225,25 @@ impl Engine {
     /// The packet is of a type that does not exist. The stock clients take it for a server error: they close at once,
     /// in the same turn in which they read it, keep what is sent from then on for their next connection, and connect
     /// again. A close frame would be answered below them, and what they send before they hear of that is lost.
-    pub fn send_away(&mut self) {
-        self.owe(AWAY);
+    ///
+    /// It follows when receipt of every message is proven. A stock client handles messages a turn after it read them: one
+    /// read together with the packet would reach it disconnected, which hands the message on but does not count it, and so
+    /// asks for it once more.
+    pub fn send_away(&mut self, now: Instant) {
+        self.is_leaving = true;
+        self.go_on_leaving(now);
+    }
+
+    fn go_on_leaving(&mut self, now: Instant) {
+        if !self.is_leaving {
+            return;
+        }
+        if self.heartbeat.is_proven() {
+            self.is_leaving = false;
+            self.owe(AWAY);
+        } else if self.heartbeat.demands(self.settings.ping_timeout, now) {
+            self.controls.push(Control::Ping);
+        }
     }
 
     /// Ends the session on our side: no messages follow. The transport writes what [`Self::flush`] still has, and then

@@ -12,6 +12,8 @@ pub(crate) struct Heartbeat {
     phase: Phase,
     /// The offset of the last message written.
     written: Option<u64>,
+    /// The offset up to which receipt is proven.
+    proven: Option<u64>,
     /// Bytes of messages written since the last ping.
     unproven_bytes: usize,
 }
@@ -42,7 +44,7 @@ pub(crate) enum Beat {
 
 impl Heartbeat {
     pub(crate) fn new(ping_interval: Duration, now: Instant) -> Self {
-        Self { phase: Phase::Resting { ping_at: now + ping_interval }, written: None, unproven_bytes: 0 }
+        Self { phase: Phase::Resting { ping_at: now + ping_interval }, written: None, proven: None, unproven_bytes: 0 }
     }
 
     /// A message was written.
@@ -71,6 +73,20 @@ impl Heartbeat {
         false
     }
 
+    /// Whether receipt is proven of everything that was written.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven == self.written
+    }
+
+    /// Sees to it that a ping is under way. Whether one is owed by that.
+    pub(crate) fn demands(&mut self, ping_timeout: Duration, now: Instant) -> bool {
+        let rests = matches!(self.phase, Phase::Resting { .. });
+        if rests {
+            self.owe(ping_timeout, now);
+        }
+        rests
+    }
+
     /// The owed ping was written.
     pub(crate) fn ping_written(&mut self) {
         if let Phase::Waiting { ping: ping @ Ping::Owed, .. } = &mut self.phase {
@@ -92,6 +108,7 @@ impl Heartbeat {
     pub(crate) fn pong(&mut self, ping_interval: Duration, now: Instant) -> Option<u64> {
         let Phase::Waiting { ping: Ping::Written(proven), .. } = self.phase else { return None };
         self.phase = Phase::Resting { ping_at: now + ping_interval };
+        self.proven = proven;
         proven
     }
 

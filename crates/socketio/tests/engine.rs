@@ -267,6 +267,36 @@ fn a_pong_acknowledges_what_was_written_before_its_ping() {
 }
 
 #[test]
+fn a_client_is_sent_away_when_it_has_everything() {
+    let mut session = Session::connected(Transport::WebSocket, "/");
+    session.engine.send_away(session.now);
+    assert_eq!(session.written(), ["9"], "nothing was ever written to it");
+
+    let mut session = Session::connected(Transport::WebSocket, "/");
+    session.message(4, "a");
+    session.engine.send_away(session.now);
+    assert_eq!(session.written(), ["2"]);
+    assert_eq!(session.text("3"), Ok(Some(Event::Acknowledged(4))));
+    assert_eq!(session.written(), ["9"]);
+    assert!(session.written().is_empty(), "it is told once");
+}
+
+#[test]
+fn a_pong_that_does_not_cover_the_last_message_sends_nobody_away() {
+    let mut session = Session::connected(Transport::WebSocket, "/");
+    session.message(4, "a");
+    session.at(25).unwrap();
+    assert_eq!(session.written(), ["2"]);
+    session.message(5, "b");
+    session.engine.send_away(session.now);
+    assert!(session.written().is_empty(), "one ping at a time");
+    assert_eq!(session.text("3"), Ok(Some(Event::Acknowledged(4))));
+    assert_eq!(session.written(), ["2"]);
+    assert_eq!(session.text("3"), Ok(Some(Event::Acknowledged(5))));
+    assert_eq!(session.written(), ["9"]);
+}
+
+#[test]
 fn much_unproven_hastens_a_ping_behind_it() {
     let mut session = Session::connected(Transport::WebSocket, "/");
     assert_eq!(session.message(1, &"x".repeat(99)).len(), 2);

@@ -330,6 +330,9 @@ impl Connection {
         }
         let Phase::Closing(closing) = &mut self.phase else { return };
         if now < closing.frame_at && !closing.is_answered {
+            if let Carried::Own { link, .. } = &mut self.carried {
+                link.engine.flush(batch, now);
+            }
             return;
         }
         if let Some((code, reason)) = closing.frame.take() {

@@ -8,6 +8,9 @@ use tokio::net::TcpStream;
 
 use crate::room::{DEADLINE, Room};
 
+/// What asks a client to close and to come again.
+pub(crate) const AWAY: &str = "9";
+
 pub(crate) const PUBLIC_KEY: &str = "a-public-key";
 
 /// What a frame carries.
@@ -165,6 +168,22 @@ impl Client {
 
     pub(crate) async fn text(&mut self, packet: &str) {
         self.write(&frame(0x81, packet.as_bytes())).await;
+    }
+
+    /// Reads on until it is sent away, and answers pings, as it is sent away when it has everything. Gives the broadcasts.
+    pub(crate) async fn sent_away(&mut self) -> Vec<Vec<u8>> {
+        let mut broadcasts = Vec::new();
+        loop {
+            match self.frame().await {
+                Frame::Text(text) if text == AWAY => return broadcasts,
+                Frame::Text(text) if text == "2" => self.text("3").await,
+                Frame::Text(_) => {}
+                Frame::Binary(data) => {
+                    broadcasts.extend(content(&rmpv::decode::read_value(&mut &*data).unwrap()));
+                }
+                other => panic!("{other:?} before the client is sent away"),
+            }
+        }
     }
 
     pub(crate) async fn close(&mut self) {

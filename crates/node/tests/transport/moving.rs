@@ -5,12 +5,9 @@ use std::time::{Duration, Instant};
 use ctedge_node::hub::Export;
 use tokio::task::JoinHandle;
 
-use crate::client::{Client, Frame, content, soon};
+use crate::client::{AWAY, Client, Frame, content, soon};
 use crate::polling::{Polling, contents};
 use crate::room::Room;
-
-/// What asks a client to close and to come again.
-const AWAY: &str = "9";
 
 /// Begins to move the session.
 fn export(room: &Room) -> JoinHandle<Option<Export>> {
@@ -25,21 +22,6 @@ async fn next_owner(room: &Room, leaving: JoinHandle<Option<Export>>) -> Room {
     next.hub.adopt(&room.key, &exported.estate, 2).unwrap();
     room.hub.let_go(&room.key);
     next
-}
-
-/// Reads on until the client is sent away.
-async fn sent_away(client: &mut Client) -> Vec<Vec<u8>> {
-    let mut broadcasts = Vec::new();
-    loop {
-        match client.frame().await {
-            Frame::Text(text) if text == AWAY => return broadcasts,
-            Frame::Text(_) => {}
-            Frame::Binary(data) => {
-                broadcasts.extend(content(&rmpv::decode::read_value(&mut &*data).unwrap()));
-            }
-            other => panic!("{other:?} before the client is sent away"),
-        }
-    }
 }
 
 /// Comes back to another node.
@@ -58,11 +40,11 @@ async fn nothing_is_lost_between_websockets_that_move() {
     assert_eq!(guest.broadcast().await, b"read");
     host.send(b"written, but not handled", &[&guest.peer_id]).await;
     let leaving = export(&room);
-    assert!(sent_away(&mut host).await.is_empty());
+    assert!(host.sent_away().await.is_empty());
     // The client sends on until it acts on what it was told.
     host.send(b"sent up to the close", &[&guest.peer_id]).await;
     host.close().await;
-    assert_eq!(sent_away(&mut guest).await, [b"written, but not handled".to_vec(), b"sent up to the close".to_vec()]);
+    // The guest goes before it has proven what it has.
     guest.send(b"last words", &[&host.peer_id]).await;
     guest.close().await;
     let next = next_owner(&room, leaving).await;
@@ -82,10 +64,10 @@ async fn what_a_client_has_handled_is_not_delivered_again() {
     let (mut host, mut guest) = room.pair().await;
     let leaving = export(&room);
     host.send(b"handled", &[&guest.peer_id]).await;
-    sent_away(&mut host).await;
+    host.sent_away().await;
     host.close().await;
     assert_eq!(guest.broadcast().await, b"handled");
-    sent_away(&mut guest).await;
+    guest.sent_away().await;
     guest.close().await;
     let next = next_owner(&room, leaving).await;
     let (mut host, mut guest) =
@@ -100,7 +82,7 @@ async fn a_client_that_does_not_understand_is_closed_and_read_until_it_has_close
     let (mut host, guest) = room.pair().await;
     drop(guest);
     let leaving = export(&room);
-    sent_away(&mut host).await;
+    host.sent_away().await;
     assert_eq!(host.frame().await, Frame::Close(1012, "moved".into()));
     let guest_id = room_guest_id(&room).await;
     host.send(b"before its close", &[&guest_id]).await;
@@ -109,6 +91,20 @@ async fn a_client_that_does_not_understand_is_closed_and_read_until_it_has_close
     let mut guest = Client::websocket(&next, &next.guest_token(1)).await;
     guest.connect("/").await;
     assert_eq!(guest.broadcast().await, b"before its close");
+}
+
+#[tokio::test]
+async fn a_client_is_not_sent_away_before_it_has_proven_what_it_has() {
+    let room = Room::start().await;
+    let (_host, mut guest) = room.pair().await;
+    let _leaving = export(&room);
+    loop {
+        match guest.frame().await {
+            Frame::Text(text) => assert_ne!(text, AWAY),
+            Frame::Close(code, reason) => break assert_eq!((code, &*reason), (1012, "moved")),
+            _ => {}
+        }
+    }
 }
 
 /// The id that the guest has everywhere: it follows from its token.
@@ -131,7 +127,7 @@ async fn a_client_that_neither_reads_nor_closes_is_cut_and_loses_nothing() {
         host.send(&large, &[&guest.peer_id]).await;
     }
     let (begun, leaving) = (Instant::now(), export(&room));
-    sent_away(&mut host).await;
+    host.sent_away().await;
     host.close().await;
     let next = next_owner(&room, leaving).await;
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
@@ -164,7 +160,7 @@ async fn a_polling_client_is_sent_away_and_its_posts_on_their_way_are_taken() {
     polling.send(b"on its way", &guest.peer_id).await;
     assert_eq!(guest.broadcasts(2).await, [b"during the poll".to_vec(), b"on its way".to_vec()]);
     guest.send(b"owed", &[&host_id]).await;
-    sent_away(&mut guest).await;
+    guest.sent_away().await;
     guest.close().await;
     let next = next_owner(&room, leaving).await;
     let polling = Polling::open(&next, &next.host_token()).await;
@@ -218,12 +214,12 @@ async fn an_upgraded_client_moves_like_any_other() {
     let mut guest = Client::websocket(&room, &room.guest_token(1)).await;
     guest.connect("/").await;
     let leaving = export(&room);
-    sent_away(&mut socket).await;
+    socket.sent_away().await;
     socket.send(b"up to the close", &[&guest.peer_id]).await;
     socket.close().await;
     assert_eq!(guest.broadcast().await, b"up to the close");
     guest.send(b"owed", &[&host_id]).await;
-    sent_away(&mut guest).await;
+    guest.sent_away().await;
     guest.close().await;
     let next = next_owner(&room, leaving).await;
     let mut host = Client::websocket(&next, &next.host_token()).await;

@@ -213,10 +213,10 @@ async fn a_stop_lets_a_polling_client_fetch_what_it_is_owed_and_then_sends_it_aw
     guest.write(&crate::client::frame(0x89, b"")).await;
     while guest.frame().await != Frame::Pong(Vec::new()) {}
     room.stop();
-    while !matches!(guest.frame().await, Frame::Close(1001, _)) {}
+    guest.sent_away().await;
+    guest.close().await;
     let polling = Polling { room: &room, headers, sid };
     assert_eq!(polling.broadcast().await, b"owed");
     assert_eq!(polling.get().await, (200, "1".into()));
-    guest.close().await;
     room.stopped().await;
 }

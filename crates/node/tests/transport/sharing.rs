@@ -19,9 +19,6 @@ const PAIR_ENTRIES: u64 = 4;
 
 const SOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// What asks a client to close and to come again.
-const AWAY: &str = "9";
-
 /// Two nodes that share, `a` and `b`. The first one knows the second.
 async fn two(folder: &Path) -> (Room, Room) {
     let second = Room::sharing(folder, "b").await;
@@ -32,13 +29,8 @@ async fn two(folder: &Path) -> (Room, Room) {
 
 /// Reads on until the client is sent away, and goes.
 async fn goes(client: &mut Client) {
-    loop {
-        match client.frame().await {
-            Frame::Text(text) if text == AWAY => return client.close().await,
-            Frame::Text(_) | Frame::Binary(_) => {}
-            other => panic!("{other:?} before the client is sent away"),
-        }
-    }
+    client.sent_away().await;
+    client.close().await;
 }
 
 /// Reads what is left until the connection ends. Gives the broadcasts.

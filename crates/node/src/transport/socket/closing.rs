@@ -11,8 +11,9 @@ use super::{Batch, Carried, Connection, Phase};
 /// How long the peer may take to answer a close, and to send what it had under way before.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a client that was sent away may take to close by itself before it is sent a close frame.
-const AWAY_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a client that is sent away may take to prove what it has and to close by itself before it is sent a close
+/// frame: a few round trips.
+const AWAY_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Closing {
     /// The close frame that is still to be written.
@@ -57,7 +58,7 @@ impl Connection {
         if let (Phase::Closing(closing), Carried::Own { link, .. }) = (&mut self.phase, &mut self.carried)
             && link.engine.is_connected()
         {
-            link.engine.send_away();
+            link.engine.send_away(now);
             link.engine.flush(batch, now);
             closing.frame_at = now + AWAY_TIMEOUT;
         }
