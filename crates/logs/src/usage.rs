@@ -3,6 +3,8 @@
 //! ```text
 //! 2026-11-24 21:05:00.000 +0000 users-online=12 users-in-sessions=9
 //! ```
+//!
+//! Nodes that know nothing of each other tell what they know, each under its name: ` node=node-1` follows then.
 
 use std::fmt::Write as _;
 use std::io;
@@ -25,11 +27,19 @@ impl UsageLog {
         Ok(Self { file: LogFile::open(path, rotation)?, zone })
     }
 
-    /// Appends one line: users with a connection, and those of them in a session, at `time`.
-    pub fn record(&mut self, time: SystemTime, users_online: u64, users_in_sessions: u64) -> io::Result<()> {
+    /// Appends one line: users with a connection, and users of sessions, at `time`. They are those of all nodes, or else
+    /// of `node` alone.
+    pub fn record(
+        &mut self,
+        time: SystemTime,
+        users_online: u64,
+        users_in_sessions: u64,
+        node: Option<&str>,
+    ) -> io::Result<()> {
         let mut line = String::new();
         self.zone.write(&mut line, time, Style::Server);
-        writeln!(line, " users-online={users_online} users-in-sessions={users_in_sessions}")
+        let node = node.map(|node| format!(" node={node}")).unwrap_or_default();
+        writeln!(line, " users-online={users_online} users-in-sessions={users_in_sessions}{node}")
             .map_err(io::Error::other)?;
         self.file.append(line.as_bytes())
     }
@@ -46,8 +56,14 @@ mod tests {
         let path = folder.path().join("logs/usage.log");
         let rotation = Rotation { bytes_max: 1 << 20, age_max: Duration::from_secs(3600), kept: 1 };
         let mut log = UsageLog::open(&path, rotation, Zone::default()).unwrap();
-        log.record(UNIX_EPOCH + Duration::from_secs(1_795_467_661), 12, 9).unwrap();
+        let time = UNIX_EPOCH + Duration::from_secs(1_795_467_661);
+        log.record(time, 12, 9, None).unwrap();
+        log.record(time, 7, 6, Some("node-2")).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "2026-11-23 21:01:01.000 +0000 users-online=12 users-in-sessions=9\n");
+        assert_eq!(
+            text,
+            "2026-11-23 21:01:01.000 +0000 users-online=12 users-in-sessions=9\n\
+             2026-11-23 21:01:01.000 +0000 users-online=7 users-in-sessions=6 node=node-2\n"
+        );
     }
 }

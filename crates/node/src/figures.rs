@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::usage::{Scope, Usage};
 pub(crate) use statsd::{send, send_last};
 
 /// How long totals are told without asking the store again. Prometheus takes a total that was larger a moment ago, on
@@ -58,6 +59,13 @@ struct Others {
     figures: BTreeMap<String, Figures>,
     /// Whether the node's own lease is the first of all: one node speaks for all of them.
     is_first: bool,
+}
+
+impl Others {
+    /// The figures of all nodes, with the `own` ones.
+    fn and<'a>(&'a self, own: &'a Figures) -> impl Iterator<Item = &'a Figures> {
+        self.figures.values().chain([own])
+    }
 }
 
 impl FigureBoard {
@@ -102,8 +110,10 @@ impl App {
     /// The node's own figures.
     pub(crate) fn own_figures(&self) -> Figures {
         let downloads = self.figures.downloads.lock().clone();
+        let counted = self.usage.counted();
         Figures {
-            users_online: self.usage.users_online(),
+            users_online: counted.users_online,
+            users_in_sessions: counted.users_in_sessions,
             sessions: self.hub.totals().sessions as u64,
             connections: self.hub.connections().count() as u64,
             lag_seconds: self.lag.average_ms() / 1000.0,
@@ -136,15 +146,40 @@ impl App {
         self.sum(own, others.as_ref()).await
     }
 
+    /// How much is used of what this node speaks for: the first of all nodes for all of them, the others for nothing.
+    /// Whoever knows nothing of the others, since there is no store or none that answers, speaks for itself.
+    pub(crate) fn usage_to_tell(&self) -> Option<(Scope, Usage)> {
+        let own = self.usage.last();
+        let Some(others) = self.others() else {
+            let has_known_others = self.keeper.is_none() || self.figures.others.lock().is_some();
+            return has_known_others.then_some((Scope::ThisNode, own));
+        };
+        let is_alone = others.figures.is_empty();
+        others.is_first.then(|| {
+            // The own count is exact for any number of users.
+            let usage = if is_alone { own } else { usage_of(&Figures::sum(others.and(&self.own_figures()), None)) };
+            (Scope::AllNodes, usage)
+        })
+    }
+
     async fn sum(&self, own: &Figures, others: Option<&Others>) -> Option<Figures> {
         let (others, store) = (others?, self.keeper.as_ref()?.store()?);
         let totals = self.figures.totals(store).await;
-        Some(Figures::sum(others.figures.values().chain([own]), totals))
+        Some(Figures::sum(others.and(own), totals))
     }
 
     /// The other nodes, if something was heard of them lately.
     fn others(&self) -> Option<Others> {
         let known_for = self.settings().lease.lost_after * SILENCES_KNOWN;
         self.figures.others.lock().clone().filter(|others| others.at.elapsed() < known_for)
+    }
+}
+
+fn usage_of(figures: &Figures) -> Usage {
+    Usage {
+        users_online: figures.users_online.count(),
+        users_in_sessions: figures.users_in_sessions.count(),
+        sessions: figures.sessions,
+        connections: figures.connections,
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::Router;
-use ctedge_logs::Zone;
+use ctedge_logs::{UsageLog, Zone};
 use ctedge_ownership::{LeaseId, NodeId};
 use ctedge_settings::{NodeSettings, StoreSettings};
 use tokio::net::TcpListener;
@@ -27,6 +27,7 @@ use crate::pending::PendingTable;
 use crate::serve::Server;
 use crate::stop::StopSwitch;
 use crate::transport::Transports;
+use crate::usage;
 
 /// TCP connections beyond those of transports and long polls: the balancer's pool, health checks, short requests.
 const CONNECTIONS_SPARE: usize = 1024;
@@ -46,6 +47,7 @@ pub struct Node {
     listener: TcpListener,
     address: SocketAddr,
     shared: Option<Shared>,
+    usage_log: Option<UsageLog>,
     pages: Router,
 }
 
@@ -60,7 +62,10 @@ impl Node {
         let logins = PendingTable::new(limits.pending_max, settings.timeouts.decision);
         let metrics = Metrics::new();
         let reached_at = settings.address.unwrap_or(address);
-        let shared = settings.store.clone().map(|store| share(&settings, store, &metrics)).transpose()?;
+        let zone = Zone::named(&settings.log.time_zone);
+        let zone = zone.with_context(|| format!("there is no time zone {:?}", settings.log.time_zone))?;
+        let usage_log = usage::open(&settings.log, zone.clone())?;
+        let shared = settings.store.clone().map(|store| share(&settings, store, zone, &metrics));
         let handles = shared.as_ref().map(|shared| (shared.owners.clone(), shared.journal.clone()));
         let hub = Hub::new(settings, metrics, handles);
         let app = Arc::new(App {
@@ -77,7 +82,7 @@ impl Node {
             http_connections: Arc::new(Semaphore::new(http_connections_max)),
             http_connections_max,
         });
-        Ok(Self { app, listener, address, shared, pages: Router::new() })
+        Ok(Self { app, listener, address, shared, usage_log, pages: Router::new() })
     }
 
     /// The bound address: the real port where the settings say 0.
@@ -107,10 +112,9 @@ impl Node {
     /// hands those that it has to other nodes where ownership is shared, flushes and closes every transport, and
     /// returns, all within `timeouts.stop`.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
-        let Self { app, listener, address, shared, pages } = self;
+        let Self { app, listener, address, shared, usage_log, pages } = self;
         let permits = Arc::clone(&app.http_connections);
         let server = Server::new(http::router(Arc::clone(&app), pages), permits, app.http_connections_max);
-        let journal = shared.as_ref().map(|shared| shared.journal.clone());
         let mut driver = shared.map(|shared| DriverThread::start(Arc::clone(&app), shared)).transpose()?;
         await_lease(&app).await;
         // Dropping the set at the end of this function ends the tasks.
@@ -119,7 +123,10 @@ impl Node {
         tasks.spawn(Arc::clone(&app.hub).run_timers());
         tasks.spawn(Arc::clone(&app.hub).watch_license());
         tasks.spawn(Arc::clone(&app.lag).sample());
-        tasks.spawn(Arc::clone(&app.usage).run(Arc::clone(&app.hub), journal));
+        tasks.spawn(usage::run(Arc::clone(&app)));
+        if let Some(log) = usage_log {
+            tasks.spawn(usage::write(Arc::clone(&app), log));
+        }
         tasks.spawn(Arc::clone(&app.hub).write_in_flight());
         tasks.spawn(housekeeping(Arc::clone(&app)));
         if let Some(statsd) = app.settings().metrics.statsd.clone() {
@@ -164,15 +171,13 @@ async fn await_lease(app: &App) {
 }
 
 /// What a node shares its ownership with.
-fn share(settings: &NodeSettings, store: StoreSettings, metrics: &Metrics) -> anyhow::Result<Shared> {
+fn share(settings: &NodeSettings, store: StoreSettings, zone: Zone, metrics: &Metrics) -> Shared {
     let incarnation = settings.incarnation.unwrap_or_else(random_incarnation);
     let lease = LeaseId::new(NodeId::new(&settings.id), incarnation);
-    let zone = Zone::named(&settings.time_zone);
-    let zone = zone.with_context(|| format!("there is no time zone {:?}", settings.time_zone))?;
     let keeper = Keeper::new(store, metrics.ownership.clone());
     let journal = Journal::new(Arc::clone(&keeper), lease.clone(), zone);
     let (owners, inbox) = Owners::new(lease);
-    Ok(Shared { owners, journal, keeper, inbox })
+    Shared { owners, journal, keeper, inbox }
 }
 
 /// Gives the sessions to other nodes, as far as that is possible within most of `budget`. The rest is for saying goodbye.

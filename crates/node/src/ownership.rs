@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(crate) use begin::session_peer;
 pub(crate) use driver::{DriverThread, Inbox, Shared};
 pub use gate::Gate;
-pub(crate) use journal::{Journal, USAGE_EVERY, Usage};
+pub(crate) use journal::Journal;
 pub(crate) use keeper::Keeper;
 
 /// When somebody may come again whose request this node could not even ask about.

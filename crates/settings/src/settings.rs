@@ -272,7 +272,7 @@ impl Settings {
             timeouts: node.timeouts,
             lease: node.lease,
             store: self.store(),
-            time_zone: self.file.log.time_zone.clone(),
+            log: self.log(),
             drain: node.drain,
             license: self.license(),
             metrics: self.file.metrics.clone(),

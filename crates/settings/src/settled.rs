@@ -280,8 +280,8 @@ pub struct NodeSettings {
     pub timeouts: NodeTimeouts,
     /// What it shares with other nodes. `None` where it shares nothing.
     pub store: Option<StoreSettings>,
-    /// The zone in which days are counted: a name of the IANA time zone database.
-    pub time_zone: String,
+    /// The zone in which days are counted, and the usage log.
+    pub log: LogSettings,
     /// How it tells other nodes that it lives.
     pub lease: LeaseSettings,
     /// How it gives its sessions up.

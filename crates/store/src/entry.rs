@@ -185,16 +185,18 @@ impl AuditUser {
     }
 }
 
-/// How much a node was used at one time. Those of one slot of [`UsageSample::SLOT_MILLIS`] and all nodes are summed up; the
-/// largest of a node in a slot counts.
+/// How much all nodes were used at one time, or one node that knew nothing of the others.
+///
+/// Within a slot of [`UsageSample::SLOT_MILLIS`] the largest of each figure counts, be it one of all nodes or the sum of
+/// those that spoke for themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageSample {
     /// When.
     pub at: UnixMillis,
     /// The day that it counts for.
     pub day: Day,
-    /// Of which node.
-    pub node: NodeId,
+    /// Of which node. `None` is of all.
+    pub node: Option<NodeId>,
     /// Different users that were online.
     pub users_online: u64,
     /// Different users in sessions.

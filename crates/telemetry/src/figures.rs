@@ -15,6 +15,9 @@ const IDES: [&str; 3] = ["eclipse", "intellij", "vscode"];
 pub struct Figures {
     /// Different users with an open connection.
     pub users_online: Users,
+    /// Different users in sessions, those included who are about to come back. A node of an earlier version tells none.
+    #[serde(default)]
+    pub users_in_sessions: Users,
     /// Sessions that have not ended.
     pub sessions: u64,
     /// Connections of peers to these sessions.
@@ -59,6 +62,7 @@ impl Figures {
         for figures in of_nodes {
             nodes += 1.0;
             sum.users_online.merge(&figures.users_online);
+            sum.users_in_sessions.merge(&figures.users_in_sessions);
             sum.sessions += figures.sessions;
             sum.connections += figures.connections;
             sum.lag_seconds += figures.lag_seconds;
@@ -79,11 +83,19 @@ mod tests {
         let mut users = Users::default();
         users.add(7);
         let own = Some(Totals::new(9, BTreeMap::new()));
-        let one = Figures { users_online: users, sessions: 2, connections: 4, lag_seconds: 0.004, totals: own };
+        let one = Figures {
+            users_online: users.clone(),
+            users_in_sessions: users,
+            sessions: 2,
+            connections: 4,
+            lag_seconds: 0.004,
+            totals: own,
+        };
         let other = Figures { sessions: 5, lag_seconds: 0.002, ..one.clone() };
         let totals = Totals::new(3, BTreeMap::from([("vscode".to_owned(), 4)]));
         let sum = Figures::sum([&one, &other], Some(totals.clone()));
-        assert_eq!((sum.sessions, sum.connections, sum.users_online.count()), (7, 8, 1));
+        assert_eq!((sum.sessions, sum.connections), (7, 8));
+        assert_eq!((sum.users_online.count(), sum.users_in_sessions.count()), (1, 1));
         assert!((sum.lag_seconds - 0.003).abs() < 1e-9, "{}", sum.lag_seconds);
         assert_eq!(sum.totals, Some(totals));
         assert_eq!(Figures::sum([], None), Figures::default());

@@ -96,7 +96,7 @@ mod tests {
         (1..=3).for_each(|hash| users_online.add(hash));
         let downloads = BTreeMap::from([("vscode".to_owned(), 7)]);
         let totals = Some(Totals { sessions_hosted: 90, downloads });
-        Figures { users_online, sessions: 2, connections: 5, lag_seconds: 0.001_25, totals }
+        Figures { users_online, sessions: 2, connections: 5, lag_seconds: 0.001_25, totals, ..Figures::default() }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! and what operators want to know.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use ctedge_logs::Zone;
@@ -14,9 +14,7 @@ use parking_lot::RwLock;
 
 use super::begin::stored_peer;
 use super::keeper::Keeper;
-
-/// How often a node writes how much it is used, which is how often the original does.
-pub(crate) const USAGE_EVERY: Duration = Duration::from_millis(UsageSample::SLOT_MILLIS);
+use crate::usage::{Scope, Usage};
 
 /// Where the node writes. Cheap to clone. Nothing here waits: entries are queued, in order and bounded.
 #[derive(Clone)]
@@ -27,15 +25,6 @@ struct Inner {
     /// Under which the node owns what it has.
     lease: RwLock<LeaseId>,
     zone: Zone,
-}
-
-/// How much the node is used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) users_online: u64,
-    pub(crate) users_in_sessions: u64,
-    pub(crate) sessions: u64,
-    pub(crate) connections: u64,
 }
 
 impl Journal {
@@ -90,10 +79,15 @@ impl Journal {
         self.write_audit(key, ctedge_store::AuditEvent::Ended, Some("lost"), |_| ());
     }
 
-    pub(crate) fn usage(&self, usage: Usage) {
+    /// The number of the slot that samples of this time count in.
+    pub(crate) fn slot(&self, time: SystemTime) -> u64 {
+        self.stamp(time).0.0 / UsageSample::SLOT_MILLIS
+    }
+
+    pub(crate) fn usage(&self, time: SystemTime, scope: Scope, usage: Usage) {
         let Usage { users_online, users_in_sessions, sessions, connections } = usage;
-        let (at, day) = self.stamp(SystemTime::now());
-        let node = self.0.lease.read().node.clone();
+        let (at, day) = self.stamp(time);
+        let node = (scope == Scope::ThisNode).then(|| self.0.lease.read().node.clone());
         let sample = UsageSample { at, day, node, users_online, users_in_sessions, sessions, connections };
         self.write(Entry::Usage(sample));
     }

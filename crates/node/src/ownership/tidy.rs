@@ -6,16 +6,21 @@ use std::time::{Duration, SystemTime};
 use super::journal::Journal;
 use super::keeper::Keeper;
 
-/// How often a node tidies up. What is kept is counted in days.
+/// How often a node tidies up, from its start on. What is kept is counted in days.
 const EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// How often a node that starts looks whether the store is open.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Tidies up until it is dropped.
 pub(super) async fn run(keeper: Arc<Keeper>, journal: Journal) {
     loop {
-        tokio::time::sleep(EVERY).await;
-        let Some(store) = keeper.store() else { continue };
+        let Some(store) = keeper.store() else {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            continue;
+        };
         let settings = keeper.settings();
         let ago = |days: u32| SystemTime::now().checked_sub(DAY * days).unwrap_or(SystemTime::UNIX_EPOCH);
         let (audit, _) = journal.stamp(ago(settings.audit_days));
@@ -24,5 +29,6 @@ pub(super) async fn run(keeper: Arc<Keeper>, journal: Journal) {
             Ok(forgotten) => tracing::debug!(?forgotten, "the store is tidied up"),
             Err(error) => tracing::warn!(%error, "the store could not be tidied up; it is tried again"),
         }
+        tokio::time::sleep(EVERY).await;
     }
 }

@@ -9,8 +9,8 @@ use ctedge_node::Node;
 use ctedge_node::hub::Hub;
 use ctedge_protocol::{RoomClaim, Tokens, User};
 use ctedge_settings::{
-    DrainSettings, LeaseSettings, LicenseSettings, MetricsSettings, NodeLimits, NodeSettings, NodeTimeouts,
-    StoreSettings, StoreUrl,
+    DrainSettings, LeaseSettings, LicenseSettings, LogSettings, MetricsSettings, NodeLimits, NodeSettings,
+    NodeTimeouts, StoreSettings, StoreUrl,
 };
 use ctedge_wire::{ClusterSecret, HealthReport, Key};
 use serde_json::json;
@@ -208,6 +208,6 @@ fn settings() -> NodeSettings {
         license: LicenseSettings::default(),
         metrics: MetricsSettings::default(),
         store: None,
-        time_zone: "UTC".into(),
+        log: LogSettings::default(),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZoneDatabase;
 
+use super::units::{hours, minutes, seconds};
 use crate::reader::{Reader, Section};
 use crate::settled::{LogFormat, LogLevel, LogRotation, LogSettings};
 use crate::value::Size;
@@ -41,7 +42,13 @@ pub(super) fn log(reader: &mut Reader) -> LogSettings {
         ),
         server: file(&mut section, "server", "What the edge says of itself: start, license, ports, trouble."),
         sessions: file(&mut section, "sessions", "Sessions created, joined, left and ended."),
-        usage: file(&mut section, "usage", "Users online and users in sessions, every 5 minutes."),
+        usage: file(&mut section, "usage", "Users online and users in sessions, of all nodes, every usage_interval."),
+        usage_interval: section.within(
+            "usage_interval",
+            "The time between two lines of the usage log. They stand at the full multiples of it.",
+            minutes(5),
+            seconds(1)..=hours(24),
+        ),
         access: file(
             &mut section,
             "access",

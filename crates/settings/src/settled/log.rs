@@ -18,6 +18,8 @@ pub struct LogSettings {
     pub sessions: Option<PathBuf>,
     /// How many users there are.
     pub usage: Option<PathBuf>,
+    /// The time between two lines of that.
+    pub usage_interval: Duration,
     /// One line a request.
     pub access: Option<PathBuf>,
     /// What failed.
@@ -36,6 +38,7 @@ impl Default for LogSettings {
             server: None,
             sessions: None,
             usage: None,
+            usage_interval: Duration::from_secs(5 * 60),
             access: None,
             error: None,
             rotation: LogRotation { bytes_max: u64::MAX, age_max: Duration::MAX, kept: 0 },

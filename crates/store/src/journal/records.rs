@@ -13,6 +13,9 @@ use crate::fault::Fault;
 /// The longest text of a stranger that is kept, in characters.
 const TEXT_CHARS_MAX: usize = 256;
 
+/// What stands for the node in a sample of all nodes. No node has this name.
+const ALL_NODES: &str = "*";
+
 /// Writes the records among `entries`.
 pub(super) async fn write(tx: &mut Tx<'_>, entries: &[Entry]) -> Result<(), Fault> {
     let mut sums = Sums::default();
@@ -101,14 +104,16 @@ async fn sample_write(tx: &mut Tx<'_>, sample: &UsageSample) -> Result<(), Fault
         greatest("connections"),
     );
     let (slot, day) = (sample.slot().0.cast_signed(), sample.day.to_string());
-    let statement = sql_of(text).bind(slot).bind(sample.node.as_str().to_owned()).bind(day.clone());
+    let node = sample.node.as_ref().map_or(ALL_NODES, |node| node.as_str());
+    let statement = sql_of(text).bind(slot).bind(node.to_owned()).bind(day.clone());
     let statement = statement.bind(sample.users_online.cast_signed()).bind(sample.users_in_sessions.cast_signed());
     let statement = statement.bind(sample.sessions.cast_signed()).bind(sample.connections.cast_signed());
     tx.execute(statement).await?;
     day_raise(tx, slot, day).await
 }
 
-/// Raises the day's largest figures to what all nodes had in the slot. They outlive the samples.
+/// Raises the day's largest figures to what all nodes had in the slot. They outlive the samples. Samples of all nodes and
+/// those of single ones tell of the same users and are not added to each other.
 async fn day_raise(tx: &mut Tx<'_>, slot: i64, day: String) -> Result<(), Fault> {
     let greatest = |column: &str| {
         format!(
@@ -116,11 +121,14 @@ async fn day_raise(tx: &mut Tx<'_>, slot: i64, day: String) -> Result<(), Fault>
              ELSE usage_days.{column} END"
         )
     };
+    // SQLite takes ON CONFLICT for a part of a join unless the SELECT ends in a condition.
     let text = format!(
         "INSERT INTO usage_days (day, sessions, joins, ended, sessions_most, users_online_most, users_in_sessions_most) \
-         SELECT CAST($1 AS TEXT), 0, 0, 0, CAST(COALESCE(SUM(sessions), 0) AS BIGINT), \
-         CAST(COALESCE(SUM(users_online), 0) AS BIGINT), CAST(COALESCE(SUM(users_in_sessions), 0) AS BIGINT) \
-         FROM usage_samples WHERE slot_ms = $2 ON CONFLICT (day) DO UPDATE SET {}, {}, {}",
+         SELECT CAST($1 AS TEXT), 0, 0, 0, CAST(MAX(sessions) AS BIGINT), CAST(MAX(users_online) AS BIGINT), \
+         CAST(MAX(users_in_sessions) AS BIGINT) FROM (SELECT SUM(sessions) AS sessions, \
+         SUM(users_online) AS users_online, SUM(users_in_sessions) AS users_in_sessions FROM usage_samples \
+         WHERE slot_ms = $2 GROUP BY CASE WHEN node = '{ALL_NODES}' THEN 1 ELSE 0 END) AS sums WHERE 1 = 1 \
+         ON CONFLICT (day) DO UPDATE SET {}, {}, {}",
         greatest("sessions_most"),
         greatest("users_online_most"),
         greatest("users_in_sessions_most"),

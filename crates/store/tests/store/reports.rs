@@ -33,11 +33,12 @@ fn audit(day_of_month: u8, event: AuditEvent, session: &str, name: &str, client:
     }
 }
 
+/// A sample of `node`, or with "" of all nodes.
 fn sample(minute: u64, node: &str, sessions: u64) -> Entry {
     Entry::Usage(UsageSample {
         at: UnixMillis(MONTH + minute * 60_000),
         day: day(1),
-        node: NodeId::new(node),
+        node: Some(node).filter(|node| !node.is_empty()).map(NodeId::new),
         users_online: sessions * 3,
         users_in_sessions: sessions * 2,
         sessions,
@@ -106,6 +107,8 @@ async fn figures(place: Place) {
     // Two nodes in one slot count together, two slots do not, and one node's largest counts.
     let samples = [sample(0, "n1", 2), sample(4, "n1", 5), sample(3, "n2", 4), sample(4, "n1", 1), sample(5, "n1", 7)];
     write(&store, samples).await;
+    // What is of all nodes is not added to what is of one.
+    write(&store, [sample(2, "", 8), sample(5, "", 6)]).await;
     write(&store, [download(1, "vscode"), download(1, "vscode"), download(3, "=eclipse")]).await;
 
     let days = store.days(day(1), day(30)).await.unwrap();

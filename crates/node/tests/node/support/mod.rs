@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ctedge_node::{Node, NodeHandle};
 use ctedge_settings::{
-    DrainSettings, LeaseSettings, LicenseSettings, MetricsSettings, NodeLimits, NodeSettings, NodeTimeouts,
-    StoreSettings, StoreUrl,
+    DrainSettings, LeaseSettings, LicenseSettings, LogSettings, MetricsSettings, NodeLimits, NodeSettings,
+    NodeTimeouts, StoreSettings, StoreUrl,
 };
 use ctedge_wire::ClusterSecret;
 use serde_json::Value;
@@ -79,7 +79,7 @@ pub(crate) fn settings() -> NodeSettings {
             stop: Duration::from_secs(10),
         },
         store: None,
-        time_zone: "UTC".into(),
+        log: LogSettings::default(),
         lease: LeaseSettings { beat: Duration::from_secs(1), lost_after: Duration::from_secs(3) },
         drain: DrainSettings { deadline: Duration::from_secs(600), handoffs_per_second: 50 },
         license: LicenseSettings::default(),
