@@ -87,6 +87,18 @@ impl Channel {
         let _ = self.poll_write(&mut Context::from_waker(&waker));
     }
 
+    /// Says goodbye and goes on reading until the other side has closed too: what was queued before still arrives.
+    pub(crate) fn close(&self) {
+        self.queue(Opcode::Close, &[]);
+        self.flush();
+    }
+
+    /// Writes what is queued, to the end. For a channel whose reader has ended politely.
+    pub(crate) async fn finish(&self) {
+        // A server that is gone takes nothing more, which its reader has noticed already.
+        let _ = poll_fn(|context| self.poll_write(context)).await;
+    }
+
     /// Reads until the other side closes, and hands every message to `on_event`. Pings are answered.
     pub(crate) async fn run(&self, mut on_event: impl FnMut(Event<'_>)) -> Result<()> {
         let early = std::mem::take(&mut *self.partial.borrow_mut());

@@ -31,6 +31,14 @@ pub(crate) struct Answer {
     pub(crate) reusable: bool,
 }
 
+/// An answer to a request to upgrade that is not 101.
+#[derive(Debug, thiserror::Error)]
+#[error("the upgrade was answered with {status} {body}")]
+pub(crate) struct Refused {
+    pub(crate) status: u16,
+    body: String,
+}
+
 /// A connection to a server.
 pub(crate) struct Http1 {
     stream: Stream,
@@ -74,7 +82,7 @@ impl Http1 {
             if let Framing::Length(length @ 1..=4096) = framing {
                 self.read_length(length, Some(&mut body)).await?;
             }
-            bail!("the upgrade was answered with {status} {}", String::from_utf8_lossy(&body));
+            return Err(Refused { status, body: String::from_utf8_lossy(&body).into_owned() }.into());
         }
         self.buffer.drain(..self.start);
         Ok((self.stream, self.buffer, self.node))

@@ -7,6 +7,7 @@
 mod arguments;
 mod backend;
 mod channel;
+mod churn;
 mod endpoint;
 mod frame;
 mod http;
@@ -45,6 +46,8 @@ enum Scenario {
     Tunnel(tunnel::TunnelArguments),
     /// Rooms of peers that broadcast to each other over the Open Collaboration Protocol
     Relay(relay::RelayArguments),
+    /// Sessions with messages while nodes are added, drained and killed
+    Churn(churn::ChurnArguments),
     /// No load: cheap nodes to put behind a balancer
     Backend(backend::BackendArguments),
 }
@@ -77,6 +80,7 @@ impl Scenario {
             Self::Http(arguments) => (http::run(arguments.clone()).await?, arguments.common.json),
             Self::Tunnel(arguments) => (tunnel::run(arguments.clone()).await?, arguments.common.json),
             Self::Relay(arguments) => (relay::run(arguments.clone()).await?, arguments.common.json),
+            Self::Churn(arguments) => (churn::run(arguments.clone()).await?, arguments.common.json),
             Self::Backend(arguments) => return backend::run(arguments).await.map(|()| None),
         }))
     }

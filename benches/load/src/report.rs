@@ -36,6 +36,9 @@ pub(crate) struct Report {
     /// How many keys or rooms each node answered for, where the server says which node it was.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) nodes: BTreeMap<String, u64>,
+    /// What each event did, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) events: Vec<EventReport>,
     /// What must be zero.
     pub(crate) faults: BTreeMap<&'static str, u64>,
     /// The first few of them in words.
@@ -68,6 +71,17 @@ pub(crate) struct CpuReport {
     pub(crate) total_us: f64,
     /// How many cores were busy on average.
     pub(crate) cores: f64,
+}
+
+/// What happened from one event of a churn run to the next.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct EventReport {
+    pub(crate) event: String,
+    pub(crate) at_s: f64,
+    pub(crate) counts: BTreeMap<&'static str, u64>,
+    /// The longest silence that each peer of a session with a cut transport lived through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pause: Option<Latency>,
 }
 
 /// Memory of the server before the connections, with all of them idle, and per connection.
@@ -211,6 +225,20 @@ impl Report {
         if !self.nodes.is_empty() {
             let list: Vec<String> = self.nodes.iter().map(|(node, count)| format!("{node} {count}")).collect();
             writeln!(out, "  by node      {}", list.join(", "))?;
+        }
+        for EventReport { event, at_s, counts, pause } in &self.events {
+            let list: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            writeln!(out, "  {at_s:>6.1} s {event}: {}", list.join(", "))?;
+            if let Some(Latency { p50_us, p99_us, max_us, .. }) = pause {
+                let ms = |us: &f64| us / 1e3;
+                writeln!(
+                    out,
+                    "           pause ms p50 {:.0}, p99 {:.0}, max {:.0}",
+                    ms(p50_us),
+                    ms(p99_us),
+                    ms(max_us)
+                )?;
+            }
         }
         for example in &self.fault_examples {
             writeln!(out, "  fault: {example}")?;

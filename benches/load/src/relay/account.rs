@@ -35,6 +35,12 @@ impl Account {
         }
     }
 
+    /// Which of the messages numbered `from..to` never came, by their count.
+    pub(crate) fn lost_between(&self, from: u64, to: u64) -> u64 {
+        let missing = self.missing.iter().filter(|number| (from..to).contains(number)).count() as u64;
+        missing + to.saturating_sub(from.max(self.next))
+    }
+
     /// How many of the first `sent` messages never came.
     pub(crate) fn lost(&self, sent: u64) -> u64 {
         self.missing.len() as u64 + sent.saturating_sub(self.next)

@@ -294,6 +294,11 @@ pub(crate) fn random_bytes(seed: &str, count: usize) -> Vec<u8> {
     bytes
 }
 
+/// A field of a MessagePack map.
+pub(crate) fn field<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {
+    map.as_map()?.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value)
+}
+
 /// Text of `count` characters that looks like base64.
 fn random_text(seed: &str, count: usize) -> String {
     use base64::Engine as _;

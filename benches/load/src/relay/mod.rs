@@ -2,9 +2,9 @@
 //!
 //! Every message is accounted for at every peer that must get it. Contents only look encrypted; the server cannot tell.
 
-mod account;
-mod api;
-mod envelope;
+pub(crate) mod account;
+pub(crate) mod api;
+pub(crate) mod envelope;
 mod peer;
 mod traffic;
 

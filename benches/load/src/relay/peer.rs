@@ -8,7 +8,7 @@ use rmpv::Value;
 use tokio::sync::Notify;
 
 use super::account::{Account, Verdict};
-use super::envelope::{self, Stamp, Template};
+use super::envelope::{self, Stamp, Template, field};
 use super::traffic::Traffic;
 use crate::channel::{Channel, Event};
 use crate::endpoint::Endpoint;
@@ -189,8 +189,4 @@ impl Peer {
 
 fn describe(receiver: usize, stamp: Stamp) -> String {
     format!("message {} of peer {} to peer {receiver}", stamp.number, stamp.sender)
-}
-
-fn field<'a>(map: &'a Value, name: &str) -> Option<&'a Value> {
-    map.as_map()?.iter().find(|(key, _)| key.as_str() == Some(name)).map(|(_, value)| value)
 }
