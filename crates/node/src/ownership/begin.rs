@@ -20,12 +20,11 @@ impl Driver {
         }
     }
 
-    /// The first one who asked begins the session. When all who did have gone away, nobody wants it.
+    /// The first one who asked begins the session. When all who did have gone away, nobody wants it, except for the logins
+    /// that wait under the key.
     fn begin_fresh(&mut self, key: &Key, epoch: Epoch) -> bool {
-        if self.login_keys.contains(key) {
-            return true;
-        }
-        let Some((ticket, beginning)) = self.questions.beginning(key) else { return false };
+        let Some((ticket, beginning)) = self.questions.beginning(key) else { return self.login_keys.contains(key) };
+        self.login_keys.remove(key);
         let is_begun = self.app.hub.begin_owned(key, beginning, epoch.0);
         if is_begun {
             self.questions.begun(ticket);
@@ -34,12 +33,15 @@ impl Driver {
     }
 
     fn adopt(&mut self, key: &Key, epoch: Epoch, estate: &Estate) -> bool {
-        if let Some(waiting) = logins::read(&estate.bytes) {
-            self.login_keys.insert(key.clone());
+        let (waiting, session) = logins::read(&estate.bytes);
+        if let Some(waiting) = waiting {
             logins::restore(&self.app.logins, waiting, std::time::Instant::now());
-            return true;
+            if session.is_empty() {
+                self.login_keys.insert(key.clone());
+                return true;
+            }
         }
-        match self.app.hub.adopt(key, &estate.bytes, epoch.0) {
+        match self.app.hub.adopt(key, session, epoch.0) {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(session = %key, %error, "what a session was handed over with is lost; its peers are not");

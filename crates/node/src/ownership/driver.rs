@@ -239,11 +239,13 @@ impl Driver {
         self.machine.drain(drain, now);
     }
 
-    /// Logins that wait are no sessions, but they go where the sessions go. They need an owner for that.
+    /// Logins that wait are no sessions, but they go where the sessions go. They need an owner for that; under the key of a
+    /// session they have it.
     fn own_logins(&mut self, drain: Drain, now: Instant) {
         if drain.exit {
             for key in logins::keys(&self.app.logins) {
-                if self.login_keys.insert(key.clone()) {
+                let is_owned = self.machine.epoch(&key).is_some();
+                if !is_owned && self.login_keys.insert(key.clone()) {
                     self.machine.asked(logins::ask_for(key, self.owners.next_ticket()), now);
                 }
             }

@@ -10,6 +10,7 @@ use ctedge_wire::{DrainPlan, DrainTarget, Key};
 use super::begin::stored_peer;
 use super::driver::{Done, Driver};
 use super::logins;
+use crate::app::App;
 use crate::hub::Export;
 
 /// A session that is ready to be handed off; without an estate it has ended on its way.
@@ -22,13 +23,13 @@ impl Driver {
     /// Lets the session close its transports, which takes a moment.
     pub(super) fn start_moving(&mut self, key: Key) {
         if self.login_keys.remove(&key) {
-            let estate = logins::take(&self.app.logins, &key, Instant::now()).map(logins::write);
-            let estate = estate.map(|bytes| Estate { bytes, ..Estate::default() });
+            let waiting = logins::take(&self.app.logins, &key, Instant::now());
+            let estate = waiting.map(|waiting| Estate { bytes: logins::write(waiting, b""), ..Estate::default() });
             return self.given(Given { key, estate }, Instant::now());
         }
-        let hub = Arc::clone(&self.app.hub);
+        let app = Arc::clone(&self.app);
         self.tasks.spawn(async move {
-            let estate = hub.export(&key).await.map(estate);
+            let estate = app.hub.export(&key).await.map(|export| estate(&app, &key, export));
             Done::Given(Given { key, estate })
         });
     }
@@ -69,8 +70,13 @@ impl Driver {
     }
 }
 
-fn estate(export: Export) -> Estate {
-    let Export { estate, peers, in_flight } = export;
+/// A session, with the logins that wait under its key.
+fn estate(app: &App, key: &Key, export: Export) -> Estate {
+    let Export { estate: session, peers, in_flight } = export;
     let in_flight = Some(in_flight).filter(|in_flight| !in_flight.is_empty());
-    Estate { bytes: estate, peers: peers.into_iter().map(stored_peer).collect(), in_flight }
+    let bytes = match logins::take(&app.logins, key, Instant::now()) {
+        Some(waiting) => logins::write(waiting, &session),
+        None => session,
+    };
+    Estate { bytes, peers: peers.into_iter().map(stored_peer).collect(), in_flight }
 }

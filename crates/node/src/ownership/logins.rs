@@ -1,7 +1,8 @@
 //! Logins that wait, at the end of a node.
 //!
-//! A login has no session, but whoever waits for one looks for it under its token's key. A node that is about to end
-//! owns these keys for a moment, and hands them off like sessions.
+//! A login has no session, but whoever waits for one looks for it under its token's key. Where that is the key of a session,
+//! because a client names its session in all of its requests, the login goes with the session. A node that is about to end
+//! owns the other keys for a moment, and hands them off like sessions.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::pending::PendingTable;
 
-/// The logins that wait under one key. Their written form is JSON; that of a session is not, so that one is not taken
-/// for the other.
+/// Ends the logins in an estate. JSON has no raw line feed.
+const END: u8 = b'\n';
+
+/// The logins that wait under one key. Their written form is a line of JSON at the beginning of an estate; that of a session
+/// does not begin like JSON, so that one is not taken for the other.
 #[derive(Serialize, Deserialize)]
 pub(super) struct WaitingLogins {
     logins: Vec<WaitingLogin>,
@@ -55,15 +59,23 @@ pub(super) fn take(logins: &PendingTable<LoginToken>, key: &Key, now: Instant) -
     (!logins.is_empty()).then_some(WaitingLogins { logins })
 }
 
-pub(super) fn write(waiting: WaitingLogins) -> Bytes {
+/// Writes logins, and the session whose key they wait under; that is empty where there is none.
+pub(super) fn write(waiting: WaitingLogins, session: &[u8]) -> Bytes {
     // Writing plain data into memory cannot fail.
-    serde_json::to_vec(&waiting).unwrap_or_default().into()
+    let mut estate = serde_json::to_vec(&waiting).unwrap_or_default();
+    estate.push(END);
+    estate.extend_from_slice(session);
+    estate.into()
 }
 
-/// The logins that an estate consists of. `None` for that of a session.
-pub(super) fn read(estate: &[u8]) -> Option<WaitingLogins> {
-    estate.first().filter(|first| **first == b'{')?;
-    serde_json::from_slice(estate).ok()
+/// The logins that an estate begins with, and the rest of it: a session, or nothing.
+pub(super) fn read(estate: &[u8]) -> (Option<WaitingLogins>, &[u8]) {
+    if estate.first() != Some(&b'{') {
+        return (None, estate);
+    }
+    let end = estate.iter().position(|byte| *byte == END).unwrap_or(estate.len());
+    let (logins, rest) = estate.split_at(end);
+    (serde_json::from_slice(logins).ok(), rest.get(1..).unwrap_or_default())
 }
 
 /// Lets the logins wait here. One that finds no room fails as if its time were over.
@@ -98,15 +110,25 @@ mod tests {
         let waiting = take(&from, &key, start + MINUTE / 2).unwrap();
         assert_eq!(poll.decided().await, None, "who polls here learns that there is nothing to wait for");
         assert!(from.contains(&other, start));
-        restore(&to, read(&write(waiting)).unwrap(), start);
+        let estate = write(waiting, b"");
+        let (waiting, session) = read(&estate);
+        assert!(session.is_empty());
+        restore(&to, waiting.unwrap(), start);
         assert!(to.contains(&token, start + MINUTE / 2 - Duration::from_millis(1)));
         assert!(!to.contains(&token, start + MINUTE / 2));
         assert!(take(&from, &key, start).is_none());
     }
 
     #[test]
-    fn the_estate_of_a_session_is_none_of_logins() {
-        assert!(read(b"").is_none());
-        assert!(read(&[0x8b, b'{']).is_none());
+    fn logins_and_the_session_of_their_key_are_told_apart() {
+        for session in [&b""[..], &[0x8b, b'{', b'\n', b'}']] {
+            let (logins, rest) = read(session);
+            assert!(logins.is_none());
+            assert_eq!(rest, session);
+            let both = write(WaitingLogins { logins: Vec::new() }, session);
+            let (logins, rest) = read(&both);
+            assert!(logins.is_some());
+            assert_eq!(rest, session);
+        }
     }
 }

@@ -106,6 +106,28 @@ async fn who_waits_at_a_node_that_ends_finds_the_answer_at_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_session_whose_key_was_named_at_a_login_is_handed_over_and_the_login_with_it() {
+    let folder = TempDir::new().unwrap();
+    let (mut first, second) = two(folder.path()).await;
+    let room_token = create(&first, "room").await;
+    let mut host = Peer::connect(&first, "room", &room_token).await;
+    let begun = first.post("/api/login/initial").key("room").send().await.json();
+    let login = begun["pollToken"].as_str().unwrap();
+    first.order("drain?now=true&exit=true").await;
+    host.leave().await;
+    first.stopped().await;
+
+    assert_eq!(second.get("/ct-health/").send().await.json()["sessions"], 0, "nobody has asked for it yet");
+    let form = json!({"token": login, "user": "Late"});
+    assert_eq!(second.post("/api/login/simple").key("room").json(&form).send().await.status, 200);
+    let polled = second.post(&format!("/api/login/poll/{login}")).key("room").send().await;
+    assert!(polled.json()["loginToken"].is_string());
+    assert_eq!(second.get("/ct-health/").send().await.json()["sessions"], 1);
+    let knocked = knock(&second, "room", &room_token).await;
+    assert_eq!((knocked.status, knocked.owned().0), (200, "b"));
+}
+
+#[tokio::test]
 async fn a_drain_with_a_deadline_waits_and_can_be_taken_back() {
     let folder = TempDir::new().unwrap();
     let node = TestNode::sharing(folder.path(), "a").await;
