@@ -1,10 +1,8 @@
 //! What dashboards and exports read, and how long it is kept.
 //!
 //! - `audit`: who did what. `usage`: figures by day. `sessions`: what there is at this moment. `retention`: what is deleted.
-//! - `csv`: the two files of `metrics.tar.gz`.
 
 mod audit;
-mod csv;
 mod retention;
 mod sessions;
 mod usage;
