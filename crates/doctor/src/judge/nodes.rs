@@ -1,0 +1,107 @@
+//! The nodes, and what they say of themselves.
+
+use std::collections::BTreeSet;
+
+use ctedge_wire::{HealthReport, NodeStatus};
+
+use super::{Findings, count};
+use crate::facts::{Facts, NodeFact};
+use crate::finding::{Cause, Check, Finding};
+
+const NODES: Check = Check::Nodes;
+
+/// How late a node's timers may run. A person notices twice this in what a colleague types.
+const LAG_MS_MAX: f64 = 100.0;
+
+pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
+    if facts.nodes.is_empty() && facts.reports.is_empty() {
+        if facts.has_settings {
+            let sentence = "The settings list no nodes by address, so none could be asked itself.";
+            findings.push(Finding::skipped(NODES, "nodes.unknown", sentence));
+        }
+        return;
+    }
+    if !facts.nodes.is_empty() && !facts.is_running && facts.nodes.iter().all(|node| node.report.is_err()) {
+        let sentence = "No node runs, and no balancer on this machine.";
+        findings.push(
+            Finding::error(NODES, "nodes.down", sentence, "Start the edge: `ctedge up`.").because(Cause::NodeDown),
+        );
+        return;
+    }
+    let before = findings.len();
+    findings.extend(facts.nodes.iter().filter_map(trouble));
+    let reports = reports(facts);
+    together(&reports, findings);
+    if findings.len() == before {
+        let sentence = format!("{} ready.", count(reports.len(), "node is", "nodes are"));
+        findings.push(Finding::ok(NODES, "nodes.ready", sentence));
+    }
+}
+
+/// What nodes said, through whatever way.
+pub(super) fn reports(facts: &Facts) -> Vec<&HealthReport> {
+    if facts.nodes.is_empty() {
+        return facts.reports.iter().collect();
+    }
+    facts.nodes.iter().filter_map(|node| node.report.as_ref().ok()).collect()
+}
+
+fn trouble(node: &NodeFact) -> Option<Finding> {
+    let NodeFact { id, address, .. } = node;
+    let report = match &node.report {
+        Err(problem) => {
+            let sentence = format!("The node {id} at {address} does not answer: {problem}.");
+            let remedy = format!(
+                "`ctedge list` shows whether its process runs, `ctedge start {id}` starts it, and server.log says why it ended; \
+                 on another machine look at its firewall."
+            );
+            return Some(Finding::error(NODES, "nodes.down", sentence, remedy).because(Cause::NodeDown));
+        }
+        Ok(report) => report,
+    };
+    // A server that is none of ours says no name.
+    if report.node != *id && !report.node.is_empty() {
+        let sentence = format!("At the address {address} of the node {id} the node {} answers.", report.node);
+        let remedy = "Two nodes of the settings have been mixed up: compare [[nodes]] with what each machine runs.";
+        return Some(Finding::error(NODES, "nodes.other", sentence, remedy).because(Cause::NodeDown));
+    }
+    let (state, trouble) = node.seen.as_ref()?;
+    if state == "down" {
+        let trouble = trouble.as_deref().map_or(String::new(), |trouble| format!(" ({trouble})"));
+        let sentence = format!("The node {id} answers this command, but the balancer takes it for down{trouble}.");
+        let remedy = format!("If that does not pass within seconds, the balancer's machine cannot reach {address}.");
+        return Some(Finding::error(NODES, "nodes.unseen", sentence, remedy).because(Cause::NodeDown));
+    }
+    (report.lag_ms > LAG_MS_MAX).then(|| {
+        let sentence =
+            format!("The node {id} is {:.0} ms late: its machine has more to do than it can.", report.lag_ms);
+        let remedy = "Look at what else runs there, give it more processors, or add a node on another machine.";
+        Finding::warning(NODES, "nodes.lag", sentence, remedy)
+    })
+}
+
+fn together(reports: &[&HealthReport], findings: &mut Findings) {
+    let resting: Vec<_> = reports.iter().filter(|report| report.status != NodeStatus::Ready).collect();
+    if !resting.is_empty() {
+        let names: Vec<_> =
+            resting.iter().map(|report| format!("{} ({})", report.node, report.status.as_str())).collect();
+        let names = names.join(", ");
+        let remedy = "`ctedge resume NODE` lets a node take new sessions again.";
+        findings.push(if resting.len() == reports.len() {
+            let sentence = format!("No node takes new sessions: {names}.");
+            Finding::error(NODES, "nodes.none-accepting", sentence, remedy).because(Cause::NodeDown)
+        } else {
+            Finding::warning(NODES, "nodes.not-accepting", format!("Some nodes take no new sessions: {names}."), remedy)
+        });
+    }
+    let versions: BTreeSet<_> = reports.iter().map(|report| report.version.as_str()).collect();
+    if versions.len() > 1 {
+        let versions: Vec<_> = versions.into_iter().collect();
+        findings.push(Finding::warning(
+            NODES,
+            "nodes.versions",
+            format!("The nodes have different versions: {}.", versions.join(", ")),
+            "That is fine during an upgrade; finish it with `ctedge restart` on each machine.",
+        ));
+    }
+}
