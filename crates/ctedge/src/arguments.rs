@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::clients::ClientsCommand;
+use crate::doctor::DoctorOptions;
 use crate::license::arguments::LicenseCommand;
 use crate::versions::VersionsOptions;
 
@@ -119,6 +120,12 @@ pub(crate) enum Command {
     Clients(ClientsCommand),
     /// List the published versions, the newest first; a star marks the one of this program
     Versions(VersionsOptions),
+    /// Look for what is wrong with a deployment, and say what to do about it
+    ///
+    /// Ports, the certificate, requests, long polls and WebSockets through the public URL, whether two clients of one key
+    /// come to one node and meet in one session, nodes, store, license, clocks. Also in front of another balancer: with
+    /// --url alone nothing but that URL is looked at. Ends with 1 when something is wrong.
+    Doctor(DoctorOptions),
     /// Make keys, sign licenses, and say what a license is worth
     #[command(subcommand)]
     License(LicenseCommand),

@@ -6,6 +6,7 @@
 //! - `clients`: what the edge offers for download.
 //! - `portal`: the pages for people, mounted in a node.
 //! - `check`: `check-config` and `default-config`.
+//! - `doctor`: what is wrong with a deployment.
 //! - `license`: keys and licenses.
 //! - `versions`: which versions of this program there are.
 //! - `operator`, `drain`, `table`: the commands that ask a running balancer.
@@ -15,6 +16,7 @@ mod arguments;
 mod balancer;
 mod check;
 mod clients;
+mod doctor;
 mod drain;
 mod leases;
 mod license;
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Restart { name, processes } => processes::change(control::Command::Restart { name }, &processes),
         Command::Clients(command) => clients::run(command),
         Command::Versions(options) => versions::run(options),
+        Command::Doctor(options) => doctor::run(options),
         Command::License(command) => license::run(command),
     };
     match outcome {

@@ -112,6 +112,15 @@ impl Dialect {
         text.replace("{text}", words).replace("{bytes}", bytes).replace("{serial}", serial)
     }
 
+    /// Counts the tables that tell the schema: one or none.
+    pub(crate) fn count_schema_tables(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'ctedge_schema'",
+            // The table that a statement without the name of a schema would find.
+            Self::Postgres => "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass('ctedge_schema')",
+        }
+    }
+
     /// Keeps other processes from making tables until the transaction is over. SQLite's transaction does so by itself.
     pub(crate) fn hold_schema(self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@
 //! - [`entry`]: what is written behind the messages; `journal`: how.
 //! - [`seats`]: licensed connections, shared out among nodes.
 //! - [`report`]: what dashboards and exports read.
+//! - [`inspect`]: looking at a store without changing it.
 //! - [`health`]: how the store does, for health reports and metrics.
 //! - `execute`: the commands of `ctedge-ownership`, each as one transaction.
 //! - `call`: one transaction within its time, over and over where that helps; `lane`: connections; `fault`: what may
@@ -18,6 +19,7 @@ pub mod entry;
 mod execute;
 mod fault;
 pub mod health;
+pub mod inspect;
 mod journal;
 mod lane;
 pub mod report;
@@ -29,6 +31,7 @@ pub mod store;
 pub use entry::{Audit, AuditEvent, AuditUser, Day, Download, Entry, UnixMillis, UsageSample};
 pub use fault::OpenError;
 pub use health::{JournalHealth, StoreHealth};
+pub use inspect::{Inspection, inspect};
 pub use report::{
     AuditCursor, AuditFilter, ClientFigures, DayFigures, DownloadFigures, Forgotten, Lifetime, SessionNow, Totals,
 };

@@ -34,9 +34,9 @@ struct Inner {
 
 /// Connections and how they do.
 pub(crate) struct Database {
-    dialect: Dialect,
+    pub(crate) dialect: Dialect,
     timeout: Duration,
-    commands: Lane,
+    pub(crate) commands: Lane,
     /// The journal's own connection where the database takes several writers.
     behind: Option<Lane>,
     reports: Lane,

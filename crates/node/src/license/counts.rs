@@ -51,7 +51,8 @@ impl LicenseGauges {
 }
 
 /// What the health report says of the license.
-pub(crate) fn license_report(verdict: &Verdict) -> LicenseReport {
+#[must_use]
+pub fn license_report(verdict: &Verdict) -> LicenseReport {
     LicenseReport {
         verdict: verdict.as_str().to_owned(),
         message: verdict.to_string(),

@@ -1,0 +1,232 @@
+//! `ctedge doctor`: looks at a deployment, and says what is wrong and what to do.
+//!
+//! This is the probing; what it means is decided in `ctedge_doctor`. It blocks: a few dozen short requests, one after the
+//! other where their order matters.
+//!
+//! - `endpoint`, `tls`, `http`: connections that take any certificate, and one request over each.
+//! - `engine`, `message`: the protocols of the clients, as far as they are needed here.
+//! - `stickiness`, `session`: keys and a whole session through the public URL.
+//! - `machine`, `store`: ports, nodes and store of the settings.
+
+mod endpoint;
+mod engine;
+mod http;
+mod machine;
+mod message;
+mod session;
+mod stickiness;
+mod store;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use ctedge_doctor::Facts;
+use ctedge_doctor::facts::{Carrier, ClockFact, Reach, SessionFacts, UrlFacts, WebSocket};
+use ctedge_license::{Day, judge};
+use ctedge_node::license::counts::license_report;
+use ctedge_node::license::source::find;
+use ctedge_settings::{Override, Settings, Value};
+use ctedge_supervisor::control::client;
+use ctedge_wire::headers::KEY;
+use ctedge_wire::{HealthReport, Key, LicenseReport};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use crate::license::public_key;
+use crate::settings_file::{SettingsFile, path_text};
+use endpoint::Endpoint;
+use http::Client;
+use machine::reachable;
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// The public URL; without --config and --data nothing else is looked at [default: CT_SERVER_URL, server_url]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// The settings file; without one everything has its default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data folder of the edge; what runs there counts more than the file [default: ctedge-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Let no two clients meet in a session; it would take two seats for a moment, and stand in the audit
+    #[arg(long)]
+    no_session: bool,
+    /// How long connecting, and each answer, may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u16).range(1..))]
+    timeout: u16,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Looks, and says what it found. Ends with 1 when something is wrong.
+pub(crate) fn run(options: DoctorOptions) -> anyhow::Result<ExitCode> {
+    let diagnosis = ctedge_doctor::examine(&gather(&options)?);
+    let text = if options.json { format!("{:#}\n", json!(diagnosis)) } else { diagnosis.to_string() };
+    // Whoever reads may stop reading, like `head`.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(if diagnosis.has_error() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn gather(options: &DoctorOptions) -> anyhow::Result<Facts> {
+    let timeout = Duration::from_secs(options.timeout.into());
+    let has_settings = options.url.is_none() || options.config.is_some() || options.data.is_some();
+    let settings = has_settings.then(|| settings(options)).transpose()?;
+    let mut facts = settings.as_ref().map(|settings| of_settings(settings, timeout)).transpose()?.unwrap_or_default();
+    let (url, is_stand_in) = match (&options.url, settings.as_ref().and_then(Settings::server_url)) {
+        (Some(url), _) => (Some(url.clone()), false),
+        (None, Some(url)) => (Some(url.as_str().to_owned()), false),
+        (None, None) => (settings.as_ref().and_then(stand_in), true),
+    };
+    if let Some(url) = url {
+        let reports = Mutex::default();
+        let (url, clock) = of_url(&url, is_stand_in, !options.no_session, timeout, &reports)?;
+        facts.url = Some(url);
+        facts.clocks.extend(clock);
+        facts.reports = reports.into_inner().into_values().collect();
+    }
+    Ok(facts)
+}
+
+/// The settings that count: those of the edge that runs on the data folder, or else those of the file.
+fn settings(options: &DoctorOptions) -> anyhow::Result<Settings> {
+    let data = options.data.as_deref().map(path_text).transpose()?;
+    let data = data.map(|data| Override::new("data", Value::Text(data), "--data"));
+    let settings = SettingsFile::new(options.config.clone(), data.into_iter().collect()).load(vec![])?;
+    let running = settings.data().join("run").join("ctedge.toml");
+    if client::give(settings.data(), &ctedge_supervisor::control::Command::List, |_| {}).is_ok() && running.exists() {
+        // With the ports that it has, and the options that it was started with.
+        return SettingsFile::new(Some(running), vec![]).load(vec![]);
+    }
+    Ok(settings)
+}
+
+/// The URL at which programs of this machine reach the balancer.
+fn stand_in(settings: &Settings) -> Option<String> {
+    let listeners = settings.listeners();
+    let public = [("http", listeners.http), ("https", listeners.https)];
+    let (scheme, address) = public.into_iter().find_map(|(scheme, address)| Some((scheme, address?)))?;
+    (address.port() != 0).then(|| format!("{scheme}://{}", reachable(address)))
+}
+
+/// What the settings, this machine and the nodes say.
+fn of_settings(settings: &Settings, timeout: Duration) -> anyhow::Result<Facts> {
+    let listed = machine::listed_nodes(settings);
+    let status = machine::balancer_status(settings, timeout);
+    let (nodes, mut clocks) = machine::ask_nodes(&listed, status.as_ref(), timeout);
+    let (store, clock) = store::look(settings, &listed)?;
+    clocks.extend(clock);
+    Ok(Facts {
+        has_settings: true,
+        is_running: status.is_some(),
+        ports: machine::ports(settings, &listed, timeout),
+        nodes,
+        store: Some(store),
+        license: Some(license(settings)?),
+        clocks,
+        ..Facts::default()
+    })
+}
+
+fn license(settings: &Settings) -> anyhow::Result<LicenseReport> {
+    let settings = settings.license();
+    let key = public_key(settings.public_key.clone())?;
+    let verdict = judge(&find(&settings).found, key.as_ref(), settings.host.as_deref(), Day::at(tls::unix_now()));
+    Ok(license_report(&verdict))
+}
+
+/// What comes through the public URL; and the clock of whoever answers there.
+fn of_url(
+    url: &str,
+    is_stand_in: bool,
+    with_session: bool,
+    timeout: Duration,
+    reports: &Mutex<BTreeMap<String, HealthReport>>,
+) -> anyhow::Result<(UrlFacts, Option<ClockFact>)> {
+    let mut endpoint = Endpoint::of_url(url, timeout)?;
+    let mut facts = UrlFacts {
+        url: url.trim_end_matches('/').to_owned(),
+        is_stand_in,
+        host: endpoint.host.clone(),
+        is_https: endpoint.tls.is_some(),
+        prefix: endpoint.prefix.clone(),
+        reach: endpoint.reach(),
+        certificate: None,
+        meta: None,
+        cookie_secure: None,
+        polling: None,
+        websocket: None,
+        stickiness: Vec::new(),
+        session: None,
+    };
+    if !matches!(facts.reach, Reach::Reached(_)) {
+        return Ok((facts, None));
+    }
+    if let Some(tls) = &endpoint.tls {
+        let certificate = endpoint.connect().and_then(|_| tls.certificate()).map_err(|error| format!("{error:#}"));
+        let is_usable = certificate.is_ok();
+        facts.certificate = Some(certificate);
+        if !is_usable {
+            return Ok((facts, None));
+        }
+    }
+    let clock = ask(&endpoint, &mut facts);
+    if facts.meta.as_ref().is_some_and(|meta| meta.as_ref().is_ok_and(|answer| answer.is_ours)) {
+        follow(&endpoint, with_session, &mut facts, reports)?;
+    }
+    Ok((facts, clock))
+}
+
+/// One plain request.
+fn ask(endpoint: &Endpoint, facts: &mut UrlFacts) -> Option<ClockFact> {
+    let response = match Client::new(endpoint).get("/api/meta") {
+        Ok(response) => response,
+        Err(error) => {
+            facts.meta = Some(Err(format!("{error:#}")));
+            return None;
+        }
+    };
+    let meta = response.json();
+    let is_ours = response.status == 200 && meta["version"].is_string() && meta["transports"].is_array();
+    facts.meta = Some(Ok(response.answer(is_ours)));
+    let cookie = response.headers("set-cookie").find(|cookie| cookie.starts_with(&format!("{KEY}=")));
+    facts.cookie_secure = cookie.map(|cookie| cookie.split(';').any(|part| part.trim().eq_ignore_ascii_case("secure")));
+    response.clock("the public URL")
+}
+
+/// Transports, keys and a session, where an edge answers.
+fn follow(
+    endpoint: &Endpoint,
+    with_session: bool,
+    facts: &mut UrlFacts,
+    reports: &Mutex<BTreeMap<String, HealthReport>>,
+) -> anyhow::Result<()> {
+    let key = random_key()?;
+    let client = Client::carrying(endpoint, Carrier::Header, key.as_str());
+    facts.polling = Some(engine::look_at_polling(&client));
+    let websocket = engine::look_at_websocket(&client);
+    facts.stickiness = vec![
+        stickiness::follow(endpoint, Carrier::Header, reports)?,
+        stickiness::follow(endpoint, Carrier::Cookie, reports)?,
+    ];
+    facts.session = Some(match (with_session, &websocket) {
+        (false, _) => SessionFacts::Untried("--no-session says so".to_owned()),
+        (true, WebSocket::Opened) => session::meet(endpoint)?,
+        (true, _) => SessionFacts::Untried("no WebSocket opens".to_owned()),
+    });
+    facts.websocket = Some(websocket);
+    Ok(())
+}
+
+/// A key that nobody uses.
+fn random_key() -> anyhow::Result<Key> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
+    Ok(Key::mint(&random))
+}
