@@ -4,6 +4,7 @@
 
 mod conformance;
 mod crash;
+mod inspecting;
 mod journal;
 mod opening;
 mod outage;
