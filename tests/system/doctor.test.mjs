@@ -94,11 +94,11 @@ test('a healthy edge has no finding but good ones, and another name than its cer
             assert.equal((await edge.admin.status()).nodes.reduce((sum, node) => sum + node.sessions, 0), 0);
 
             const other = await doctor(['--url', `https://127.0.0.1:${port}`], trusted);
-            assert.deepEqual(other.troubles, ['certificate.wrong-name']);
+            assert.deepEqual(other.troubles, ['certificate.wrong-name', 'nodes.hidden']);
             assert.match(other.finding('certificate.wrong-name').sentence, /is for localhost, but .* 127\.0\.0\.1/);
 
             const unknown = await doctor(['--url', `https://localhost:${port}`]);
-            assert.deepEqual(unknown.troubles, ['certificate.chain']);
+            assert.deepEqual(unknown.troubles, ['certificate.chain', 'nodes.hidden']);
         });
     } finally {
         rmSync(data, { recursive: true, force: true });
@@ -157,7 +157,7 @@ test('another balancer before the nodes is told what it lacks', { skip: withoutN
         });
         await withNginx({ nodes, upstream: HASHES_KEYS }, async nginx => {
             const { code, troubles, causes, finding } = await doctor(url(nginx));
-            assert.deepEqual([code, causes], [1, ['no-web-socket']]);
+            assert.deepEqual([code, causes], [1, ['no-websocket']]);
             assert.deepEqual(troubles, ['websocket.upgrade-lost', 'session.untried', 'license.evaluation']);
             assert.match(finding('websocket.upgrade-lost').remedy, /proxy_set_header Upgrade/);
         });
@@ -207,7 +207,7 @@ test('a store that is away is named, by this machine and by the nodes', { skip: 
     });
 });
 
-test('settings that cannot work are found while nothing runs', async () => {
+test('settings that cannot work are found while nothing runs', { skip: withoutOpenssl }, async () => {
     const data = temporaryDirectory('doctor');
     const stranger = createServer((_, response) => response.end('hello'));
     try {
@@ -231,6 +231,18 @@ address = "127.0.0.2:${node}"
         const { code, troubles, finding } = await doctor(['--config', file, '--url', `http://127.0.0.1:${http}`]);
         assert.deepEqual([code, troubles], [1, ['ports.taken', 'address.refused', 'nodes.down', 'store.hosts', 'license.evaluation']]);
         assert.match(finding('ports.taken').remedy, new RegExp(`sport = :${taken}`));
+
+        // The certificate that it would show is looked at before anybody shows it.
+        run('openssl', [
+            'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '9', '-subj', '/CN=edge',
+            '-addext', 'subjectAltName=DNS:edge.example.com', '-keyout', path.join(data, 'key.pem'), '-out', path.join(data, 'edge.pem'),
+        ]);
+        writeFileSync(file, '[[certificates]]\nchain = "edge.pem"\nkey = "key.pem"\n', { flag: 'a' });
+        const before = await doctor(['--config', file, '--url', `https://localhost:${http}`]);
+        assert.deepEqual(before.troubles.filter(trouble => trouble.startsWith('certificate.')), [
+            'certificate.wrong-name', 'certificate.self-signed', 'certificate.ends-soon',
+        ]);
+        assert.match(before.finding('certificate.wrong-name').sentence, /edge\.pem is for edge\.example\.com, but/);
     } finally {
         stranger.close();
         rmSync(data, { recursive: true, force: true });

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ctedge_doctor::Facts;
-use ctedge_doctor::facts::{Carrier, ClockFact, Reach, SessionFacts, UrlFacts, WebSocket};
+use ctedge_doctor::facts::{Carrier, ClockFact, PortState, Reach, SessionFacts, UrlFacts, WebSocket};
 use ctedge_license::{Day, judge};
 use ctedge_node::license::counts::license_report;
 use ctedge_node::license::source::find;
@@ -86,7 +86,10 @@ fn gather(options: &DoctorOptions) -> anyhow::Result<Facts> {
     };
     if let Some(url) = url {
         let reports = Mutex::default();
-        let (url, clock) = of_url(&url, is_stand_in, !options.no_session, timeout, &reports)?;
+        let (mut url, clock) = of_url(&url, is_stand_in, !options.no_session, timeout, &reports)?;
+        if let Some(settings) = settings.filter(|_| url.is_https && url.certificate.is_none()) {
+            url.certificate = tls::listed_certificate(&settings.certificates(), &url.host);
+        }
         facts.url = Some(url);
         facts.clocks.extend(clock);
         facts.reports = reports.into_inner().into_values().collect();
@@ -122,10 +125,11 @@ fn of_settings(settings: &Settings, timeout: Duration) -> anyhow::Result<Facts> 
     let (nodes, mut clocks) = machine::ask_nodes(&listed, status.as_ref(), timeout);
     let (store, clock) = store::look(settings, &listed)?;
     clocks.extend(clock);
+    let ports = machine::ports(settings, &listed, timeout);
     Ok(Facts {
         has_settings: true,
-        is_running: status.is_some(),
-        ports: machine::ports(settings, &listed, timeout),
+        is_running: status.is_some() || ports.iter().any(|port| port.state == PortState::Ours),
+        ports,
         nodes,
         store: Some(store),
         license: Some(license(settings)?),

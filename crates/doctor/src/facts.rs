@@ -13,7 +13,7 @@ use ctedge_wire::{HealthReport, LicenseReport};
 pub struct Facts {
     /// Whether the deployment's settings are known; otherwise only a public URL is.
     pub has_settings: bool,
-    /// Whether a balancer of this edge answers on this machine.
+    /// Whether something of this edge runs on this machine.
     pub is_running: bool,
     /// The ports of this machine.
     pub ports: Vec<PortFact>,
@@ -36,6 +36,8 @@ pub struct Facts {
 pub struct PortFact {
     /// The setting that names it.
     pub setting: String,
+    /// The process that is to have it.
+    pub process: String,
     /// The address that is listened on.
     pub address: SocketAddr,
     /// Who has it.
@@ -72,7 +74,7 @@ pub struct UrlFacts {
     pub prefix: String,
     /// Whether its port can be reached.
     pub reach: Reach,
-    /// The certificate that it shows. `None` for plain HTTP.
+    /// The certificate that it shows, or would if somebody listened. `None` for plain HTTP, and where there is none to look at.
     pub certificate: Option<Result<CertificateFacts, String>>,
     /// The answer to `GET /api/meta`; `None` where nothing could be asked.
     pub meta: Option<Exchange>,
@@ -106,6 +108,8 @@ pub enum Reach {
 /// A certificate, as far as it matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFacts {
+    /// The file that it stands in, where nobody shows it yet.
+    pub file: Option<String>,
     /// The names and addresses that it is for.
     pub names: Vec<String>,
     /// Whether one of them is the host of the URL.

@@ -91,6 +91,7 @@ pub enum Cause {
     /// The license or its seats are used up.
     LicenseOut,
     /// A proxy lets no WebSocket through.
+    #[serde(rename = "no-websocket")]
     NoWebSocket,
     /// The store is away or full, or clocks are too far apart.
     StoreOrClock,
@@ -162,7 +163,7 @@ impl Finding {
 }
 
 /// Every code of a finding.
-pub const CODES: [&str; 90] = [
+pub const CODES: [&str; 92] = [
     "ports.held",
     "ports.free",
     "ports.silent",
@@ -221,8 +222,10 @@ pub const CODES: [&str; 90] = [
     "session.unavailable",
     "session.websocket",
     "nodes.unknown",
+    "nodes.hidden",
     "nodes.down",
     "nodes.ready",
+    "nodes.not-from-here",
     "nodes.other",
     "nodes.unseen",
     "nodes.lag",

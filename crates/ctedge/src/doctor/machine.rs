@@ -55,6 +55,7 @@ pub(super) fn ports(settings: &Settings, nodes: &[ListedNode], timeout: Duration
     let balancer = |response: &Response| response.json()["nodes_up"].is_number();
     let fact = |setting: &str, address: SocketAddr, is_tls, prefix, is_ours: &dyn Fn(&Response) -> bool| PortFact {
         setting: setting.to_owned(),
+        process: setting.split('.').next().unwrap_or(setting).to_owned(),
         address,
         state: state(address, is_tls, prefix, is_ours, timeout),
     };

@@ -8,10 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use ctedge_doctor::facts::{CertificateFacts, Trust};
+use ctedge_settings::CertificateFiles;
 use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
@@ -45,36 +47,55 @@ impl Tls {
 
     /// The facts of the certificate that the last connection showed.
     pub(super) fn certificate(&self) -> anyhow::Result<CertificateFacts> {
-        let chain = self.recorder.chain.lock().clone();
-        let (first, rest) = chain.split_first().context("the server showed no certificate")?;
-        let (_, parsed) = X509Certificate::from_der(first).context("the certificate cannot be read")?;
-        let name = ServerName::try_from(self.host.clone()).context("the host is no name for a certificate")?;
-        let certificate = ParsedCertificate::try_from(first).context("the certificate cannot be used by clients")?;
-        let (begins, ends) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
-        let now = i64::try_from(unix_now().as_secs()).unwrap_or(i64::MAX);
-        let is_self_signed = parsed.issuer() == parsed.subject();
-        // The dates are a matter of their own.
-        let at = u64::try_from(now.clamp(begins, ends.max(begins))).unwrap_or_default();
-        let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
-        let algorithms = self.recorder.provider.signature_verification_algorithms.all;
-        let verified = verify_server_cert_signed_by_trust_anchor(&certificate, &roots(), rest, at, algorithms);
-        Ok(CertificateFacts {
-            names: names(&parsed),
-            names_host: verify_server_name(&certificate, &name).is_ok(),
-            issuer: parsed.issuer().to_string(),
-            is_self_signed,
-            chain_length: chain.len(),
-            trust: match verified {
-                Ok(()) => Trust::Rooted,
-                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => Trust::UnknownIssuer,
-                // One that may sign others is refused in other words when it signed itself.
-                Err(_) if is_self_signed => Trust::UnknownIssuer,
-                Err(error) => Trust::Broken(error.to_string()),
-            },
-            begins_in_s: begins - now,
-            ends_in_s: ends - now,
-        })
+        facts(&self.recorder.chain.lock(), &self.host)
     }
+}
+
+/// The facts of the certificate that a balancer with these files would show to clients of `host`: of one that is for it, or else
+/// of the first.
+pub(super) fn listed_certificate(listed: &[CertificateFiles], host: &str) -> Option<Result<CertificateFacts, String>> {
+    let read = |files: &CertificateFiles| {
+        let chain = CertificateDer::pem_file_iter(&files.chain).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let facts = chain.map_err(anyhow::Error::from).and_then(|chain| facts(&chain, host));
+        let file = Some(files.chain.display().to_string());
+        let named = |facts| CertificateFacts { file, ..facts };
+        facts.map(named).map_err(|error| format!("{}: {error:#}", files.chain.display()))
+    };
+    let mut all: Vec<_> = listed.iter().map(read).collect();
+    let fitting = all.iter().position(|facts| facts.as_ref().is_ok_and(|facts| facts.names_host)).unwrap_or(0);
+    (fitting < all.len()).then(|| all.swap_remove(fitting))
+}
+
+fn facts(chain: &[CertificateDer<'_>], host: &str) -> anyhow::Result<CertificateFacts> {
+    let (first, rest) = chain.split_first().context("there is no certificate")?;
+    let (_, parsed) = X509Certificate::from_der(first).context("the certificate cannot be read")?;
+    let name = ServerName::try_from(host).context("the host is no name for a certificate")?;
+    let certificate = ParsedCertificate::try_from(first).context("the certificate cannot be used by clients")?;
+    let (begins, ends) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+    let now = i64::try_from(unix_now().as_secs()).unwrap_or(i64::MAX);
+    let is_self_signed = parsed.issuer() == parsed.subject();
+    // The dates are a matter of their own.
+    let at = u64::try_from(now.clamp(begins, ends.max(begins))).unwrap_or_default();
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
+    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
+    let verified = verify_server_cert_signed_by_trust_anchor(&certificate, &roots(), rest, at, algorithms);
+    Ok(CertificateFacts {
+        file: None,
+        names: names(&parsed),
+        names_host: verify_server_name(&certificate, &name).is_ok(),
+        issuer: parsed.issuer().to_string(),
+        is_self_signed,
+        chain_length: chain.len(),
+        trust: match verified {
+            Ok(()) => Trust::Rooted,
+            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => Trust::UnknownIssuer,
+            // One that may sign others is refused in other words when it signed itself.
+            Err(_) if is_self_signed => Trust::UnknownIssuer,
+            Err(error) => Trust::Broken(error.to_string()),
+        },
+        begins_in_s: begins - now,
+        ends_in_s: ends - now,
+    })
 }
 
 /// The roots of this machine, those of SSL_CERT_FILE where it is set.

@@ -1,4 +1,4 @@
-//! The certificate that the public URL shows, against its host.
+//! The certificate that the public URL shows, or would show, against its host.
 
 use super::{Findings, count};
 use crate::facts::{CertificateFacts, Trust, UrlFacts};
@@ -16,10 +16,14 @@ pub(super) fn judge(url: &UrlFacts, findings: &mut Findings) {
     match &url.certificate {
         Some(Ok(certificate)) => {
             let before = findings.len();
-            troubles(url, certificate, findings);
+            let it = match &certificate.file {
+                Some(file) => format!("The certificate {file}"),
+                None => "The certificate".to_owned(),
+            };
+            troubles(url, certificate, &it, findings);
             if findings.len() == before {
                 let days = count(days(certificate.ends_in_s), "day", "days");
-                let sentence = format!("The certificate is for {}, trusted here, and ends in {days}.", url.host);
+                let sentence = format!("{it} is for {}, trusted here, and ends in {days}.", url.host);
                 findings.push(Finding::ok(CERTIFICATE, "certificate.ok", sentence));
             }
         }
@@ -39,7 +43,7 @@ pub(super) fn judge(url: &UrlFacts, findings: &mut Findings) {
     }
 }
 
-fn troubles(url: &UrlFacts, certificate: &CertificateFacts, findings: &mut Findings) {
+fn troubles(url: &UrlFacts, certificate: &CertificateFacts, it: &str, findings: &mut Findings) {
     let CertificateFacts { names, names_host, issuer, is_self_signed, chain_length, trust, .. } = certificate;
     let mut error = |code, sentence: String, remedy: &str| {
         findings.push(Finding::error(CERTIFICATE, code, sentence, remedy));
@@ -48,7 +52,7 @@ fn troubles(url: &UrlFacts, certificate: &CertificateFacts, findings: &mut Findi
         let names = if names.is_empty() { "no name at all".to_owned() } else { names.join(", ") };
         error(
             "certificate.wrong-name",
-            format!("The certificate is for {names}, but the public URL has the host {}: clients refuse it.", url.host),
+            format!("{it} is for {names}, but the public URL has the host {}: clients refuse it.", url.host),
             "Get a certificate with this name, or correct CT_SERVER_URL (server_url).",
         );
     }
@@ -56,14 +60,14 @@ fn troubles(url: &UrlFacts, certificate: &CertificateFacts, findings: &mut Findi
         let days = count(days(-certificate.ends_in_s), "day", "days");
         error(
             "certificate.expired",
-            format!("The certificate ended {days} ago: clients refuse it."),
+            format!("{it} ended {days} ago: clients refuse it."),
             "Renew it; the balancer takes changed files up by itself.",
         );
     }
     if certificate.begins_in_s > 0 {
         error(
             "certificate.not-yet-valid",
-            "The certificate is not valid yet by the clock of this machine.".to_owned(),
+            format!("{it} is not valid yet by the clock of this machine."),
             "Compare this machine's clock with another one, and then the dates of the certificate.",
         );
     }
@@ -72,7 +76,7 @@ fn troubles(url: &UrlFacts, certificate: &CertificateFacts, findings: &mut Findi
         Trust::UnknownIssuer if *is_self_signed => findings.push(Finding::warning(
             CERTIFICATE,
             "certificate.self-signed",
-            "The certificate is self-signed: clients refuse it, except those that were told to trust it.",
+            format!("{it} is self-signed: clients refuse it, except those that were told to trust it."),
             "Get one from an authority that clients know and name it below [[certificates]], or give this one to every client.",
         )),
         Trust::UnknownIssuer if *chain_length == 1 => findings.push(Finding::error(
@@ -100,7 +104,7 @@ fn troubles(url: &UrlFacts, certificate: &CertificateFacts, findings: &mut Findi
         findings.push(Finding::warning(
             CERTIFICATE,
             "certificate.ends-soon",
-            format!("The certificate ends in {days}."),
+            format!("{it} ends in {days}."),
             "Renew it; the balancer takes changed files up by itself. If something renews it, see why it did not.",
         ));
     }

@@ -18,6 +18,10 @@ pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
         if facts.has_settings {
             let sentence = "The settings list no nodes by address, so none could be asked itself.";
             findings.push(Finding::skipped(NODES, "nodes.unknown", sentence));
+        } else if facts.url.as_ref().is_some_and(|url| !url.stickiness.is_empty()) {
+            let sentence =
+                "Nodes, store and license do not show at this URL; on a machine of the edge, run this without --url.";
+            findings.push(Finding::skipped(NODES, "nodes.hidden", sentence));
         }
         return;
     }
@@ -49,6 +53,13 @@ pub(super) fn reports(facts: &Facts) -> Vec<&HealthReport> {
 fn trouble(node: &NodeFact) -> Option<Finding> {
     let NodeFact { id, address, .. } = node;
     let report = match &node.report {
+        Err(problem) if is_ready(node) => {
+            let sentence = format!("The balancer reaches the node {id}, but this machine does not: {problem}.");
+            let remedy = format!(
+                "People notice nothing of it, and nothing more can be said of the node; {address} is private there."
+            );
+            return Some(Finding::warning(NODES, "nodes.not-from-here", sentence, remedy));
+        }
         Err(problem) => {
             let sentence = format!("The node {id} at {address} does not answer: {problem}.");
             let remedy = format!(
@@ -78,6 +89,11 @@ fn trouble(node: &NodeFact) -> Option<Finding> {
         let remedy = "Look at what else runs there, give it more processors, or add a node on another machine.";
         Finding::warning(NODES, "nodes.lag", sentence, remedy)
     })
+}
+
+/// Whether a balancer says so.
+fn is_ready(node: &NodeFact) -> bool {
+    node.seen.as_ref().is_some_and(|(state, _)| state != "down")
 }
 
 fn together(reports: &[&HealthReport], findings: &mut Findings) {

@@ -9,29 +9,33 @@ pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
         return;
     }
     let before = findings.len();
-    findings.extend(facts.ports.iter().filter_map(|port| trouble(port, facts.is_running)));
+    findings.extend(facts.ports.iter().filter_map(|port| trouble(port, &facts.ports)));
     if findings.len() > before {
         return;
     }
-    let ports = count(facts.ports.len(), "port", "ports");
-    findings.push(if facts.is_running {
-        Finding::ok(Check::Ports, "ports.held", format!("The edge holds the {ports} of its settings on this machine."))
+    let held = facts.ports.iter().filter(|port| port.state == PortState::Ours).count();
+    findings.push(if held > 0 {
+        let ports = count(held, "port", "ports");
+        Finding::ok(Check::Ports, "ports.held", format!("The edge holds {ports} of its settings on this machine."))
     } else {
+        let ports = count(facts.ports.len(), "port", "ports");
         let sentence = format!("The edge does not run on this machine, and the {ports} of its settings are free.");
         Finding::ok(Check::Ports, "ports.free", sentence)
     });
 }
 
-fn trouble(PortFact { setting, address, state }: &PortFact, is_running: bool) -> Option<Finding> {
+fn trouble(PortFact { setting, process, address, state }: &PortFact, all: &[PortFact]) -> Option<Finding> {
     let port = address.port();
+    // A process that is not meant to run here has none of its ports.
+    let runs = || all.iter().any(|other| other.process == *process && other.state == PortState::Ours);
     match state {
         PortState::Ours => None,
-        PortState::Free if !is_running => None,
+        PortState::Free if !runs() => None,
         PortState::Free => Some(Finding::error(
             Check::Ports,
             "ports.silent",
-            format!("The edge runs, but nobody listens on {address} ({setting})."),
-            "See `ctedge list` and server.log for the process that should; after a change of the settings, `ctedge restart`.",
+            format!("The {process} runs, but nobody listens on {address} ({setting})."),
+            "server.log says why; after a change of the settings, `ctedge restart` takes the port.",
         )),
         PortState::Foreign => Some(Finding::error(
             Check::Ports,

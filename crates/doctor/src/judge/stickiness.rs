@@ -74,7 +74,8 @@ fn carrier(facts: &CarrierFacts, nodes_known: usize) -> Finding {
             STICKINESS,
             "stickiness.header-lost",
             "Requests of one key meet, but the header ctstickiness does not get to the node: a proxy takes it off.",
-            "Let every proxy pass the header ctstickiness on, or the edge must find each key in what else a request carries.",
+            "Let every proxy pass the header ctstickiness on, and the balancer go by it (balancer.key.header): otherwise it must find \
+             each key in what else a request carries.",
         );
     }
     if sum.nodes.len() == 1 && nodes_known > 1 && sum.keys >= KEYS_TELLING {
@@ -86,7 +87,8 @@ fn carrier(facts: &CarrierFacts, nodes_known: usize) -> Finding {
             .because(Cause::NotSticky);
     }
     let nodes = match sum.nodes.len() {
-        0 | 1 => String::new(),
+        0 => String::new(),
+        1 => format!(", all of them to {}", sum.nodes.iter().next().map_or("", String::as_str)),
         several => format!(", over {several} nodes"),
     };
     let sentence = format!("{keys} in the {place} ({who}), each used by two clients, came to one node each{nodes}.");

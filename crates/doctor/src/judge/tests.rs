@@ -54,6 +54,7 @@ fn carrier(carrier: Carrier) -> CarrierFacts {
 
 fn certificate() -> CertificateFacts {
     CertificateFacts {
+        file: None,
         names: vec!["edge.example.com".into()],
         names_host: true,
         issuer: "CN=Example CA".into(),
@@ -94,6 +95,7 @@ fn answered() -> StoreProbe {
 fn healthy() -> Facts {
     let port = |setting: &str, port: u16| PortFact {
         setting: setting.into(),
+        process: "balancer".into(),
         address: ([0, 0, 0, 0], port).into(),
         state: PortState::Ours,
     };
@@ -173,6 +175,11 @@ const CASES: &[Case] = &[
         facts.is_running = false;
         facts.ports.iter_mut().for_each(|port| port.state = PortState::Free);
     }, &[]),
+    ("a machine without a balancer", |facts| {
+        facts.ports.iter_mut().for_each(|port| port.state = PortState::Free);
+        facts.ports[1].process = "node node-1".into();
+        facts.ports[1].state = PortState::Ours;
+    }, &[]),
     ("a port that is taken", |facts| set_port(facts, PortState::Foreign), &["ports.taken"]),
     ("a port that nobody has", |facts| set_port(facts, PortState::Free), &["ports.silent"]),
     ("an address of another machine", |facts| set_port(facts, PortState::NotHere), &["ports.no-such-address"]),
@@ -194,6 +201,10 @@ const CASES: &[Case] = &[
     ("expired", |facts| in_certificate(facts).ends_in_s = -DAY_S, &["certificate.expired"]),
     ("from the future", |facts| in_certificate(facts).begins_in_s = 60, &["certificate.not-yet-valid"]),
     ("nearly over", |facts| in_certificate(facts).ends_in_s = 14 * DAY_S, &["certificate.ends-soon"]),
+    ("a file that is expired", |facts| {
+        let certificate = in_certificate(facts);
+        (certificate.file, certificate.ends_in_s) = (Some("/data/edge.pem".into()), -DAY_S);
+    }, &["certificate.expired"]),
     ("self-signed", |facts| {
         let certificate = in_certificate(facts);
         (certificate.is_self_signed, certificate.chain_length, certificate.trust) = (true, 1, Trust::UnknownIssuer);
@@ -256,12 +267,21 @@ const CASES: &[Case] = &[
     })(facts), &["session.failed"]),
 
     ("no list of nodes", |facts| facts.nodes.clear(), &["nodes.unknown"]),
-    ("a dead node", |facts| facts.nodes[0].report = Err("refused".into()), &["nodes.down"]),
+    ("a dead node", |facts| {
+        facts.nodes[0].report = Err("refused".into());
+        facts.nodes[0].seen = Some(("down".into(), None));
+    }, &["nodes.down"]),
     ("nothing runs", |facts| {
         facts.is_running = false;
         facts.ports.iter_mut().for_each(|port| port.state = PortState::Free);
         facts.nodes.iter_mut().for_each(|node| node.report = Err("refused".into()));
     }, &["nodes.down"]),
+    ("a node that only the balancer reaches", |facts| {
+        facts.nodes[0].report = Err("no route".into());
+    }, &["nodes.not-from-here"]),
+    ("a URL that shows no nodes", |facts| {
+        *facts = Facts { url: Some(url()), ..Facts::default() };
+    }, &["nodes.hidden"]),
     ("another node's address", |facts| in_node(facts).node = "node-9".into(), &["nodes.other"]),
     ("a node that the balancer does not see", |facts| facts.nodes[0].seen = Some(("down".into(), Some("refused".into()))), &["nodes.unseen"]),
     ("a busy node", |facts| in_node(facts).lag_ms = 250.0, &["nodes.lag"]),
