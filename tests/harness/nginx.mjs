@@ -1,7 +1,9 @@
 //! Debian's nginx as somebody else's balancer before nodes of ours.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import path from 'node:path';
 import { eventually } from './deadline.mjs';
 import { freePort, temporaryDirectory } from './edge.mjs';
@@ -23,6 +25,7 @@ export class Nginx {
      * @property {string[]} nodes addresses
      * @property {string} [upstream] lines of the upstream beside its servers; nodes take turns without any
      * @property {string} [location] lines of the location
+     * @property {{ certificate: string, key: string }} [tls] files
      *
      * @param {NginxOptions} options
      */
@@ -31,7 +34,9 @@ export class Nginx {
         try {
             await eventually('nginx', async () => {
                 assert.ok(!nginx.child.ended, nginx.child.output);
-                return (await fetch(`${nginx.url}/api/meta`, { signal: AbortSignal.timeout(5_000) })).ok;
+                const socket = connect(Number(new URL(nginx.url).port), '127.0.0.1');
+                await once(socket, 'connect').finally(() => socket.destroy());
+                return true;
             });
         } catch (error) {
             await nginx.destroy();
@@ -46,7 +51,7 @@ export class Nginx {
      */
     constructor(port, options) {
         this.folder = temporaryDirectory('nginx');
-        this.url = `http://127.0.0.1:${port}`;
+        this.url = options.tls ? `https://localhost:${port}` : `http://127.0.0.1:${port}`;
         const file = path.join(this.folder, 'nginx.conf');
         writeFileSync(file, configuration(this.folder, port, options));
         this.child = new Child('nginx', 'nginx', ['-c', file, '-p', this.folder, '-e', 'stderr']);
@@ -80,7 +85,7 @@ export async function withNginx(options, use) {
  * @param {number} port
  * @param {NginxOptions} options
  */
-function configuration(folder, port, { nodes, upstream = '', location = '' }) {
+function configuration(folder, port, { nodes, upstream = '', location = '', tls }) {
     const kinds = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
     return `daemon off;
 worker_processes 1;
@@ -97,7 +102,8 @@ http {
         ${nodes.map(address => `server ${address};`).join(' ')}
     }
     server {
-        listen 127.0.0.1:${port};
+        listen 127.0.0.1:${port}${tls ? ' ssl' : ''};
+        ${tls ? `ssl_certificate ${tls.certificate}; ssl_certificate_key ${tls.key};` : ''}
         location / {
             proxy_pass http://nodes;
             proxy_set_header Host $http_host;${location}

@@ -74,7 +74,11 @@ function certificate(folder) {
         '-extfile', file('edge.ext'), '-out', file('edge.pem'),
     );
     const settings = `[[certificates]]\nchain = "${file('edge.pem')}"\nkey = "${file('edge.key')}"\n`;
-    return { settings, trusted: { SSL_CERT_FILE: file('ca.pem') } };
+    return {
+        settings,
+        files: { certificate: file('edge.pem'), key: file('edge.key') },
+        trusted: { SSL_CERT_FILE: file('ca.pem') },
+    };
 }
 
 test('a healthy edge has no finding but good ones, and another name than its certificate\'s is found', { skip: withoutOpenssl }, async () => {
@@ -162,6 +166,32 @@ test('another balancer before the nodes is told what it lacks', { skip: withoutN
             assert.match(finding('websocket.upgrade-lost').remedy, /proxy_set_header Upgrade/);
         });
     });
+});
+
+test('a proxy that hides what clients say is told from one that does not', { skip: withoutNginx || withoutOpenssl }, async () => {
+    const folder = temporaryDirectory('doctor');
+    try {
+        const { files: tls, trusted } = certificate(folder);
+        await withCluster({ nodes: 2 }, async cluster => {
+            const balancer = await cluster.balancer({ settings: 'trusted_proxies = ["127.0.0.0/8"]' });
+            const nodes = [new URL(balancer.http).host];
+            const says = async (/** @type {string} */ headers) => {
+                /** @type {string[]} */
+                let troubles = [];
+                await withNginx({ nodes, tls, location: PASSES_UPGRADES + headers }, async nginx => {
+                    ({ troubles } = await doctor(['--url', nginx.url], trusted));
+                });
+                return troubles;
+            };
+            const scheme = '\n            proxy_set_header X-Forwarded-Proto https;';
+            assert.deepEqual(await says(scheme), ['nodes.hidden']);
+            assert.deepEqual(await says(''), ['http.cookie-not-secure', 'nodes.hidden']);
+            assert.deepEqual(await says(`${scheme} proxy_set_header ctstickiness "";`), ['stickiness.header-lost', 'nodes.hidden']);
+            assert.deepEqual(await says(`${scheme} proxy_set_header x-oct-jwt "";`), ['session.token-refused', 'nodes.hidden']);
+        });
+    } finally {
+        rmSync(folder, { recursive: true, force: true });
+    }
 });
 
 test('a node that is gone is named, and a balancer that finds none', { skip: withoutNginx }, async () => {

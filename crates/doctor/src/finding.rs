@@ -163,7 +163,7 @@ impl Finding {
 }
 
 /// Every code of a finding.
-pub const CODES: [&str; 92] = [
+pub const CODES: [&str; 93] = [
     "ports.held",
     "ports.free",
     "ports.silent",
@@ -217,6 +217,7 @@ pub const CODES: [&str; 92] = [
     "session.failed",
     "session.license",
     "session.seats",
+    "session.token-refused",
     "session.misdirected",
     "session.no-node",
     "session.unavailable",

@@ -46,6 +46,12 @@ fn refused(step: Step, answer: &Answer) -> Finding {
             "Wait until some leave, or get a license for more connections.",
             Cause::LicenseOut,
         ),
+        Some("Forbidden") if [Step::Create, Step::Join].contains(&step) => Finding::error(
+            SESSION,
+            "session.token-refused",
+            format!("A node refuses the login that the edge has just given, at {name}: {said}."),
+            "Let every proxy pass the header x-oct-jwt on; and see that every node has the same cluster secret (secret_file).",
+        ),
         _ if answer.status == 421 || is_lost(step, answer) => error(
             "session.misdirected",
             format!("A node got a request of a session that is another's, at {name}: {said}."),

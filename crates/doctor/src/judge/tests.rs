@@ -261,7 +261,8 @@ const CASES: &[Case] = &[
     ("a full node", |facts| set_session(facts, Step::Create, 503, Some("ServerDraining")), &["session.no-node"]),
     ("a node without its store", |facts| set_session(facts, Step::Create, 503, Some("Unavailable")), &["session.unavailable"]),
     ("a session without a WebSocket", |facts| set_session(facts, Step::HostConnect, 400, Some("3")), &["session.websocket"]),
-    ("a session that is refused", |facts| set_session(facts, Step::Create, 403, Some("Forbidden")), &["session.failed"]),
+    ("a token that is lost", |facts| set_session(facts, Step::Create, 403, Some("Forbidden")), &["session.token-refused"]),
+    ("a session that is refused", |facts| set_session(facts, Step::Create, 400, Some("BadRequest")), &["session.failed"]),
     ("a session that breaks", |facts| of_url(|url| {
         url.session = Some(SessionFacts::Failed(Step::Meet, "late".into()));
     })(facts), &["session.failed"]),
