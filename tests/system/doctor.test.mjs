@@ -93,13 +93,18 @@ test('a healthy edge has no finding but good ones, and another name than its cer
             assert.deepEqual(well.troubles, [], JSON.stringify(well.findings));
             assert.deepEqual(well.findings.map(({ check }) => check), [
                 'ports', 'address', 'certificate', 'http', 'polling', 'websocket', 'stickiness', 'stickiness', 'session', 'nodes',
-                'store', 'license', 'clock',
+                'store', 'license', 'license', 'clock',
             ]);
             assert.equal((await edge.admin.status()).nodes.reduce((sum, node) => sum + node.sessions, 0), 0);
 
             const other = await doctor(['--url', `https://127.0.0.1:${port}`], trusted);
             assert.deepEqual(other.troubles, ['certificate.wrong-name', 'nodes.hidden']);
             assert.match(other.finding('certificate.wrong-name').sentence, /is for localhost, but .* 127\.0\.0\.1/);
+
+            // The locator of the license fits the edge's public URL, and not this one.
+            const elsewhere = await doctor(['--data', data, '--url', edge.http], { CT_SERVER_URL: 'https://other.example.com' });
+            assert.deepEqual(elsewhere.troubles, ['license.nodes-differ']);
+            assert.match(elsewhere.finding('license.nodes-differ').sentence, /node-1 says valid.*other-locator/);
 
             const unknown = await doctor(['--url', `https://localhost:${port}`]);
             assert.deepEqual(unknown.troubles, ['certificate.chain', 'nodes.hidden']);
@@ -215,6 +220,23 @@ test('a node that is gone is named, and a balancer that finds none', { skip: wit
         const none = await doctor(['--url', balancer.http]);
         assert.deepEqual([none.code, none.troubles, none.causes], [1, ['http.no-node'], ['node-down']]);
     });
+});
+
+test('a node with another cluster secret is named', async () => {
+    const folder = temporaryDirectory('doctor');
+    try {
+        const secret = path.join(folder, 'other.secret');
+        writeFileSync(secret, 's'.repeat(64), { mode: 0o600 });
+        const settings = (/** @type {number} */ number) => number === 2 ? `secret_file = "${secret}"` : '';
+        await withCluster({ nodes: 2, settings }, async cluster => {
+            const balancer = await cluster.balancer();
+            const { code, finding } = await doctor(['--config', balancer.file, '--url', balancer.http, '--no-session']);
+            assert.equal(code, 1);
+            assert.match(finding('nodes.secret').sentence, /^The node node-2 has another cluster secret/);
+        });
+    } finally {
+        rmSync(folder, { recursive: true, force: true });
+    }
 });
 
 test('a store that is away is named, by this machine and by the nodes', { skip: withoutPostgres() }, async () => {

@@ -6,13 +6,14 @@
 //! - `endpoint`, `tls`, `http`: connections that take any certificate, and one request over each.
 //! - `engine`, `message`: the protocols of the clients, as far as they are needed here.
 //! - `stickiness`, `session`: keys and a whole session through the public URL.
-//! - `machine`, `store`: ports, nodes and store of the settings.
+//! - `machine`, `nodes`, `store`: ports, nodes and store of the settings.
 
 mod endpoint;
 mod engine;
 mod http;
 mod machine;
 mod message;
+mod nodes;
 mod session;
 mod stickiness;
 mod store;
@@ -38,7 +39,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::license::public_key;
-use crate::settings_file::{SettingsFile, path_text};
+use crate::settings_file::{SettingsFile, path_text, read_secret};
 use endpoint::Endpoint;
 use http::Client;
 use machine::reachable;
@@ -120,9 +121,13 @@ fn stand_in(settings: &Settings) -> Option<String> {
 
 /// What the settings, this machine and the nodes say.
 fn of_settings(settings: &Settings, timeout: Duration) -> anyhow::Result<Facts> {
-    let listed = machine::listed_nodes(settings);
-    let status = machine::balancer_status(settings, timeout);
-    let (nodes, mut clocks) = machine::ask_nodes(&listed, status.as_ref(), timeout);
+    let listed = nodes::listed(settings);
+    let status = nodes::balancer_status(settings, timeout);
+    // Before the first start there is no secret yet.
+    let secret = read_secret(settings).ok();
+    let path = &settings.health().path;
+    let questions = nodes::Questions { path, secret: secret.as_ref(), status: status.as_ref(), timeout };
+    let (nodes, mut clocks) = questions.ask(&listed);
     let (store, clock) = store::look(settings, &listed)?;
     clocks.extend(clock);
     let ports = machine::ports(settings, &listed, timeout);

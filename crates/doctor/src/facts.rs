@@ -251,12 +251,14 @@ pub enum Step {
 /// A node of the settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeFact {
-    /// Its name.
+    /// Its name; the address of one that is found by a name.
     pub id: String,
     /// Where balancers reach it.
     pub address: String,
     /// What it says of itself, or why it says nothing.
     pub report: Result<HealthReport, String>,
+    /// Whether it has the cluster secret of the settings, as far as it shows.
+    pub shares_secret: Option<bool>,
     /// Its state and trouble as a balancer sees it, where one was asked.
     pub seen: Option<(String, Option<String>)>,
 }

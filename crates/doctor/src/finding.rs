@@ -163,7 +163,7 @@ impl Finding {
 }
 
 /// Every code of a finding.
-pub const CODES: [&str; 93] = [
+pub const CODES: [&str; 95] = [
     "ports.held",
     "ports.free",
     "ports.silent",
@@ -228,6 +228,7 @@ pub const CODES: [&str; 93] = [
     "nodes.ready",
     "nodes.not-from-here",
     "nodes.other",
+    "nodes.secret",
     "nodes.unseen",
     "nodes.lag",
     "nodes.none-accepting",
@@ -254,6 +255,7 @@ pub const CODES: [&str; 93] = [
     "license.refused",
     "license.seats-out",
     "license.seats-nearly-out",
+    "license.seats",
     "clock.far-apart",
     "clock.apart",
     "clock.together",

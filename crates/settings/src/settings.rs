@@ -14,8 +14,8 @@ use crate::file::{self, File};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
 use crate::settled::{
-    BalancerSettings, CertificateFiles, LicenseSettings, LogSettings, NodeAddress, NodeSettings, NodeSource,
-    PortalSettings, RegistrySettings, RestartSettings, StoreSettings, UpSettings,
+    BalancerSettings, CertificateFiles, HealthSettings, LicenseSettings, LogSettings, NodeAddress, NodeSettings,
+    NodeSource, PortalSettings, RegistrySettings, RestartSettings, StoreSettings, UpSettings,
 };
 use crate::value::{Item, Value};
 
@@ -180,6 +180,12 @@ impl Settings {
     #[must_use]
     pub fn nodes(&self) -> &NodeSource {
         &self.file.nodes
+    }
+
+    /// How nodes are watched.
+    #[must_use]
+    pub fn health(&self) -> &HealthSettings {
+        &self.file.balancer.health
     }
 
     /// The certificates that the file lists.

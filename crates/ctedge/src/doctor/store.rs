@@ -9,7 +9,7 @@ use ctedge_settings::{Settings, StoreSettings, StoreUrl};
 use ctedge_store::OpenError;
 use rustix::fs::{Access, access, statfs};
 
-use super::machine::ListedNode;
+use super::nodes::ListedNode;
 use super::tls::unix_now;
 
 /// File systems that machines share, by the numbers of `linux/magic.h`.
@@ -27,11 +27,6 @@ const NETWORK_FILE_SYSTEMS: [(u64, &str); 8] = [
 /// Looks at the store. Its clock comes with it where that is another machine's.
 pub(super) fn look(settings: &Settings, nodes: &[ListedNode]) -> anyhow::Result<(StoreFacts, Option<ClockFact>)> {
     let hosts: BTreeSet<_> = nodes.iter().map(|node| node.address.ip()).collect();
-    // Each address behind a name may be a machine of its own.
-    let (count, hosts) = match settings.nodes().dns.len() {
-        0 => (nodes.len(), hosts.len()),
-        names => (nodes.len() + 2 * names, hosts.len() + 2 * names),
-    };
     let (kind, clock) = match settings.store() {
         None => (StoreKind::None, None),
         Some(store) => match &store.url {
@@ -42,7 +37,7 @@ pub(super) fn look(settings: &Settings, nodes: &[ListedNode]) -> anyhow::Result<
             }
         },
     };
-    Ok((StoreFacts { kind, nodes: count, hosts }, clock))
+    Ok((StoreFacts { kind, nodes: nodes.len(), hosts: hosts.len() }, clock))
 }
 
 fn sqlite(path: &Path, store: &StoreSettings) -> anyhow::Result<StoreKind> {

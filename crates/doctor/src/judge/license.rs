@@ -71,7 +71,9 @@ fn seats(reports: &[&HealthReport]) -> Option<Finding> {
         let remedy = "Nobody more gets in: wait until some leave, or get a license for more connections.";
         return Some(Finding::error(LICENSE, "license.seats-out", sentence, remedy).because(Cause::LicenseOut));
     }
-    (taken * 100 >= licensed * SEATS_WARNING_PERCENT).then(|| {
+    Some(if taken * 100 >= licensed * SEATS_WARNING_PERCENT {
         Finding::warning(LICENSE, "license.seats-nearly-out", sentence, "Get a license for more connections in time.")
+    } else {
+        Finding::ok(LICENSE, "license.seats", sentence)
     })
 }

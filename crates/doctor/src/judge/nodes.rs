@@ -71,10 +71,17 @@ fn trouble(node: &NodeFact) -> Option<Finding> {
         Ok(report) => report,
     };
     // A server that is none of ours says no name.
-    if report.node != *id && !report.node.is_empty() {
+    if report.node != *id && id != address && !report.node.is_empty() {
         let sentence = format!("At the address {address} of the node {id} the node {} answers.", report.node);
         let remedy = "Two nodes of the settings have been mixed up: compare [[nodes]] with what each machine runs.";
         return Some(Finding::error(NODES, "nodes.other", sentence, remedy).because(Cause::NodeDown));
+    }
+    if node.shares_secret == Some(false) {
+        let sentence = format!(
+            "The node {id} has another cluster secret than these settings: it takes nobody's token but its own."
+        );
+        let remedy = "Give every balancer and node the same file (secret_file), and restart the ones that had another.";
+        return Some(Finding::error(NODES, "nodes.secret", sentence, remedy));
     }
     let (state, trouble) = node.seen.as_ref()?;
     if state == "down" {
@@ -110,7 +117,9 @@ fn together(reports: &[&HealthReport], findings: &mut Findings) {
             Finding::warning(NODES, "nodes.not-accepting", format!("Some nodes take no new sessions: {names}."), remedy)
         });
     }
-    let versions: BTreeSet<_> = reports.iter().map(|report| report.version.as_str()).collect();
+    // Servers that are none of ours say no version.
+    let versions = reports.iter().map(|report| report.version.as_str()).filter(|version| !version.is_empty());
+    let versions: BTreeSet<_> = versions.collect();
     if versions.len() > 1 {
         let versions: Vec<_> = versions.into_iter().collect();
         findings.push(Finding::warning(
