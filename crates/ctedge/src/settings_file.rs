@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use ctedge_settings::{ClusterSecret, Fault, Override, Settings, not_honoured, overrides_of, parse_with};
+use ctedge_settings::{ClusterSecret, Fault, Override, Settings, not_honoured, overrides_of, parse_with, variables};
 use parking_lot::Mutex;
 
 /// A settings file that can be read again, or no file at all, with options of the command line that count more.
@@ -31,6 +31,7 @@ impl SettingsFile {
     /// Reads the file. Options of the command line count more than variables, `overrides` more than both.
     pub(crate) fn load(&self, overrides: Vec<Override>) -> anyhow::Result<Settings> {
         let text = self.read()?;
+        check_variables()?;
         *self.state.lock() = State { loaded: text.clone(), seen: text.clone() };
         let all = overrides_of(&variable).into_iter().chain(self.options.clone()).chain(overrides);
         parse_with(&text, all).map_err(|faults| anyhow::anyhow!(self.describe(&faults)))
@@ -83,6 +84,14 @@ pub(crate) fn read_secret(settings: &Settings) -> anyhow::Result<ClusterSecret> 
 pub(crate) fn warn_of_variables() {
     for name in not_honoured(&variable) {
         tracing::warn!(variable = name, "{name} is set, but this version does not know it yet: it changes nothing");
+    }
+}
+
+/// A variable whose bytes are no text must not count as one that is not set.
+fn check_variables() -> anyhow::Result<()> {
+    match variables().find(|name| matches!(std::env::var(name), Err(std::env::VarError::NotUnicode(_)))) {
+        Some(name) => bail!("{name}: its value is not UTF-8; write it in UTF-8"),
+        None => Ok(()),
     }
 }
 

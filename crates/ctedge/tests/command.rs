@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests by the lint")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output};
 
 fn ctedge(arguments: &[&str]) -> Output {
@@ -37,6 +39,38 @@ fn a_wrong_file_shows_all_its_faults_and_fails() {
     assert_eq!(output.status.code(), Some(1));
     let text = stderr(&output);
     assert!(text.contains("line 2: balancer.http:") && text.contains("line 3: balancer.httpz:"), "{text}");
+}
+
+/// What `check-config` says of a file without a setting when this variable is set.
+fn checked_with(name: &str, value: impl AsRef<OsStr>) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ctedge.toml");
+    fs::write(&file, "").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ctedge"));
+    command.args(["check-config", file.to_str().unwrap()]).env_clear().env(name, value).output().unwrap()
+}
+
+#[test]
+fn a_wrong_variable_of_the_process_is_one_line_that_names_it() {
+    for (name, value, line) in [
+        (
+            "CT_PROMETHEUS_ENABLED",
+            "maybe",
+            "\n  CT_PROMETHEUS_ENABLED: metrics.prometheus: \"maybe\" is not true or false",
+        ),
+        ("CT_TIME_ZONE", "Mars", "\n  CT_TIME_ZONE: log.time_zone: \"Mars\" is no time zone; write one like"),
+        ("CT_LOGS_PASSWORD", "x", "\n  CT_LOGS_PASSWORD: portal.logs_password: needs portal.logs_user (CT_LOGS_USER)"),
+    ] {
+        let output = checked_with(name, value);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(stderr(&output).contains(line), "{}", stderr(&output));
+        assert!(stderr(&output).contains("has 1 fault:"), "{}", stderr(&output));
+    }
+    for name in ctedge_settings::variables() {
+        let output = checked_with(name, OsStr::from_bytes(b"\xff"));
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(stderr(&output).contains(&format!("{name}: its value is not UTF-8")), "{}", stderr(&output));
+    }
 }
 
 #[test]

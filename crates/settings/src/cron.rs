@@ -63,8 +63,9 @@ impl FromStr for CronPattern {
         let fields: Vec<_> = text.split_whitespace().collect();
         let [minute, hour, day, month, weekday] = fields[..] else {
             return Err(format!(
-                "{text:?} has {} fields, a pattern has five: minute, hour, day of month, month, weekday",
-                fields.len()
+                "{text:?} has {} field{}, a pattern has five: minute, hour, day of month, month, weekday",
+                fields.len(),
+                if fields.len() == 1 { "" } else { "s" }
             ));
         };
         let minutes = set("minute", minute, 0..=59, &[])?;

@@ -16,7 +16,9 @@ pub(crate) fn fixed_nodes(reader: &mut Reader) -> Vec<NodeAddress> {
     reader.rows("nodes", doc, example, |row| {
         let id = row.required("id", |id: &String| node_id(id));
         let address = row.required("address", specific);
-        let listen = address.and_then(|address| row.optional("listen", address, |_| Ok(())));
+        // Read whatever became of the address, so that a row with a wrong one is not told that it may not have this.
+        let otherwise = address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let listen = row.optional("listen", otherwise, |_| Ok(()));
         let weight = weight(row);
         Some(NodeAddress { id: id?, address: address?, listen: listen?, weight: weight? })
     })

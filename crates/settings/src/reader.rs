@@ -164,7 +164,7 @@ impl Section<'_> {
                 chosen = *value;
                 Ok(())
             }
-            None => Err(format!("\"{text}\" is none of {all}")),
+            None => Err(format!("{text:?} is none of {all}")),
         });
         chosen
     }

@@ -166,12 +166,6 @@ fn the_periodic_restart_is_set_by_its_variables_and_their_faults_name_them() {
 }
 
 #[test]
-fn a_variable_that_changes_nothing_is_named() {
-    assert_eq!(not_honoured(&|name| (name == "CT_REGION").then(|| "eu".into())), ["CT_REGION"]);
-    assert!(not_honoured(&no_variable).is_empty());
-}
-
-#[test]
 fn a_written_file_with_overrides_settles_to_the_same() {
     let node = vec![("id", Value::Text("node-1".into())), ("address", Value::Text("127.0.0.1:3001".into()))];
     let overrides =

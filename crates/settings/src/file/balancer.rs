@@ -209,5 +209,9 @@ fn balancer_timeouts(reader: &mut Reader) -> BalancerTimeouts {
 fn name_or_nothing(name: &str) -> Result<(), String> {
     // The characters of a header's name (RFC 9110, section 5.6.2), which suit a cookie and a query as well.
     let fits = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
-    if fits { Ok(()) } else { Err(format!("{name:?} is no name of a header or cookie")) }
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("{name:?} is no name of a header or cookie; write one like \"ctstickiness\""))
+    }
 }

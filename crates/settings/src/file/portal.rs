@@ -63,7 +63,7 @@ fn login(section: &mut Section<'_>, [user, password]: [&str; 2], doc: &str) -> P
     let user = section.read(user, doc, None, |user: &Option<String>| match user {
         // RFC 7617, section 2: the first colon ends the user.
         Some(user) if user.contains([':', '\n', '\r', '\0']) => {
-            Err(format!("{user:?} is no user: no colon goes in it"))
+            Err(format!("{user:?} is no user; write one without colon and line break"))
         }
         _ => Ok(()),
     });
