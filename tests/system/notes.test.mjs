@@ -1,0 +1,159 @@
+//! What operators of the original rely on, row by row of their notes: each row is seen to work here, or names the test that
+//! sees it.
+
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { connect } from 'node:net';
+import path from 'node:path';
+import { test } from 'node:test';
+import { eventually } from '../harness/deadline.mjs';
+import { withEdge } from '../harness/edge.mjs';
+import { ctedge } from '../harness/process.mjs';
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+const VARIABLES = 'crates/settings/tests/documented.rs';
+
+/**
+ * Every row of the notes with the file of its test and words of that test's name or body. All variables are also held, one
+ * by one, against what they set and against wrong values.
+ *
+ * @type {Record<string, [file: string, words: string][]>}
+ */
+const ROWS = {
+    CT_SERVER_URL: [[VARIABLES, 'CT_SERVER_URL'], ['tests/system/clients.test.mjs', 'CT_SERVER_URL']],
+    CT_TRUST_ALL_CERTS: [[VARIABLES, 'CT_TRUST_ALL_CERTS']],
+    CT_LICENSEE: [[VARIABLES, 'CT_LICENSEE'], ['tests/system/license.test.mjs', 'CT_LICENSEE']],
+    CT_MAXCONNECTIONS: [[VARIABLES, 'CT_MAXCONNECTIONS'], ['tests/system/license.test.mjs', 'CT_MAXCONNECTIONS']],
+    CT_EXPIRATION: [[VARIABLES, 'CT_EXPIRATION'], ['tests/system/license.test.mjs', 'CT_EXPIRATION']],
+    CT_LOCATOR: [[VARIABLES, 'CT_LOCATOR'], ['tests/system/license.test.mjs', 'CT_LOCATOR']],
+    CT_SIGNATURE: [[VARIABLES, 'CT_SIGNATURE'], ['tests/system/license.test.mjs', 'CT_SIGNATURE']],
+    CT_DASHBOARD_USER: [[VARIABLES, 'CT_DASHBOARD_USER']],
+    CT_DASHBOARD_PASSWORD: [[VARIABLES, 'CT_DASHBOARD_PASSWORD']],
+    CT_LOGS_USER: [[VARIABLES, 'CT_LOGS_USER']],
+    CT_LOGS_PASSWORD: [[VARIABLES, 'CT_LOGS_PASSWORD']],
+    CT_METRICS_STATSD_HOST: [[VARIABLES, 'CT_METRICS_STATSD_HOST'], ['tests/system/metrics.test.mjs', 'CT_METRICS_STATSD_HOST']],
+    CT_METRICS_STATSD_PORT: [[VARIABLES, 'CT_METRICS_STATSD_PORT'], ['tests/system/metrics.test.mjs', 'CT_METRICS_STATSD_PORT']],
+    CT_METRICS_STATSD_PROTOCOL: [[VARIABLES, 'CT_METRICS_STATSD_PROTOCOL'], ['tests/system/metrics.test.mjs', 'CT_METRICS_STATSD_PROTOCOL']],
+    CT_PROMETHEUS_ENABLED: [[VARIABLES, 'CT_PROMETHEUS_ENABLED'], ['tests/system/metrics.test.mjs', 'without CT_PROMETHEUS_ENABLED there is no public /metrics']],
+    CT_NOCLIENTS: [[VARIABLES, 'CT_NOCLIENTS'], ['tests/system/clients.test.mjs', 'CT_NOCLIENTS switches the downloads off']],
+    CT_TIME_ZONE: [[VARIABLES, 'CT_TIME_ZONE'], ['tests/system/logs.test.mjs', 'CT_TIME_ZONE is the time zone of the logs']],
+    CT_AUTO_RESTART_DISABLED: [[VARIABLES, 'CT_AUTO_RESTART_DISABLED']],
+    CT_AUTO_RESTART_CRON_PATTERN: [[VARIABLES, 'CT_AUTO_RESTART_CRON_PATTERN']],
+    CT_SSO_SYSTEM_BASE_URL: [[VARIABLES, 'CT_SSO_SYSTEM_BASE_URL']],
+    CT_SSO_AUTHORIZATION_ENDPT: [[VARIABLES, 'CT_SSO_AUTHORIZATION_ENDPT']],
+    CT_SSO_TOKEN_ENDPT: [[VARIABLES, 'CT_SSO_TOKEN_ENDPT']],
+    CT_SSO_CLIENT_ID: [[VARIABLES, 'CT_SSO_CLIENT_ID']],
+    CT_SSO_CLIENT_SECRET: [[VARIABLES, 'CT_SSO_CLIENT_SECRET']],
+    CT_SSO_PROVIDER: [[VARIABLES, 'CT_SSO_PROVIDER']],
+    CT_REGION: [[VARIABLES, 'CT_REGION']],
+    'public HTTP, HTTPS: 1080, 1443': [['tests/system/notes.test.mjs', 'the ports of the notes are the defaults']],
+    'a node\'s private port: 127.0.0.1:3001 and up': [['tests/system/notes.test.mjs', 'a node is reached on 127.0.0.1 alone']],
+    '/ct-health/ on balancer and node': [['tests/system/notes.test.mjs', 'balancer and nodes tell at /ct-health/ that they are well']],
+    '/clients, /clients/eclipse, /clients/intellij, /clients/vscode': [
+        ['tests/system/clients.test.mjs', 'what the operator adds is offered to each editor'],
+        ['tests/system/clients.test.mjs', 'the files of an update site are served as they are'],
+    ],
+    '/metrics': [['tests/system/metrics.test.mjs', 'CT_PROMETHEUS_ENABLED shows the sums']],
+    'server.log': [['tests/system/logs.test.mjs', 'the server log says where the edge is in the words that scripts look for']],
+    'sessions.log': [['tests/system/logs.test.mjs', 'the session log tells who came and went']],
+    'usage.log': [['tests/system/notes.test.mjs', 'usage.log has a line every five minutes unless told otherwise']],
+    'access.log': [['tests/system/logs.test.mjs', 'every request is one line of the access log in the combined format']],
+    'error.log': [['crates/logs/src/lines.rs', 'the_error_log_is_written_as_nginx_does']],
+    'reopened on SIGUSR1': [['tests/system/logs.test.mjs', 'SIGUSR1']],
+    'licensing.properties': [['tests/system/license.test.mjs', 'licensing.properties']],
+    'root INFO CodeTogether On-Premises services now available on port 1080 (HTTP) and 1443 (SSL)': [
+        ['tests/system/logs.test.mjs', 'root INFO CodeTogether On-Premises services now available on '],
+    ],
+    'root INFO Valid CodeTogether license installed': [['tests/system/license.test.mjs', 'Valid CodeTogether license installed']],
+    'the counts of the access log': [['tests/system/clients.test.mjs', 'the documented counts of the access log']],
+    'the process list': [['tests/system/notes.test.mjs', 'the process list has a row a process']],
+    'unique users online · active sessions · active session connections · average server lag · total sessions hosted · total downloads': [
+        ['tests/system/metrics.test.mjs', 'figures go to Graphite over StatsD'],
+        ['tests/system/metrics.test.mjs', 'Prometheus reads the edge'],
+    ],
+    'session-metrics.csv, download-metrics.csv': [['crates/portal/tests/export.rs', 'the_archive_holds_the_figures_of_each_day']],
+};
+
+test('every row of the notes has a test that names it', () => {
+    for (const [row, tests] of Object.entries(ROWS)) {
+        for (const [file, words] of tests) {
+            // In this file the table itself has all of the words.
+            const text = readFileSync(path.join(ROOT, file), 'utf8').replace(/^const ROWS = .*?^};$/ms, '');
+            assert.ok(text.includes(words), `${row}: there is no test with ${JSON.stringify(words)} in ${file}`);
+        }
+    }
+});
+
+/** The settings of the default file, without its comments. */
+async function defaults() {
+    const { code, output } = await ctedge(['default-config']);
+    assert.equal(code, 0, output);
+    return output.split('\n').filter(line => !line.startsWith('#'));
+}
+
+test('the ports of the notes are the defaults', async () => {
+    const lines = await defaults();
+    for (const line of ['http = "0.0.0.0:1080"', 'https = "0.0.0.0:1443"', 'node_base_port = 3001']) {
+        assert.ok(lines.includes(line), line);
+    }
+});
+
+test('usage.log has a line every five minutes unless told otherwise', async () => {
+    const lines = await defaults();
+    for (const line of ['usage = "logs/usage.log"', 'usage_interval = "5m"']) assert.ok(lines.includes(line), line);
+});
+
+/**
+ * Whether something listens there.
+ *
+ * @param {string} host
+ * @param {number} port
+ * @returns {Promise<boolean>}
+ */
+function listens(host, port) {
+    return new Promise(resolve => {
+        const socket = connect({ host, port, timeout: 5_000 });
+        const answer = (/** @type {boolean} */ is) => () => {
+            socket.destroy();
+            resolve(is);
+        };
+        socket.once('connect', answer(true)).once('error', answer(false)).once('timeout', answer(false));
+    });
+}
+
+test('a running edge has the addresses, the files and the process list of the notes', async t => {
+    await withEdge({ nodes: 2 }, async edge => {
+        const nodes = (await edge.admin.status()).nodes.map((/** @type {any} */ node) => node.address);
+        await t.test('a node is reached on 127.0.0.1 alone', async () => {
+            for (const address of nodes) {
+                assert.match(address, /^127\.0\.0\.1:\d+$/);
+                const port = Number(address.split(':')[1]);
+                assert.ok(await listens('127.0.0.1', port), address);
+                // Another address of this machine stands for that of its network.
+                assert.equal(await listens('127.0.0.2', port), false, `${port} can be reached from elsewhere`);
+            }
+        });
+        await t.test('balancer and nodes tell at /ct-health/ that they are well', async () => {
+            for (const url of [edge.http, ...nodes.map((/** @type {string} */ address) => `http://${address}`)]) {
+                const response = await fetch(`${url}/ct-health/`, { signal: AbortSignal.timeout(10_000) });
+                assert.equal(response.status, 200, url);
+            }
+        });
+        await t.test('each log is there', async () => {
+            const folder = path.join(edge.data, 'logs');
+            for (const name of ['server.log', 'sessions.log', 'usage.log', 'access.log', 'error.log']) {
+                await eventually(name, () => existsSync(path.join(folder, name)));
+            }
+            assert.ok(readdirSync(folder).length >= 5);
+        });
+        await t.test('the process list has a row a process', async () => {
+            const { code, output } = await ctedge(['list', '--data', edge.data, '--admin', edge.admin.address]);
+            assert.equal(code, 0, output);
+            for (const [uid, command] of [['node-1', 'ctedge node'], ['node-2', 'ctedge node'], ['balancer', 'ctedge balancer']]) {
+                // Index, uid, command, pid, log file, and uptime as days:hours:minutes:seconds.millis.
+                const row = new RegExp(`^\\[\\d+\\]\\s+${uid}\\S*\\s+${command}.*\\s+\\d+\\s+/\\S+\\s+\\d+:\\d+:\\d+:\\d+\\.\\d{3}\\s`, 'm');
+                assert.match(output, row);
+            }
+        });
+    });
+});
