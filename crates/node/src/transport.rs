@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use ctedge_socketio::{Engine, EngineSettings, PayloadSink, Transport};
 
@@ -104,7 +104,7 @@ impl Transports {
                     let response = polling::serve(session, request, self.engine.payload_bytes_max).await;
                     self.owned(response, epoch)
                 }
-                None => answer::unknown_sid(sid, request.headers()),
+                None => self.unknown_sid(sid, request.headers()).await,
             },
             (Some("websocket"), sid) => self.open_socket(request, &query, sid).await,
             _ => EngineError::UnknownTransport.into(),
@@ -142,7 +142,7 @@ impl Transports {
                 }
             }
             Some(sid) => match self.table.find(sid) {
-                None => return answer::unknown_sid(sid, request.headers()),
+                None => return self.unknown_sid(sid, request.headers()).await,
                 Some(session) => match session.begin_upgrade() {
                     Ok(()) => {
                         let epoch = session.epoch();
@@ -155,6 +155,17 @@ impl Transports {
         let limits = &self.hub.settings().limits;
         let response = upgrade.accept(carried, limits.message_bytes_max, Arc::clone(&self.stopping));
         self.owned(response, epoch)
+    }
+
+    /// A `sid` that this node does not know. A balancer without the session's pin may have brought it to the wrong node,
+    /// which must not end it.
+    async fn unknown_sid(&self, sid: &str, request: &HeaderMap) -> Response {
+        let routed = answer::routed_key(request);
+        let refusal = match answer::misplaced(sid, routed.as_ref()) {
+            Some(misplaced) => Some(misplaced),
+            None => self.hub.elsewhere(routed.as_ref(), &answer::unreachable(request)).await,
+        };
+        refusal.map_or_else(|| EngineError::UnknownSid.into(), |refusal| answer::refusal(&refusal))
     }
 
     fn owned(&self, response: Response, epoch: u64) -> Response {

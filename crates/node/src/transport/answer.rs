@@ -47,13 +47,11 @@ impl From<EngineError> for Response {
     }
 }
 
-/// A `sid` that this node does not know. One that names another key than the balancer placed the request by lives
-/// elsewhere; nothing has happened to it here.
-pub(super) fn unknown_sid(sid: &str, request: &HeaderMap) -> Response {
-    match (routed_key(request), KeyedToken::parse(sid).map(|sid| sid.key())) {
-        (Some(routed), Some(named)) if routed != named => redirect(&Redirect::Key(named)),
-        _ => EngineError::UnknownSid.into(),
-    }
+/// The key of a `sid` that this node does not know, if it is another one than the balancer placed the request by: what it
+/// names lives elsewhere, and nothing has happened to it here.
+pub(super) fn misplaced(sid: &str, routed: Option<&Key>) -> Option<AttachRefusal> {
+    let named = KeyedToken::parse(sid)?.key();
+    (*routed? != named).then_some(AttachRefusal::Misdirected(named))
 }
 
 /// A client that the hub refused before there was a session to tell it in.
@@ -140,22 +138,18 @@ fn no_store(mut response: Response) -> Response {
 mod tests {
     use super::*;
 
-    fn check(sid: &str, routed: Option<&'static str>, expected: (u16, Option<&str>)) {
-        let mut request = HeaderMap::new();
-        if let Some(key) = routed {
-            request.insert(headers::KEY, HeaderValue::from_static(key));
-        }
-        let response = unknown_sid(sid, &request);
-        let redirect = response.headers().get(headers::REDIRECT_KEY).map(|key| key.to_str().unwrap());
-        assert_eq!((response.status().as_u16(), redirect), expected, "{sid} routed by {routed:?}");
-    }
-
     #[test]
     fn an_unknown_sid_of_another_key_is_sent_there() {
         let sid = format!("room.{}", "r".repeat(24));
-        check(&sid, Some("other"), (421, Some("room")));
-        check(&sid, Some("room"), (400, None));
-        check(&sid, None, (400, None));
-        check("noise", Some("other"), (400, None));
+        let named = |sid: &str, routed: Option<&str>| {
+            let routed = routed.map(|key| Key::parse(key).unwrap());
+            misplaced(sid, routed.as_ref()).map(|refusal| self::refusal(&refusal))
+        };
+        let response = named(&sid, Some("other")).unwrap();
+        assert_eq!(response.status(), StatusCode::MISDIRECTED_REQUEST);
+        assert_eq!(response.headers()[headers::REDIRECT_KEY], "room");
+        assert!(named(&sid, Some("room")).is_none());
+        assert!(named(&sid, None).is_none());
+        assert!(named("noise", Some("other")).is_none());
     }
 }

@@ -37,7 +37,7 @@ impl<'a> Polling<'a> {
         (polling, ids["sid"].as_str().unwrap().to_owned())
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/socket.io/?EIO=4&transport=polling&sid={}", self.sid)
     }
 

@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
 use crate::client::{Client, Frame, content, soon};
+use crate::polling::{Polling, request};
 use crate::room::{LOST_AFTER, Room, share, store_in};
 
 /// What is written of a host and a guest who come: each of them as a peer, and for the audit.
@@ -128,6 +129,22 @@ async fn who_asks_a_node_for_a_session_that_it_hands_over_waits_and_is_sent_on()
     assert!(answer.contains("x-ctedge-owner: b\r\n") && answer.contains(&address), "{answer}");
     back(&second, &second.host_token()).await;
     assert_eq!(first.health().await.drain.map(|drain| (drain.sessions, drain.phase.as_str())), Some((0, "done")));
+}
+
+#[tokio::test]
+async fn who_brings_a_running_transport_to_the_wrong_node_is_sent_on_and_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    let (polling, _) = Polling::connected(&first, &first.host_token()).await;
+    // A balancer that has just been started has no pins, and takes the key's first rank for the session's node.
+    let headers = second.headers("");
+    let path = format!("/socket.io/?EIO=4&transport=websocket&sid={}", polling.sid);
+    let answer = soon(Client::upgrade(&second, &path, &headers)).await.err().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains("x-ctedge-owner: a\r\n"), "{answer}");
+    assert_eq!(request(&second, "POST", &polling.path(), &headers, "2").await.0, 421);
+    // Its own node can say that there is no such transport.
+    assert_eq!(request(&first, "GET", &polling.path().replace("room.", "room.0"), &headers, "").await.0, 400);
+    assert_eq!(polling.post("3").await, (200, "ok".into()));
 }
 
 #[tokio::test]
