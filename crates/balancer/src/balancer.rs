@@ -161,8 +161,8 @@ impl Balancer {
     }
 
     /// Serves until `stop` resolves, then ends in order: no more connections, what runs is finished, tunnels are told
-    /// goodbye at the latest when the stop timeout is over. After [`Handle::retire`] it ends by itself. Requests run on threads of the balancer's own; the caller's
-    /// tokio runtime carries the admin API, health checks and reloads.
+    /// goodbye at the latest when the stop timeout is over. After [`Handle::retire`] it ends by itself. Requests run on
+    /// threads of the balancer's own; the caller's tokio runtime carries the admin API, health checks and reloads.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), RunError> {
         let shared = Arc::clone(&self.handle.shared);
         let nodes = shared.live.load().settings.nodes.clone();
@@ -206,7 +206,7 @@ impl Balancer {
 
 /// Accepts nothing more, and lets what runs go on until it ends or the time is over.
 async fn retire(shared: &Shared, within: Duration) {
-    shared.stop.enter(Phase::Stopping);
+    shared.stop.enter(Phase::Retiring);
     tracing::info!(
         connections = shared.limits.connections(),
         tunnels = shared.limits.tunnels(),

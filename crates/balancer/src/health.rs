@@ -111,8 +111,9 @@ pub(crate) fn own_report(shared: &Shared) -> (u16, String) {
     let listed = nodes.iter().filter(|node| node.is_listed());
     let nodes_up = listed.clone().filter(|node| node.state() != NodeState::Down).count();
     let (code, status) = match (shared.stop.phase(), nodes_up) {
-        (Phase::Serving, 0) => (503, "no node is up"),
-        (Phase::Serving, _) => (200, "ready"),
+        (Phase::Serving | Phase::Retiring, 0) => (503, "no node is up"),
+        // Who asks on a connection to a retiring balancer wants to know of the port, which the successor serves.
+        (Phase::Serving | Phase::Retiring, _) => (200, "ready"),
         _ => (503, "stopping"),
     };
     let report = OwnReport { status, nodes_up, nodes: listed.count() };

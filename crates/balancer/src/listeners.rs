@@ -54,6 +54,9 @@ const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// How long what is left of a request's body is read after its answer, so that the connection can go on.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// How long a connection that was accepted just before the stop may take to its first request.
+const FIRST_REQUEST_TIME_MAX: Duration = Duration::from_millis(200);
+
 /// A public port.
 pub(crate) struct Port {
     pub(crate) listener: StdListener,
@@ -107,6 +110,8 @@ async fn serve(shared: Arc<Shared>, ports: Vec<Port>) -> io::Result<()> {
         accepting.abort();
     }
     end.send_replace(true);
+    let _ = phase.wait_for(|phase| *phase > Phase::Retiring).await;
+    sleep(FIRST_REQUEST_TIME_MAX).await;
     // Connections that wait for a request are let go; those in the middle of one finish it.
     server.proxy.http_cleanup().await;
     let _ = phase.wait_for(|phase| *phase == Phase::Ended).await;

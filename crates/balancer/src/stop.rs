@@ -9,6 +9,9 @@ use tokio::sync::watch;
 pub(crate) enum Phase {
     /// Everything is served.
     Serving,
+    /// A successor accepts connections. Those that are open are served until they end; each is asked for no more than one
+    /// further request.
+    Retiring,
     /// No connection is accepted; what runs is finished.
     Stopping,
     /// The time is over: tunnels say goodbye and what still runs is cut.
