@@ -221,6 +221,28 @@ export class Edge {
     }
 
     /**
+     * Runs a command of an operator against this edge, and gives what it prints.
+     *
+     * @param {string[]} args
+     * @param {number} [ms]
+     */
+    async operate(args, ms = 60_000) {
+        const { code, output } = await ctedge([...args, '--admin', this.admin.address], ms);
+        assert.equal(code, 0, output);
+        return output;
+    }
+
+    /**
+     * What `ctedge list` says of a process: a node by its id, or `balancer`.
+     *
+     * @param {string} name
+     */
+    async listed(name) {
+        const { processes } = JSON.parse(await this.operate(['list', '--json']));
+        return processes.find((/** @type {any} */ process) => process.uid === name);
+    }
+
+    /**
      * Kills a node's process without warning and gives its pid.
      *
      * @param {string} id

@@ -6,7 +6,6 @@ import { eventually } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { Conversations } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
-import { ctedge } from '../harness/process.mjs';
 import { STORES } from '../harness/stores.mjs';
 
 /** @typedef {import('../harness/edge.mjs').Edge} Edge */
@@ -26,29 +25,16 @@ async function busiest(edge, conversations) {
     });
 }
 
-/** @param {Edge} edge @param {string[]} args */
-async function operate(edge, args) {
-    const { code, output } = await ctedge([...args, '--admin', edge.admin.address], 60_000);
-    assert.equal(code, 0, output);
-    return output;
-}
-
-/** What `ctedge list` says of a process. @param {Edge} edge @param {string} name */
-async function listed(edge, name) {
-    const { processes } = JSON.parse(await operate(edge, ['list', '--json']));
-    return processes.find((/** @type {any} */ process) => process.uid === name);
-}
-
 for (const { name, skip, open } of STORES) {
     test(`a drained node hands its sessions over at the deadline, and nothing of them is lost, on ${name}`, { skip }, async t => {
         await open(config => withEdge({ nodes: 3, config }, edge => meeting(async meet => {
             const conversations = await Conversations.start(meet, edge.http, { sessions: 6, peers: 3 });
             const { id: node, sessions, peers } = await busiest(edge, conversations);
-            const plan = JSON.parse(await operate(edge, ['plan', 'drain', node, '--json']));
+            const plan = JSON.parse(await edge.operate(['plan', 'drain', node, '--json']));
             assert.deepEqual([plan.sessions, plan.peers], [sessions, peers]);
             assert.equal(plan.targets.reduce((/** @type {number} */ sum, /** @type {any} */ target) => sum + target.sessions, 0), sessions);
 
-            await operate(edge, ['drain', node, '--deadline', '4s']);
+            await edge.operate(['drain', node, '--deadline', '4s']);
             const draining = await edge.admin.nodeIs(node, 'draining');
             assert.deepEqual([draining.drain.phase, draining.drain.sessions, draining.drain.peers], ['waiting', sessions, peers]);
             const room = await there(edge, node, conversations);
@@ -57,7 +43,7 @@ for (const { name, skip, open } of STORES) {
             const fresh = await meet('fresh', edge.http).host();
             assert.notEqual((await edge.admin.explain(fresh.roomId)).node, node, 'a new session begins elsewhere');
 
-            await eventually('the end of the node', async () => (await listed(edge, node)).state === 'drained', 40_000);
+            await eventually('the end of the node', async () => (await edge.listed(node)).state === 'drained', 40_000);
             await conversations.goOn();
             for (const { people: [host] } of conversations.rooms) {
                 assert.notEqual((await edge.admin.explain(host.roomId)).node, node);
@@ -80,11 +66,11 @@ test('a node that is drained at once, or told to stop, loses nothing, and comes 
     await withEdge({ nodes: 3 }, edge => meeting(async meet => {
         const conversations = await Conversations.start(meet, edge.http, { sessions: 6, peers: 3 });
         const { id: node } = await busiest(edge, conversations);
-        const output = await operate(edge, ['drain', node, '--now', '--wait']);
+        const output = await edge.operate(['drain', node, '--now', '--wait']);
         assert.match(output, /has ended/);
         await conversations.goOn();
-        await operate(edge, ['start', node]);
-        assert.equal((await listed(edge, node)).state, 'running');
+        await edge.operate(['start', node]);
+        assert.equal((await edge.listed(node)).state, 'running');
 
         const { id: next, pid } = await busiest(edge, conversations);
         process.kill(pid, 'SIGTERM');
@@ -98,9 +84,9 @@ test('a drain can be taken back until its deadline', async t => {
     await withEdge({ nodes: 2 }, edge => meeting(async meet => {
         const conversations = await Conversations.start(meet, edge.http, { sessions: 2, peers: 2 });
         const { id: node } = await busiest(edge, conversations);
-        await operate(edge, ['drain', node, '--deadline', '10m']);
+        await edge.operate(['drain', node, '--deadline', '10m']);
         await edge.admin.nodeIs(node, 'draining');
-        await operate(edge, ['resume', node]);
+        await edge.operate(['resume', node]);
         await edge.admin.nodeIs(node, 'ready');
         await conversations.goOn();
         for (const person of conversations.people) assert.ok(person.socket.connected);

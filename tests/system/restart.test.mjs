@@ -1,0 +1,114 @@
+//! Every process of an edge is replaced, one after the other, and nobody in a session can tell.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { eventually } from '../harness/deadline.mjs';
+import { withEdge } from '../harness/edge.mjs';
+import { Conversations } from '../harness/numbered.mjs';
+import { meeting } from '../harness/person.mjs';
+import { bySocket } from '../harness/raw.mjs';
+import { STORES } from '../harness/stores.mjs';
+
+/** @typedef {import('../harness/edge.mjs').Edge} Edge */
+
+/** A restart of four processes; each node hands its sessions over and starts again. */
+const RESTART_MS = 180_000;
+
+/**
+ * The process ids by name, without those of balancers that only keep their last tunnels.
+ *
+ * @param {Edge} edge
+ * @returns {Promise<Map<string, number>>}
+ */
+async function pids(edge) {
+    const { processes } = JSON.parse(await edge.operate(['list', '--json']));
+    const current = processes.filter((/** @type {any} */ { uid }) => !/^balancer-\d+$/.test(uid));
+    return new Map(current.map((/** @type {any} */ { uid, pid }) => [uid, pid]));
+}
+
+/** Newcomers at the front door, one after the other, each on a connection of its own. */
+class Newcomers {
+    /** @param {string} url */
+    constructor(url) {
+        this.arriving = true;
+        this.served = 0;
+        /** What the others were told instead. @type {string[]} */
+        this.refused = [];
+        this.arrival = this.arrive(`${url}/api/meta`);
+    }
+
+    /** @param {string} url */
+    async arrive(url) {
+        while (this.arriving) {
+            try {
+                const { status, text } = await bySocket(url);
+                if (status === 200) this.served += 1;
+                else this.refused.push(`${status} ${text}`);
+            } catch (error) {
+                this.refused.push(String(error));
+            }
+        }
+    }
+
+    /** Nobody was refused. */
+    async assertServed() {
+        this.arriving = false;
+        await this.arrival;
+        assert.deepEqual(this.refused, [], `of ${this.served + this.refused.length} newcomers`);
+        assert.ok(this.served > 0);
+    }
+}
+
+for (const { name, skip, open } of STORES) {
+    test(`a restart of everything loses nothing and refuses nobody, on ${name}`, { skip }, async t => {
+        await open(config => withEdge({ nodes: 3, config }, edge => meeting(async meet => {
+            const conversations = await Conversations.start(meet, edge.http, { sessions: 4, peers: 3 });
+            const before = await pids(edge);
+            const newcomers = new Newcomers(edge.http);
+            await edge.operate(['restart'], RESTART_MS);
+            await newcomers.assertServed();
+            const after = await pids(edge);
+            assert.deepEqual([...after.keys()].sort(), [...before.keys()].sort());
+            for (const [process, pid] of after) assert.notEqual(pid, before.get(process), process);
+            await conversations.goOn();
+            await conversations.assertNothingHappened(t);
+        })));
+    });
+}
+
+test('a restart of the balancer disconnects nobody and refuses nobody', async t => {
+    await withEdge({ nodes: 2 }, edge => meeting(async meet => {
+        const conversations = await Conversations.start(meet, edge.http, { sessions: 3, peers: 3 });
+        const before = await pids(edge);
+        const newcomers = new Newcomers(edge.http);
+        await edge.operate(['restart', 'balancer'], RESTART_MS);
+        await newcomers.assertServed();
+        const after = await pids(edge);
+        assert.deepEqual([...after].filter(([process, pid]) => pid !== before.get(process)).map(([process]) => process), ['balancer']);
+        await conversations.goOn();
+        const late = await meet('late', edge.http).join(conversations.rooms[0].people[0].roomId);
+        await late.say('here by the new balancer');
+        await conversations.rooms[0].people[1].hears('here by the new balancer');
+        for (const { name, heard } of conversations.people) {
+            assert.ok(!heard.all.some(({ kind, event }) => kind === 'socket' && event === 'disconnect'), `${name} stayed connected`);
+        }
+        await conversations.assertNothingHappened(t);
+    }));
+});
+
+test('the periodic restart comes at its minute, and loses nothing', async t => {
+    const minute = new Date().getUTCMinutes();
+    // An edge that is started within an occasion leaves it out, so there is a second one.
+    const schedule = `${(minute + 1) % 60},${(minute + 3) % 60} * * * *`;
+    const env = { CT_AUTO_RESTART_CRON_PATTERN: schedule, CT_TIME_ZONE: 'UTC' };
+    await withEdge({ nodes: 2, env }, edge => meeting(async meet => {
+        const conversations = await Conversations.start(meet, edge.http, { sessions: 2, peers: 3 });
+        const before = await pids(edge);
+        await eventually('the end of the periodic restart', () => {
+            return [...edge.logs().values()].some(text => text.includes('the periodic restart is done'));
+        }, RESTART_MS + 200_000);
+        for (const [process, pid] of await pids(edge)) assert.notEqual(pid, before.get(process), process);
+        await conversations.goOn();
+        await conversations.assertNothingHappened(t);
+    }));
+});
