@@ -6,13 +6,16 @@
 //! [`LOOK`] later, and goes on there. So it is with a file that somebody else has moved, logrotate say.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How often a writer looks whether its file is still the one of that name.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How much of a file is looked at for a line that was just written: some dozens of lines.
+const END_BYTES: u64 = 8 * 1024;
 
 /// When a log file is set aside, and how many of these are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,28 @@ impl LogFile {
             self.look()?;
         }
         self.file.write_all(lines)
+    }
+
+    /// Appends `line` unless `has` finds in the end of the file that somebody was faster. Of several processes that do so
+    /// at once, one writes.
+    pub(crate) fn append_unless(&mut self, has: impl FnOnce(&str) -> bool, line: &[u8]) -> io::Result<()> {
+        if self.looked.elapsed() >= LOOK {
+            self.look()?;
+        }
+        self.file.lock()?;
+        let written = self.end().and_then(|end| if has(&end) { Ok(()) } else { self.file.write_all(line) });
+        self.file.unlock()?;
+        written
+    }
+
+    /// The last lines of the file; the first of them may be a part of one.
+    fn end(&self) -> io::Result<String> {
+        let mut file = File::open(&self.path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(END_BYTES)))?;
+        let mut end = Vec::new();
+        file.take(END_BYTES).read_to_end(&mut end)?;
+        Ok(String::from_utf8_lossy(&end).into_owned())
     }
 
     /// Goes on in the file of this name, whatever became of the one that is open.

@@ -28,7 +28,8 @@ impl UsageLog {
     }
 
     /// Appends one line: users with a connection, and users of sessions, at `time`. They are those of all nodes, or else
-    /// of `node` alone.
+    /// of `node` alone. A line of all nodes at that time is not written twice, whichever process of the machine wrote it:
+    /// for a moment, two nodes may both take themselves for the first.
     pub fn record(
         &mut self,
         time: SystemTime,
@@ -38,10 +39,16 @@ impl UsageLog {
     ) -> io::Result<()> {
         let mut line = String::new();
         self.zone.write(&mut line, time, Style::Server);
+        let begins = format!("{line} users-online=");
+        let node_is_named = node.is_some();
         let node = node.map(|node| format!(" node={node}")).unwrap_or_default();
         writeln!(line, " users-online={users_online} users-in-sessions={users_in_sessions}{node}")
             .map_err(io::Error::other)?;
-        self.file.append(line.as_bytes())
+        if node_is_named {
+            return self.file.append(line.as_bytes());
+        }
+        let is_of_all = |other: &str| other.starts_with(&begins) && !other.contains(" node=");
+        self.file.append_unless(|end| end.lines().any(is_of_all), line.as_bytes())
     }
 }
 
@@ -51,7 +58,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
-    fn a_line_has_its_time_and_both_counts() {
+    fn a_line_has_its_time_and_both_counts_and_is_written_once_for_all_nodes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("logs/usage.log");
         let rotation = Rotation { bytes_max: 1 << 20, age_max: Duration::from_secs(3600), kept: 1 };
@@ -59,11 +66,35 @@ mod tests {
         let time = UNIX_EPOCH + Duration::from_secs(1_795_467_661);
         log.record(time, 12, 9, None).unwrap();
         log.record(time, 7, 6, Some("node-2")).unwrap();
+        let mut other = UsageLog::open(&path, rotation, Zone::default()).unwrap();
+        other.record(time, 11, 9, None).unwrap();
+        other.record(time + Duration::from_secs(300), 3, 2, None).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             text,
             "2026-11-23 21:01:01.000 +0000 users-online=12 users-in-sessions=9\n\
-             2026-11-23 21:01:01.000 +0000 users-online=7 users-in-sessions=6 node=node-2\n"
+             2026-11-23 21:01:01.000 +0000 users-online=7 users-in-sessions=6 node=node-2\n\
+             2026-11-23 21:06:01.000 +0000 users-online=3 users-in-sessions=2\n"
         );
+    }
+
+    #[test]
+    fn of_many_writers_at_one_time_one_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("usage.log");
+        let rotation = Rotation { bytes_max: 1 << 20, age_max: Duration::from_secs(3600), kept: 1 };
+        let minutes = 20;
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let mut log = UsageLog::open(&path, rotation, Zone::default()).unwrap();
+                scope.spawn(move || {
+                    for minute in 0..minutes {
+                        log.record(UNIX_EPOCH + Duration::from_secs(60 * minute), 1, 1, None).unwrap();
+                    }
+                });
+            }
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count() as u64, minutes, "{text}");
     }
 }
