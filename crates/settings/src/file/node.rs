@@ -71,7 +71,7 @@ fn node_limits(reader: &mut Reader) -> NodeLimits {
         handshakes_per_second: section.within(
             "handshakes_per_second",
             "Connections of peers that begin in one second. Further ones wait, hosts before guests.",
-            200,
+            1_000,
             1..=100_000,
         ),
     }
