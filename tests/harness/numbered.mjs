@@ -175,17 +175,19 @@ export class Conversations {
     /**
      * @param {(name: string, url: string) => Person} meet
      * @param {string} url
-     * @param {{ sessions: number, peers: number, everyMs?: number }} options
+     * @param {{ sessions: number, peers: number, everyMs?: number, transport?: 'polling' | 'websocket' }} options without
+     *     a transport, everybody upgrades to a WebSocket
      */
-    static async start(meet, url, { sessions, peers, everyMs = 50 }) {
+    static async start(meet, url, { sessions, peers, everyMs = 50, transport }) {
+        const person = (/** @type {string} */ name) => transport ? meet(name, url).only(transport) : meet(name, url);
         const conversations = new Conversations();
         for (let session = 1; session <= sessions; session += 1) {
-            const host = await meet(`host-${session}`, url).host();
+            const host = await person(`host-${session}`).host();
             const people = [host];
             for (let guest = 1; guest < peers; guest += 1) {
-                people.push(await meet(`guest-${session}-${guest}`, url).join(host.roomId));
+                people.push(await person(`guest-${session}-${guest}`).join(host.roomId));
             }
-            for (const person of people) await person.upgraded();
+            if (!transport) for (const someone of people) await someone.upgraded();
             conversations.rooms.push(new Numbered(people, everyMs));
             conversations.ids.push(people.map(person => person.peer.id));
         }

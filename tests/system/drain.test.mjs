@@ -80,6 +80,19 @@ test('a node that is drained at once, or told to stop, loses nothing, and comes 
     }));
 });
 
+test('people who may only poll lose nothing when their node is drained, though they never pause', async t => {
+    await withEdge({ nodes: 2 }, edge => meeting(async meet => {
+        const conversations = await Conversations.start(meet, edge.http, { sessions: 3, peers: 3, transport: 'polling' });
+        for (let round = 0; round < 2; round += 1) {
+            const { id: node } = await busiest(edge, conversations);
+            await edge.operate(['drain', node, '--now', '--wait']);
+            await edge.operate(['start', node]);
+            await conversations.goOn();
+        }
+        await conversations.assertNothingHappened(t);
+    }));
+});
+
 test('a drain can be taken back until its deadline', async t => {
     await withEdge({ nodes: 2 }, edge => meeting(async meet => {
         const conversations = await Conversations.start(meet, edge.http, { sessions: 2, peers: 2 });

@@ -24,6 +24,9 @@ use crate::upgrade::{ProbeStep, Upgrade, UpgradeRefusal};
 /// A packet of no type that Engine.IO 4 knows, or is ever likely to.
 const AWAY: &str = "9";
 
+/// A message whose Socket.IO packet is of no type that Socket.IO 5 knows.
+const POLLING_AWAY: &str = "49";
+
 /// What all sessions of a server have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSettings {
@@ -415,6 +418,16 @@ impl Engine {
     /// it before it looks at the messages beside it, and then does not count them as received.
     pub fn say_closed(&self, sink: &mut dyn Sink) {
         sink.text(&[b"1"]);
+    }
+
+    /// Asks a polling client to close and to come again.
+    ///
+    /// The packet is of a Socket.IO type that does not exist. The stock client counts itself disconnected in the same turn,
+    /// keeps what is sent from then on for its next connection, and connects again; but before it closes it posts what it
+    /// had gathered behind the body that it was posting, which any end of the transport would make it forget. Until then it
+    /// polls, which must go unanswered.
+    pub fn say_away(&self, sink: &mut dyn Sink) {
+        sink.text(&[POLLING_AWAY.as_bytes()]);
     }
 
     /// A WebSocket for this session was opened and will probe.

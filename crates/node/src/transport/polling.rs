@@ -33,12 +33,6 @@ const POLL_BYTES: usize = 256 * 1024;
 /// be on its way.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a client that is to be sent away must have posted nothing.
-const QUIET: Duration = Duration::from_millis(150);
-
-/// How long such a pause is waited for.
-const QUIET_WAIT: Duration = Duration::from_secs(2);
-
 /// The least time between two looks at a session's deadlines. A deadline that a waiting poll must act on is in the past
 /// until that poll has run.
 const TEND_PAUSE: Duration = Duration::from_millis(10);
@@ -56,12 +50,6 @@ struct State {
     /// The GET that waits.
     poll: Option<Waker>,
     is_posting: bool,
-    /// When the last POST came to its end.
-    posted_at: Option<Instant>,
-    /// When a client that is to be sent away may be: see [`State::may_send_away`].
-    away_at: Option<Instant>,
-    /// When it is, whatever it does.
-    away_by: Option<Instant>,
     /// The node stops: what is owed is written, then the client is sent away.
     stop: Option<Stop>,
 }
@@ -82,9 +70,22 @@ enum Phase {
         heeds: bool,
         until: Instant,
     },
+    /// The client was asked to close and to come again. It posts what it still has, while its next poll waits.
+    Leaving {
+        link: Link,
+        until: Instant,
+    },
     /// A WebSocket has the link.
     Upgraded,
     Over,
+}
+
+/// How a session ends whose client polls for what it is owed.
+enum Ending {
+    NotYet,
+    /// It is to come again, maybe elsewhere.
+    Away,
+    Close,
 }
 
 /// What a packet on the probing WebSocket leads to.
@@ -147,15 +148,7 @@ fn announced_length(headers: &HeaderMap) -> Option<u64> {
 
 impl PollingSession {
     pub(super) fn new(sid: KeyedToken, link: Link) -> Arc<Self> {
-        let state = State {
-            phase: Phase::Open(link),
-            poll: None,
-            is_posting: false,
-            posted_at: None,
-            away_at: None,
-            away_by: None,
-            stop: None,
-        };
+        let state = State { phase: Phase::Open(link), poll: None, is_posting: false, stop: None };
         Arc::new(Self { sid, state: Mutex::new(state), changed: Notify::new() })
     }
 
@@ -196,8 +189,11 @@ impl PollingSession {
 
     /// The probing WebSocket is gone.
     pub(super) fn abandon_upgrade(&self) {
-        if let Phase::Open(link) = &mut self.state.lock().phase {
+        let mut state = self.state.lock();
+        if let Phase::Open(link) = &mut state.phase {
             link.engine.abandon_upgrade();
+            // It may have been all that kept the client from being sent away.
+            state.wake_poll();
         }
     }
 
@@ -207,26 +203,24 @@ impl PollingSession {
         let mut state = self.state.lock();
         let now = Instant::now();
         let is_stopping = state.stop.is_some_and(|stop| now >= stop.close_at);
-        let mut is_sent_away = false;
-        let close = match &mut state.phase {
-            Phase::Open(link) if link.is_cut() => true,
+        let ending = match &mut state.phase {
+            Phase::Open(link) if link.is_cut() => Ending::Close,
             Phase::Open(link) => {
                 let owed = link.write_owed(cx, POLL_BYTES, now, &mut body);
                 if body.is_empty() {
                     link.engine.noop(&mut body, now);
                 }
                 match owed {
-                    Owed::Close(reason) if reason.is_final() => {
-                        link.engine.disconnect();
-                        true
+                    Owed::Close(hub::CloseReason::Moved) => Ending::Away,
+                    Owed::Nothing if is_stopping => Ending::Away,
+                    Owed::Close(reason) => {
+                        if reason.is_final() {
+                            link.engine.disconnect();
+                        }
+                        Ending::Close
                     }
-                    Owed::Close(hub::CloseReason::Moved) => {
-                        is_sent_away = true;
-                        true
-                    }
-                    Owed::Close(_) | Owed::Refused(_) => true,
-                    Owed::Nothing => is_stopping,
-                    Owed::More => false,
+                    Owed::Refused(_) => Ending::Close,
+                    Owed::Nothing | Owed::More => Ending::NotYet,
                 }
             }
             Phase::Closing { link, .. } => {
@@ -234,26 +228,33 @@ impl PollingSession {
                 if body.is_empty() {
                     link.engine.say_closed(&mut body);
                 }
-                false
+                Ending::NotYet
             }
+            Phase::Leaving { .. } => Ending::NotYet,
             Phase::Upgraded => {
                 body.text(&[b"6"]);
-                false
+                Ending::NotYet
             }
             Phase::Over => {
                 body.text(&[b"1"]);
-                false
+                Ending::NotYet
             }
         };
-        if is_sent_away && !state.may_send_away(now) {
-            self.changed.notify_one();
-        } else if close {
-            state.close(true, now);
-            self.changed.notify_one();
-            if let Some(link) = state.link() {
-                link.engine.flush(&mut body, now);
-                if body.is_empty() {
-                    link.engine.say_closed(&mut body);
+        match ending {
+            Ending::NotYet => {}
+            Ending::Away => {
+                if body.is_empty() && state.send_away(&mut body, now) {
+                    self.changed.notify_one();
+                }
+            }
+            Ending::Close => {
+                state.close(true, now);
+                self.changed.notify_one();
+                if let Some(link) = state.link() {
+                    link.engine.flush(&mut body, now);
+                    if body.is_empty() {
+                        link.engine.say_closed(&mut body);
+                    }
                 }
             }
         }
@@ -274,7 +275,9 @@ impl PollingSession {
             return Err(CloseReason::ClosedByPeer);
         }
         let received = match &mut state.phase {
-            Phase::Open(link) | Phase::Closing { link, heeds: true, .. } => receive(link, body, now),
+            Phase::Open(link) | Phase::Closing { link, heeds: true, .. } | Phase::Leaving { link, .. } => {
+                receive(link, body, now)
+            }
             _ => Ok(()),
         };
         if let Err(reason) = received {
@@ -306,16 +309,15 @@ impl PollingSession {
         {
             state.end(reason, now);
         }
-        if matches!(state.phase, Phase::Closing { until, .. } if now >= until) {
+        if matches!(state.phase, Phase::Closing { until, .. } | Phase::Leaving { until, .. } if now >= until) {
             state.phase = Phase::Over;
         }
         state.wake_poll();
         let deadline = match &state.phase {
             Phase::Open(link) => link.engine.poll_timeout().max(now + TEND_PAUSE),
-            Phase::Closing { until, .. } => *until,
+            Phase::Closing { until, .. } | Phase::Leaving { until, .. } => *until,
             Phase::Upgraded | Phase::Over => return None,
         };
-        let deadline = state.away_at.filter(|at| *at > now).map_or(deadline, |at| deadline.min(at));
         Some(match state.stop {
             Some(stop) if now < stop.close_at => deadline.min(stop.close_at),
             Some(stop) => deadline.min(stop.by),
@@ -327,19 +329,23 @@ impl PollingSession {
 impl State {
     fn link(&mut self) -> Option<&mut Link> {
         match &mut self.phase {
-            Phase::Open(link) | Phase::Closing { link, .. } => Some(link),
+            Phase::Open(link) | Phase::Closing { link, .. } | Phase::Leaving { link, .. } => Some(link),
             Phase::Upgraded | Phase::Over => None,
         }
     }
 
-    /// Whether a client that is owed nothing may be sent away. It posts one body at a time and forgets what has gathered
-    /// behind it when it is told to close, so it is told in a pause; but not for ever later.
-    fn may_send_away(&mut self, now: Instant) -> bool {
-        let quiet_at = self.posted_at.map_or(now, |at| at + QUIET);
-        let away_by = *self.away_by.get_or_insert(now + QUIET_WAIT);
-        let away_at = if self.is_posting { away_by } else { quiet_at.min(away_by) };
-        self.away_at = Some(away_at);
-        now >= away_at
+    /// Asks a client that is owed nothing to close and to come again. One in the middle of its upgrade could not post what
+    /// it has; it is sent away when that has come to an end, by whatever carries it then. Whether it was asked.
+    fn send_away(&mut self, body: &mut PayloadSink, now: Instant) -> bool {
+        if !matches!(&self.phase, Phase::Open(link) if !link.engine.is_upgrading()) {
+            return false;
+        }
+        if let Phase::Open(mut link) = mem::replace(&mut self.phase, Phase::Over) {
+            link.engine.close();
+            link.engine.say_away(body);
+            self.phase = Phase::Leaving { link, until: now + LINGER };
+        }
+        true
     }
 
     /// Ends the session for a reason that came from the client.
@@ -361,7 +367,9 @@ impl State {
                 link.engine.close();
                 self.phase = Phase::Closing { link, heeds, until: now + LINGER };
             }
-            Phase::Closing { link, until, .. } => self.phase = Phase::Closing { link, heeds: false, until },
+            Phase::Closing { link, until, .. } | Phase::Leaving { link, until } => {
+                self.phase = Phase::Closing { link, heeds: false, until };
+            }
             other => self.phase = other,
         }
     }

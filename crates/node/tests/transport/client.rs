@@ -11,6 +11,9 @@ use crate::room::{DEADLINE, Room};
 /// What asks a client to close and to come again.
 pub(crate) const AWAY: &str = "9";
 
+/// What asks a polling one.
+pub(crate) const POLLING_AWAY: &str = "49";
+
 pub(crate) const PUBLIC_KEY: &str = "a-public-key";
 
 /// What a frame carries.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ctedge_node::hub::Export;
 use tokio::task::JoinHandle;
 
-use crate::client::{AWAY, Client, Frame, content, soon};
+use crate::client::{AWAY, Client, Frame, POLLING_AWAY, content, soon};
 use crate::polling::{Polling, contents};
 use crate::room::Room;
 
@@ -156,8 +156,9 @@ async fn a_polling_client_is_sent_away_and_its_posts_on_their_way_are_taken() {
     let offset = greeting.rsplit_once(",\"").unwrap().1.split('"').next().unwrap();
     let leaving = export(&room);
     let (polled, ()) = tokio::join!(polling.get(), polling.send(b"during the poll", &guest.peer_id));
-    assert_eq!(polled, (200, "1".into()));
+    assert_eq!(polled, (200, POLLING_AWAY.into()));
     polling.send(b"on its way", &guest.peer_id).await;
+    polling.post("1").await;
     assert_eq!(guest.broadcasts(2).await, [b"during the poll".to_vec(), b"on its way".to_vec()]);
     guest.send(b"owed", &[&host_id]).await;
     guest.sent_away().await;
@@ -172,15 +173,17 @@ async fn a_polling_client_is_sent_away_and_its_posts_on_their_way_are_taken() {
 }
 
 #[tokio::test]
-async fn a_polling_client_that_posts_without_a_pause_is_not_interrupted() {
+async fn a_polling_client_that_was_sent_away_posts_what_it_still_has_while_its_poll_waits() {
     let room = Room::start().await;
     let (polling, _) = Polling::connected(&room, &room.host_token()).await;
-    polling.send(b"before", "nobody").await;
+    let mut guest = Client::websocket(&room, &room.guest_token(1)).await;
+    guest.connect("/").await;
+    polling.get().await;
     let leaving = export(&room);
+    assert_eq!(polling.get().await, (200, POLLING_AWAY.into()));
     let posts = async {
-        for _ in 0..20 {
-            polling.send(b"one of many", "nobody").await;
-        }
+        polling.send(b"gathered", &guest.peer_id).await;
+        polling.send(b"behind a body", &guest.peer_id).await;
         "posted"
     };
     // Biased: both may be ready in the end, and the first is to be that.
@@ -190,7 +193,27 @@ async fn a_polling_client_that_posts_without_a_pause_is_not_interrupted() {
         posted = posts => assert_eq!(posted, "posted"),
         polled = &mut poll => panic!("{polled:?} amid its posts"),
     }
+    assert_eq!(guest.broadcasts(2).await, [b"gathered".to_vec(), b"behind a body".to_vec()]);
+    assert_eq!(polling.post("1").await, (200, "ok".into()));
     assert_eq!(poll.await, (200, "1".into()));
+    guest.sent_away().await;
+    guest.close().await;
+    next_owner(&room, leaving).await;
+}
+
+#[tokio::test]
+async fn a_polling_client_in_its_upgrade_is_sent_away_when_that_is_over() {
+    let room = Room::start().await;
+    let (polling, _) = Polling::connected(&room, &room.host_token()).await;
+    polling.post("3").await;
+    let mut socket = polling.probe().await;
+    socket.text("2probe").await;
+    assert_eq!(socket.frame().await, Frame::Text("3probe".into()));
+    let leaving = export(&room);
+    while polling.get().await.1 != "6" {}
+    socket.text("5").await;
+    socket.sent_away().await;
+    socket.close().await;
     next_owner(&room, leaving).await;
 }
 
@@ -199,7 +222,7 @@ async fn a_polling_client_between_two_polls_hears_of_it_at_the_next() {
     let room = Room::start().await;
     let (polling, _) = Polling::connected(&room, &room.host_token()).await;
     let leaving = export(&room);
-    while polling.get().await.1 != "1" {}
+    while polling.get().await.1 != POLLING_AWAY {}
     next_owner(&room, leaving).await;
 }
 

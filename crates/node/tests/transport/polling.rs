@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::{Client, Frame, broadcast, content, soon};
+use crate::client::{Client, Frame, POLLING_AWAY, broadcast, content, soon};
 use crate::room::Room;
 
 /// A polling session.
@@ -217,6 +217,6 @@ async fn a_stop_lets_a_polling_client_fetch_what_it_is_owed_and_then_sends_it_aw
     guest.close().await;
     let polling = Polling { room: &room, headers, sid };
     assert_eq!(polling.broadcast().await, b"owed");
-    assert_eq!(polling.get().await, (200, "1".into()));
+    assert_eq!(polling.get().await, (200, POLLING_AWAY.into()));
     room.stopped().await;
 }

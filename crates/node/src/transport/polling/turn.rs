@@ -50,7 +50,6 @@ impl Drop for Turn<'_> {
             }
         } else {
             state.is_posting = false;
-            state.posted_at = Some(now);
         }
         if !self.is_done {
             state.end(CloseReason::ClosedByPeer, now);

@@ -46,7 +46,7 @@ impl<'a> Peer<'a> {
     pub(crate) async fn leave(&mut self) {
         loop {
             let polled = self.node.get(&self.path).send().await;
-            if polled.status != 200 || polled.body.split('\u{1e}').any(|packet| packet == "1" || packet == "9") {
+            if polled.status != 200 || polled.body.split('\u{1e}').any(|packet| ["1", "9", "49"].contains(&packet)) {
                 return;
             }
         }
