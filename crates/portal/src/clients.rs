@@ -4,7 +4,6 @@
 //!   each editor say it; `archive`: reading archives.
 //! - [`add`]: puts a file in its place; `site`: unpacks an update site.
 //! - `listing`, `repository`: the page for people, and the list of plugins for IntelliJ.
-//! - `folder`: from the path of a request to a file of the folder, and to nothing else. `files`: how one is served.
 //! - `downloads`: which answer is a download, and when it is complete.
 
 mod about;
@@ -13,8 +12,6 @@ mod archive;
 pub mod catalog;
 mod downloads;
 mod eclipse;
-mod files;
-mod folder;
 mod intellij;
 mod listing;
 mod repository;
@@ -35,8 +32,8 @@ pub use add::{AddError, Added, KeptDefault, add};
 pub use archive::Unfit;
 pub use catalog::{Artifact, Catalog};
 pub use downloads::Download;
-use folder::Found;
-
+use crate::files;
+use crate::folder::{self, Found};
 use crate::page::{page, public_url, revalidated};
 use crate::portal::Portal;
 

@@ -2,14 +2,23 @@
 //!
 //! - [`portal`]: what all pages share, and the router of all of them.
 //! - [`clients`]: what is offered below `/clients`.
+//! - [`dashboard`]: the state of everything, for people and programs.
+//! - `logs`: the log files.
+//! - `guard`: who may see dashboard and logs.
 //! - [`export`]: figures and audit as files for spreadsheets.
 //! - [`versions`]: which versions of this program there are.
 //! - [`ide`]: the editors that clients are offered for.
+//! - `folder`: from the path of a request to a file, and to nothing else. `files`: how one is served.
 //! - `page`: the frame of all pages, and what they are made of.
 
 pub mod clients;
+pub mod dashboard;
 pub mod export;
+mod files;
+mod folder;
+mod guard;
 pub mod ide;
+mod logs;
 mod page;
 pub mod portal;
 pub mod versions;

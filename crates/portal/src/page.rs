@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{
@@ -112,6 +113,25 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// A time as people say it: its largest unit alone, or the two largest where one is rough.
+pub(crate) fn ago(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{minutes} min"),
+        3600..86_400 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// A segment of a path as it stands in a URL (RFC 3986, section 3.3).
+pub(crate) fn encode(segment: &str) -> String {
+    const PLAIN: percent_encoding::AsciiSet =
+        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    percent_encoding::utf8_percent_encode(segment, &PLAIN).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +147,12 @@ mod tests {
     #[test]
     fn sizes_are_short() {
         assert_eq!([0, 1023, 1536, 5 << 20, 3 << 30].map(size), ["0 B", "1023 B", "1.5 KiB", "5.0 MiB", "3.0 GiB"]);
+    }
+
+    #[test]
+    fn times_are_short() {
+        let times = [0, 59, 61, 7_260, 90_000].map(|seconds| ago(Duration::from_secs(seconds)));
+        assert_eq!(times, ["0 s", "59 s", "1 min", "2 h 1 min", "1 d 1 h"]);
     }
 
     #[test]

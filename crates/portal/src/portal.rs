@@ -9,6 +9,8 @@ use ctedge_wire::HealthReport;
 
 use crate::clients::catalog::Shelf;
 use crate::clients::{self, Download};
+use crate::dashboard;
+use crate::logs;
 use crate::versions::{Listed, Published};
 
 /// What the pages know of the node that serves them, and tell it.
@@ -64,5 +66,8 @@ impl Portal {
 
 /// Everything that the portal serves, to be mounted beside the interface of a node.
 pub fn router(portal: Portal) -> Router {
-    Router::new().merge(clients::router(portal))
+    Router::new()
+        .merge(clients::router(portal.clone()))
+        .merge(dashboard::router(portal.clone()))
+        .merge(logs::router(portal))
 }

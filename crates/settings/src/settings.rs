@@ -165,6 +165,7 @@ impl Settings {
                 login: registry.login.map(|(user, password_file)| (user, self.file.data.join(password_file))),
                 ..registry
             }),
+            nodes: self.file.nodes.fixed.iter().map(|node| node.id.clone()).collect(),
             limits: portal.limits,
         }
     }

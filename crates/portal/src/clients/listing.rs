@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::catalog::{Artifact, Catalog};
 use super::eclipse::SITE_INDEXES;
 use crate::ide::Ide;
-use crate::page::{escape, size};
+use crate::page::{encode, escape, size};
 
 /// The body of the page. `url` is that of the server.
 pub(super) fn body(catalog: &Catalog, url: &str) -> String {
@@ -86,13 +86,6 @@ fn intellij(html: &mut String, url: &str) {
 const VS_CODE: &str = "<ol>\n<li>Download the extension.</li>\n\
     <li>In the view <em>Extensions</em>, choose <em>Install from VSIX…</em> in the menu; or run \
     <code>code --install-extension FILE</code></li>\n</ol>\n";
-
-/// A segment of a path as it stands in a URL (RFC 3986, section 3.3).
-pub(super) fn encode(segment: &str) -> String {
-    const PLAIN: percent_encoding::AsciiSet =
-        percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    percent_encoding::utf8_percent_encode(segment, &PLAIN).to_string()
-}
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::catalog::{Artifact, Catalog};
-use super::listing::encode;
+use crate::page::encode;
 use crate::ide::Ide;
 use crate::page::escape;
 

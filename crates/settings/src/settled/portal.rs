@@ -25,6 +25,9 @@ pub struct PortalSettings {
     pub logs: Option<Login>,
     /// Where a generated password is kept, so that all nodes of a machine share it.
     pub password_file: PathBuf,
+    /// Ids of the nodes that the settings list: the dashboard tells which of them do not run. Empty where nodes are found
+    /// by name.
+    pub nodes: Vec<String>,
     /// Where this program's versions are published.
     pub registry: Option<RegistrySettings>,
     /// What strangers may try and operators may add.

@@ -1,13 +1,13 @@
-//! From the path of a request to a file of the clients folder, and to nothing else.
+//! From the path of a request to a file of a folder, and to nothing else.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
-/// What a path below `/clients/` names.
+/// What a path names.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// A file.
     File(PathBuf),
     /// A folder, asked for without the slash that relative links in its pages need.
@@ -18,9 +18,9 @@ pub(super) enum Found {
     Nothing,
 }
 
-/// The segments of `path`, an undecoded path below `/clients/`, or `None` where one could lead astray. The last is empty
+/// The segments of `path`, an undecoded path below that of the folder, or `None` where one could lead astray. The last is empty
 /// where the path ends with a slash.
-pub(super) fn segments(path: &str) -> Option<Vec<String>> {
+pub(crate) fn segments(path: &str) -> Option<Vec<String>> {
     let mut segments = Vec::new();
     let mut rest = path.split('/').peekable();
     while let Some(segment) = rest.next() {
@@ -37,7 +37,7 @@ pub(super) fn segments(path: &str) -> Option<Vec<String>> {
 }
 
 /// What `segments` name below `root`. A symbolic link counts as what it leads to, which must be below `root` as well.
-pub(super) async fn find(root: &Path, segments: &[String]) -> io::Result<Found> {
+pub(crate) async fn find(root: &Path, segments: &[String]) -> io::Result<Found> {
     let has_slash = segments.last().is_none_or(String::is_empty);
     let asked = root.join(segments.iter().filter(|segment| !segment.is_empty()).collect::<PathBuf>());
     let Some(path) = inside(root, &asked).await? else { return Ok(Found::Nothing) };

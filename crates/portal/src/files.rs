@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tower_http::services::ServeFile;
 
-/// A browser that shows a page out of a clients folder must not lend it this origin: the dashboard is a part of it.
+/// A browser that shows a page out of a folder must not lend it this origin: the dashboard is a part of it.
 const SANDBOX: &str = "sandbox allow-downloads allow-popups; frame-ancestors 'none'";
 
 /// Types that the library does not know, or knows by another name than the tools that read them.
