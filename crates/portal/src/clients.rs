@@ -26,16 +26,16 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
+use crate::files;
+use crate::folder::{self, Found};
+use crate::page::{page, public_url, revalidated};
+use crate::portal::Portal;
 pub use about::About;
 pub(crate) use about::by_version;
 pub use add::{AddError, Added, KeptDefault, add};
 pub use archive::Unfit;
 pub use catalog::{Artifact, Catalog};
 pub use downloads::Download;
-use crate::files;
-use crate::folder::{self, Found};
-use crate::page::{page, public_url, revalidated};
-use crate::portal::Portal;
 
 /// Where everything of this module is.
 const BELOW: &str = "/clients/";

@@ -20,6 +20,7 @@ use axum::routing::any;
 use axum::{Json, Router};
 use tokio::sync::Mutex;
 
+use crate::export;
 use crate::guard::{Guard, guard};
 use crate::page::page;
 use crate::portal::Portal;
@@ -37,24 +38,30 @@ pub(crate) fn router(portal: Portal) -> Router {
         .route("/dashboard", any(overview))
         .route("/dashboard/", any(without_slash))
         .route("/dashboard/api/state", any(state))
+        .with_state(Dashboard { portal: portal.clone(), last: Arc::default() })
+        .merge(export::router(portal))
         .layer(from_fn_with_state(behind, guard))
-        .with_state(Dashboard { portal, last: Arc::default() })
 }
 
 #[derive(Clone)]
 struct Dashboard {
     portal: Portal,
-    last: Arc<Mutex<Option<(Instant, Arc<State>)>>>,
+    last: Arc<Mutex<Option<Gathered>>>,
+}
+
+struct Gathered {
+    at: Instant,
+    state: Arc<State>,
 }
 
 impl Dashboard {
     async fn state(&self) -> Arc<State> {
         let mut last = self.last.lock().await;
-        if let Some((_, state)) = last.as_ref().filter(|(at, _)| at.elapsed() < HOLDS) {
-            return Arc::clone(state);
+        if let Some(gathered) = last.as_ref().filter(|gathered| gathered.at.elapsed() < HOLDS) {
+            return Arc::clone(&gathered.state);
         }
         let state = Arc::new(gather::gather(&self.portal).await);
-        *last = Some((Instant::now(), Arc::clone(&state)));
+        *last = Some(Gathered { at: Instant::now(), state: Arc::clone(&state) });
         state
     }
 }

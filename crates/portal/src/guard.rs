@@ -21,15 +21,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ctedge_settings::{Login, Password, PortalLimits, PortalSettings};
+use ctedge_settings::{GENERATED_USER, Login, Password, PortalLimits, PortalSettings};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::page::page;
 use tries::{Client, Judged, Tries};
-
-/// Whose password is generated where no login is set.
-const GENERATED_USER: &str = "ctuser";
 
 /// A password file is one line; whatever is longer is none.
 const PASSWORD_BYTES_MAX: u64 = 1024;
@@ -147,27 +144,24 @@ impl Guard {
 
 /// The middleware: lets through who may see what follows, and says how it may be kept.
 pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let mut response = match admitted(&guard, &request).await {
+    let mut response = match admitted(&guard, request.method(), request.headers()).await {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal,
     };
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.insert(
-        HeaderName::from_static("cross-origin-resource-policy"),
-        HeaderValue::from_static("same-origin"),
-    );
+    headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
     response
 }
 
-async fn admitted(guard: &Guard, request: &Request) -> Result<(), Response> {
-    if is_of_another_page(request.headers()) {
+async fn admitted(guard: &Guard, method: &Method, headers: &HeaderMap) -> Result<(), Response> {
+    if is_of_another_page(headers) {
         let why = "Pages of other origins may not read this.\n";
         return Err((StatusCode::FORBIDDEN, why).into_response());
     }
-    guard.judge(request.headers()).await?;
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    guard.judge(headers).await?;
+    if !matches!(*method, Method::GET | Method::HEAD) {
         let allow = [(ALLOW, HeaderValue::from_static("GET, HEAD"))];
         return Err((StatusCode::METHOD_NOT_ALLOWED, allow, "This is read with GET and HEAD.\n").into_response());
     }
@@ -240,7 +234,8 @@ mod tests {
         let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
         check(&basic("ada:pass:wörd"), true);
         check(&basic("ada:pass:wörd").replace("Basic", "bAsIc"), true);
-        for wrong in ["ada:pass", "ada:", ":pass:wörd", "eve:pass:wörd", "ada", "", "ada:pass:wörd ", "Ada:pass:wörd"] {
+        for wrong in ["ada:pass", "ada:", ":pass:wörd", "eve:pass:wörd", "ada", "", "ada:pass:wörd ", "Ada:pass:wörd"]
+        {
             check(&basic(wrong), false);
         }
         check("Bearer abc", false);
@@ -256,7 +251,11 @@ mod tests {
         };
         assert!(!of(&[("host", "edge.example")]));
         assert!(!of(&[("host", "edge.example"), ("origin", "https://edge.example")]));
-        assert!(!of(&[("host", "127.0.0.1:3001"), ("x-forwarded-host", "Edge.example"), ("origin", "https://edge.example")]));
+        assert!(!of(&[
+            ("host", "127.0.0.1:3001"),
+            ("x-forwarded-host", "Edge.example"),
+            ("origin", "https://edge.example")
+        ]));
         assert!(of(&[("host", "edge.example"), ("origin", "https://other.example")]));
         assert!(of(&[("host", "edge.example"), ("origin", "null")]));
     }

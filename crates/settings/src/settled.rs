@@ -22,7 +22,7 @@ pub use license::LicenseSettings;
 pub use log::{LogFormat, LogLevel, LogRotation, LogSettings};
 pub use metrics::{MetricsSettings, StatsdProtocol, StatsdSettings};
 pub use ownership::{DrainSettings, LeaseSettings};
-pub use portal::{Login, Password, PortalLimits, PortalSettings, RegistrySettings};
+pub use portal::{GENERATED_USER, Login, Password, PortalLimits, PortalSettings, RegistrySettings};
 pub use restart::RestartSettings;
 pub use store::StoreSettings;
 

@@ -112,11 +112,29 @@ pub(crate) fn ensure_secret(path: &Path) -> anyhow::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("cannot read the cluster secret {}", path.display())),
     }
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).context("the system has no random numbers")?;
-    let text = random.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    write_private(path, &format!("{text}\n"))?;
+    write_private(path, &format!("{}\n", random_hex::<32>()?))?;
     Ok(true)
+}
+
+/// Makes a password at `path` where there is none, and gives it if it did.
+pub(crate) fn ensure_password(path: &Path) -> anyhow::Result<Option<String>> {
+    let is_there = fs::metadata(path).map(|metadata| metadata.len() > 0);
+    match is_there {
+        Ok(true) => return Ok(None),
+        Ok(false) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read the password {}", path.display())),
+    }
+    // 96 bits are beyond guessing, and can still be typed.
+    let password = random_hex::<12>()?;
+    write_private(path, &format!("{password}\n"))?;
+    Ok(Some(password))
+}
+
+fn random_hex<const BYTES: usize>() -> anyhow::Result<String> {
+    let mut random = [0; BYTES];
+    getrandom::fill(&mut random).context("the system has no random numbers")?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Makes a self-signed certificate for `names` where it is missing or old. Says whether it did.
@@ -191,6 +209,20 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!ensure_secret(&path).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn a_password_is_made_where_there_is_none_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dashboard.password");
+        let password = ensure_password(&path).unwrap().unwrap();
+        assert_eq!(password.len(), 24);
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{password}\n"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(ensure_password(&path).unwrap(), None);
+        // An empty one lets nobody in.
+        fs::write(&path, "").unwrap();
+        assert_ne!(ensure_password(&path).unwrap(), Some(password));
     }
 
     #[test]

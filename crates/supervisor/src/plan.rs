@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
-use ctedge_settings::{Listeners, Override, ServerUrl, Settings, Value};
+use ctedge_settings::{GENERATED_USER, Listeners, Override, ServerUrl, Settings, Value};
 
 use crate::data::{self, DataFolder};
 use crate::ports::{self, Ports};
@@ -149,6 +149,16 @@ pub(crate) fn carry_out(plan: &Plan, data: &DataFolder) -> anyhow::Result<Vec<St
             made.push(format!("Made a self-signed certificate {}", own.chain.display()));
         }
     }
+    let portal = plan.settings.portal();
+    if portal.dashboard.is_none()
+        && portal.logs.is_none()
+        && let Some(password) = data::ensure_password(&portal.password_file)?
+    {
+        let file = portal.password_file.display();
+        // The only place that shows it, as the operators' notes promise.
+        tracing::info!("The dashboard and the logs are for the user {GENERATED_USER} with the password {password}");
+        made.push(format!("Made the password of {GENERATED_USER} for /dashboard and /logs: {file}"));
+    }
     data::write_private(&data.effective_file(), plan.settings.written())?;
     Ok(made)
 }
@@ -184,7 +194,8 @@ mod tests {
         let source = Text(Mutex::new(file("")));
         let plan = Settler::default().plan(&source, &data).unwrap();
         let made = carry_out(&plan, &data).unwrap();
-        assert_eq!(made.len(), 2, "{made:?}");
+        assert_eq!(made.len(), 3, "{made:?}");
+        assert!(carry_out(&plan, &data).unwrap().is_empty());
 
         let effective = std::fs::read_to_string(data.effective_file()).unwrap();
         let settings = ctedge_settings::parse_with(&effective, []).unwrap();

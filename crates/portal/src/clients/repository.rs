@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::catalog::{Artifact, Catalog};
-use crate::page::encode;
 use crate::ide::Ide;
+use crate::page::encode;
 use crate::page::escape;
 
 /// Where it is below the clients folder.

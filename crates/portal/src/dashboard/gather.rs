@@ -84,7 +84,8 @@ async fn of_all(store: &Store, health: &HealthReport, listed: &[String], now: u6
 /// The figures of `nodes` together.
 fn summed(health: &HealthReport, nodes: Vec<Node>, held: Option<u64>) -> State {
     let sum = |figure: fn(&HealthReport) -> u64| nodes.iter().filter_map(Node::alive).map(figure).sum();
-    let users = Users { online: sum(|node| node.users_online), in_sessions: sum(|node| node.users_in_sessions), unique: None };
+    let users =
+        Users { online: sum(|node| node.users_online), in_sessions: sum(|node| node.users_in_sessions), unique: None };
     let sessions = Sessions {
         open: sum(|node| node.sessions),
         peers: sum(|node| node.peers),
@@ -210,7 +211,8 @@ mod tests {
     use ctedge_ownership::{LeaseId, NodeId};
 
     fn lease(node: &str, incarnation: u64, ended: bool, status: NodeStatus) -> Lease {
-        let report = HealthReport { node: node.into(), incarnation, status, sessions: incarnation, ..HealthReport::default() };
+        let report =
+            HealthReport { node: node.into(), incarnation, status, sessions: incarnation, ..HealthReport::default() };
         Lease {
             id: LeaseId::new(NodeId::new(node), incarnation),
             address: "127.0.0.1:3001".parse().unwrap(),
@@ -234,7 +236,9 @@ mod tests {
         let listed = ["node-1", "node-2", "node-3"].map(str::to_owned);
         let health = HealthReport { node: "node-1".into(), incarnation: 2, sessions: 9, ..HealthReport::default() };
         let nodes = nodes(leases, &listed, &health);
-        let of = |node: &Node| (node.id.clone(), node.state, node.listed, node.stopped, node.alive().map(|node| node.sessions));
+        let of = |node: &Node| {
+            (node.id.clone(), node.state, node.listed, node.stopped, node.alive().map(|node| node.sessions))
+        };
         let expected = [
             ("node-1".to_owned(), NodeState::Ready, true, false, Some(9)),
             ("node-2".to_owned(), NodeState::Down, true, true, None),

@@ -89,9 +89,10 @@ impl Place<'_> {
 }
 
 fn places(settings: &PortalSettings) -> impl Iterator<Item = Place<'_>> {
-    let named = settings.log_files.iter().filter_map(|path| {
-        Some(Place { folder: path.parent()?, log: Some(path.file_name()?.to_str()?) })
-    });
+    let named = settings
+        .log_files
+        .iter()
+        .filter_map(|path| Some(Place { folder: path.parent()?, log: Some(path.file_name()?.to_str()?) }));
     named.chain([Place { folder: &settings.logs_folder, log: None }])
 }
 
@@ -128,10 +129,13 @@ mod tests {
 
     #[test]
     fn beside_a_log_only_those_that_rotation_set_aside_are_logs() {
-        for name in ["server.log", "server.log.1", "server.log.12.gz", "server.log-20261124", "server.log-20261124.xz"] {
+        for name in ["server.log", "server.log.1", "server.log.12.gz", "server.log-20261124", "server.log-20261124.xz"]
+        {
             check(name, true);
         }
-        for name in ["server.log.bak", "server.logs", "server.log.", "server.log.1.old", "syslog", "shadow", "server.log.gz.1"] {
+        for name in
+            ["server.log.bak", "server.logs", "server.log.", "server.log.1.old", "syslog", "shadow", "server.log.gz.1"]
+        {
             check(name, false);
         }
     }

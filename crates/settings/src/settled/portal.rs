@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::server_url::ServerUrl;
 
+/// The user whose password is generated where no login is set.
+pub const GENERATED_USER: &str = "ctuser";
+
 /// What the portal needs to run: client downloads, logs and dashboard.
 #[derive(Debug, Clone)]
 pub struct PortalSettings {
