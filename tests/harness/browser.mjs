@@ -1,6 +1,6 @@
 //! A headless Chromium, and the npm client bundled for its pages.
 
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { build } from 'esbuild';
 import { chromium } from 'playwright-core';
@@ -56,4 +56,17 @@ export async function clientScript() {
         logLevel: 'silent',
     });
     return result.outputFiles[0].text;
+}
+
+/**
+ * Keeps a picture where `CTEDGE_PICTURES` says.
+ *
+ * @param {import('playwright-core').Page} page
+ * @param {string} name
+ */
+export async function picture(page, name) {
+    const directory = process.env.CTEDGE_PICTURES;
+    if (!directory) return;
+    mkdirSync(directory, { recursive: true });
+    await page.screenshot({ path: path.join(directory, `${name}.png`) });
 }

@@ -1,10 +1,8 @@
 //! A person with a browser: the login page, and a session from a page on the edge's own origin.
 
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import path from 'node:path';
 import { test } from 'node:test';
-import { CHROMIUM, clientScript, hasChromium, withBrowser } from '../harness/browser.mjs';
+import { CHROMIUM, clientScript, hasChromium, picture, withBrowser } from '../harness/browser.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
 
@@ -43,19 +41,6 @@ async function logIn(context, page, name) {
     await tab.getByText(/logged in|signed in|success|close this/i).first().waitFor();
     await picture(tab, 'login-done');
     await tab.close();
-}
-
-/**
- * Keeps a picture where `CTEDGE_PICTURES` says.
- *
- * @param {import('playwright-core').Page} page
- * @param {string} name
- */
-async function picture(page, name) {
-    const directory = process.env.CTEDGE_PICTURES;
-    if (!directory) return;
-    mkdirSync(directory, { recursive: true });
-    await page.screenshot({ path: path.join(directory, `${name}.png`) });
 }
 
 /**

@@ -15,6 +15,7 @@ use ctedge_ownership::{
 use ctedge_settings::NodeSettings;
 use ctedge_store::Seats;
 use ctedge_wire::Key;
+use ctedge_wire::health::NodeStatus;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -60,6 +61,7 @@ impl DriverThread {
                 let keeper = Arc::clone(&shared.keeper);
                 let opening = tokio::spawn(Arc::clone(&keeper).open());
                 let Shared { owners, journal, inbox, .. } = shared;
+                let leaving = Arc::clone(&app);
                 let tidying = tokio::spawn(tidy::run(Arc::clone(&keeper), journal.clone()));
                 let pool = SharedSeats { owners: owners.clone(), keeper: Arc::clone(&keeper) };
                 let seating = tokio::spawn(Arc::clone(&app.hub.seats).run(pool));
@@ -70,7 +72,7 @@ impl DriverThread {
                 keeper.flush().await;
                 if let Some(lease) = leaves {
                     // Whatever the answer is: if the store does not hear it, others will find the lease silent.
-                    let _ = keeper.execute(Command::EndLease { lease, beat: None }).await;
+                    let _ = take_leave(&keeper, lease, report_of(&leaving)).await;
                 }
             });
             drop(runs);
@@ -100,6 +102,17 @@ impl Drop for DriverThread {
     fn drop(&mut self) {
         self.owners.tell(Input::Close { leaves: false });
     }
+}
+
+/// Ends the own lease, with a last word that the node leaves: whoever finds it ended without that takes the node for dead.
+async fn take_leave(keeper: &Keeper, lease: LeaseId, report: String) -> Result<Outcome, StoreFailure> {
+    keeper.execute(Command::Beat { lease: lease.clone(), status: NodeStatus::Draining, report }).await?;
+    keeper.execute(Command::EndLease { lease, beat: None }).await
+}
+
+/// What the node says of itself beside its lease.
+fn report_of(app: &App) -> String {
+    serde_json::to_string(&app.lease_report()).unwrap_or_default()
 }
 
 /// The seats that all nodes share, as the lease that this node has at the moment sees them.
@@ -290,6 +303,10 @@ impl Driver {
 
     fn carry_out(&mut self, action: Action) {
         match action {
+            Action::Store(id, Command::EndLease { lease, .. }) if lease == *self.machine.lease() => {
+                let (keeper, report) = (Arc::clone(&self.keeper), report_of(&self.app));
+                self.tasks.spawn(async move { Done::Stored(id, take_leave(&keeper, lease, report).await) });
+            }
             Action::Store(id, command) => {
                 let keeper = Arc::clone(&self.keeper);
                 self.tasks.spawn(async move { Done::Stored(id, keeper.execute(command).await) });
@@ -371,7 +388,7 @@ impl Driver {
 
     /// What the next heartbeat tells the others.
     fn report(&mut self) {
-        self.machine.report(serde_json::to_string(&self.app.lease_report()).unwrap_or_default());
+        self.machine.report(report_of(&self.app));
     }
 
     fn keep_house(&mut self) {

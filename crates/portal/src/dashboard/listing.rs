@@ -89,7 +89,7 @@ fn problems(html: &mut String, problems: &[Problem]) {
             Severity::Warning => ("bad", "Warning"),
             Severity::Note => ("quiet", "Note"),
         };
-        let (what, advice) = (escape(what), escape(advice));
+        let (what, advice) = (with_code(what), with_code(advice));
         let _ = writeln!(html, "<p><strong class=\"{class}\">{word}</strong> {what}<br>{advice}</p>");
     }
     html.push_str("</section>\n");
@@ -237,6 +237,16 @@ fn versions(html: &mut String, versions: &Versions) {
     }
 }
 
+/// Text whose commands stand between backticks.
+fn with_code(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let part = |(at, part): (usize, &str)| match at % 2 {
+        0 => escape(part),
+        _ => format!("<code>{}</code>", escape(part)),
+    };
+    parts.map(part).collect()
+}
+
 /// A figure that may not be known.
 fn known(figure: Option<impl Display>) -> String {
     figure.map_or_else(|| "–".to_owned(), |figure| figure.to_string())
@@ -262,6 +272,11 @@ mod tests {
         };
         let html = body(&state, 30);
         assert!(!html.contains("<script") && html.matches("&lt;script&gt;").count() >= 7, "{html}");
+    }
+
+    #[test]
+    fn commands_are_set_apart() {
+        assert_eq!(with_code("Try `ctedge list` & look."), "Try <code>ctedge list</code> &amp; look.");
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn of_node(node: &Node) -> Vec<Problem> {
             format!("{id} is suspended: it takes no new sessions."),
             format!("When you are done, `ctedge resume {id}`."),
         )),
-        // The settings no longer ask for it, or never did.
+        // The settings do not ask for it.
         NodeState::Down if !node.listed => None,
         NodeState::Down if node.stopped => Some(problem(
             Severity::Note,
@@ -94,7 +94,14 @@ fn of_license(state: &State) -> Option<Problem> {
         _ if license.ends_soon => Severity::Warning,
         _ => return None,
     };
-    Some(problem(severity, license.message.clone(), "`ctedge license show` tells what is read, and from where."))
+    Some(problem(severity, sentence(&license.message), "`ctedge license show` tells what is read, and from where."))
+}
+
+/// What a log says in half a sentence.
+fn sentence(message: &str) -> String {
+    let mut letters = message.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str().trim_end_matches('.'))
 }
 
 fn of_seats(seats: Seats) -> Option<Problem> {
@@ -160,7 +167,7 @@ mod tests {
     }
 
     fn license(verdict: &str, allows_sessions: bool, ends_soon: bool) -> Option<LicenseReport> {
-        let message = format!("The license is {verdict}.");
+        let message = format!("the license is {verdict}");
         let verdict = verdict.to_owned();
         Some(LicenseReport {
             verdict,
@@ -207,7 +214,7 @@ mod tests {
         check(|state| report(state).store = StoreState::Full, &[(Critical, "no more writes from node-2")]);
         check(|state| report(state).lag_ms = 250.0, &[(Warning, "node-2 is late by 250 ms")]);
         check(|state| report(state).version = "1.1.0".into(), &[(Note, "1.0.0, 1.1.0")]);
-        check(|state| state.license = license("evaluation", true, false), &[(Note, "evaluation")]);
+        check(|state| state.license = license("evaluation", true, false), &[(Note, "The license is evaluation.")]);
         check(|state| state.license = license("valid", true, true), &[(Warning, "valid")]);
         check(|state| state.license = license("expired", false, false), &[(Critical, "expired")]);
         check(|state| state.seats = Some(Seats { licensed: 25, taken: 23, held: 25 }), &[(Warning, "23 of 25")]);

@@ -1,0 +1,250 @@
+//! What an operator sees of a running edge: the dashboard and the logs, and who may see them.
+
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { CHROMIUM, hasChromium, picture, withBrowser } from '../harness/browser.mjs';
+import { eventually } from '../harness/deadline.mjs';
+import { Edge, temporaryDirectory, withEdge } from '../harness/edge.mjs';
+import { meeting } from '../harness/person.mjs';
+
+const BROWSER = hasChromium ? false : `there is no ${CHROMIUM}: apt-get install chromium`;
+
+const OPERATOR = { CT_DASHBOARD_USER: 'ada', CT_DASHBOARD_PASSWORD: 'a pass:wörd' };
+const OPERATOR_LOGIN = 'ada:a pass:wörd';
+
+/**
+ * What the edge answers to somebody with this login.
+ *
+ * @param {Edge} edge
+ * @param {string} route
+ * @param {string} [login]
+ */
+async function ask(edge, route, login) {
+    /** @type {Record<string, string>} */
+    const headers = login === undefined ? {} : { authorization: `Basic ${Buffer.from(login).toString('base64')}` };
+    const response = await fetch(edge.http + route, { headers, redirect: 'manual', signal: AbortSignal.timeout(10_000) });
+    return { status: response.status, headers: response.headers, bytes: Buffer.from(await response.arrayBuffer()) };
+}
+
+/**
+ * The dashboard's JSON.
+ *
+ * @param {Edge} edge
+ * @param {string} login
+ * @returns {Promise<any>}
+ */
+async function state(edge, login) {
+    const { status, bytes } = await ask(edge, '/dashboard/api/state', login);
+    assert.equal(status, 200, bytes.toString());
+    return JSON.parse(bytes.toString());
+}
+
+/** The server log. @param {Edge} edge */
+function serverLog(edge) {
+    return readFileSync(path.join(edge.data, 'logs/server.log'), 'utf8');
+}
+
+test('without credentials the user is ctuser, and the password is written once to the server log', async () => {
+    const data = temporaryDirectory('portal');
+    try {
+        const passwords = /The dashboard and the logs are for the user ctuser with the password (\S+)/g;
+        const told = async (/** @type {Edge} */ edge) => {
+            const written = [...serverLog(edge).matchAll(passwords)].map(match => match[1]);
+            assert.equal(written.length, 1, serverLog(edge));
+            const [password] = written;
+            for (const route of ['/dashboard', '/logs/']) {
+                assert.equal((await ask(edge, route)).status, 401, route);
+                assert.equal((await ask(edge, route, 'ctuser:')).status, 401, route);
+                assert.equal((await ask(edge, route, `ctuser:${password}`)).status, 200, route);
+            }
+            return password;
+        };
+        const edge = await Edge.start({ data, nodes: 2 });
+        const first = await told(edge).finally(() => edge.stop());
+        const file = path.join(data, 'dashboard.password');
+        assert.equal(statSync(file).mode & 0o777, 0o600);
+        assert.equal(readFileSync(file, 'utf8'), `${first}\n`);
+        // A restart keeps it, and tells it to nobody again.
+        const again = await Edge.start({ data, nodes: 2 });
+        assert.equal(await told(again).finally(() => again.stop()), first);
+    } finally {
+        rmSync(data, { recursive: true, force: true });
+    }
+});
+
+test('CT_DASHBOARD_USER and CT_DASHBOARD_PASSWORD open dashboard and logs, and no password is made', async () => {
+    await withEdge({ nodes: 1, env: OPERATOR }, async edge => {
+        for (const route of ['/dashboard', '/logs/', '/dashboard/metrics.tar.gz']) {
+            const refused = await ask(edge, route, 'ctuser:a pass:wörd');
+            assert.equal(refused.status, 401, route);
+            assert.match(refused.headers.get('www-authenticate') ?? '', /^Basic realm="/);
+            assert.equal((await ask(edge, route, OPERATOR_LOGIN)).status, 200, route);
+        }
+        assert.ok(!serverLog(edge).includes('ctuser'), 'a password was made');
+        for (const [name, text] of edge.logs()) assert.ok(!text.includes('pass:wörd'), `${name} has the password`);
+    });
+});
+
+test('CT_LOGS_USER and CT_LOGS_PASSWORD open the dashboard where it has no login of its own, and the logs alone where it has', async () => {
+    const logs = { CT_LOGS_USER: 'grace', CT_LOGS_PASSWORD: 'the older form' };
+    const older = 'grace:the older form';
+    await withEdge({ nodes: 1, env: logs }, async edge => {
+        assert.equal((await ask(edge, '/logs/', older)).status, 200);
+        assert.equal((await ask(edge, '/dashboard', older)).status, 200);
+    });
+    await withEdge({ nodes: 1, env: { ...logs, ...OPERATOR } }, async edge => {
+        assert.equal((await ask(edge, '/logs/', older)).status, 200);
+        assert.equal((await ask(edge, '/dashboard', older)).status, 401);
+        assert.equal((await ask(edge, '/logs/', OPERATOR_LOGIN)).status, 401);
+        assert.equal((await ask(edge, '/dashboard', OPERATOR_LOGIN)).status, 200);
+    });
+});
+
+test('whoever guesses has to pause, and server.log tells of it', async () => {
+    const config = '[portal.limits]\nwrong_tries_max = 3\nwrong_tries_pause = "1m"\n';
+    await withEdge({ nodes: 1, config, env: OPERATOR }, async edge => {
+        const statuses = [];
+        for (let attempt = 0; attempt < 4; attempt++) statuses.push((await ask(edge, '/dashboard', `ada:guess ${attempt}`)).status);
+        assert.deepEqual(statuses, [401, 401, 429, 429]);
+        const paused = await ask(edge, '/dashboard', OPERATOR_LOGIN);
+        assert.equal(paused.status, 429);
+        assert.ok(Number(paused.headers.get('retry-after')) <= 60);
+        const told = await eventually('the line', () => serverLog(edge).split('\n').filter(line => line.includes('wrong logins')));
+        assert.equal(told.length, 1);
+        assert.match(told[0], /127\.0\.0\.1/);
+    });
+});
+
+test('the dashboard tells of nodes, sessions, seats and license, of all nodes together and by each of them', { skip: BROWSER }, async () => {
+    await withEdge({ nodes: 3, env: OPERATOR }, async edge => {
+        await meeting(async meet => {
+            const ada = await meet('ada', edge.http).host();
+            await meet('grace', edge.http).join(ada.roomId);
+            const all = await eventually('a session of two', async () => {
+                const { sessions, users } = await state(edge, OPERATOR_LOGIN);
+                return sessions.open === 1 && users.in_sessions === 2;
+            }, 20_000);
+            assert.ok(all);
+            const told = await state(edge, OPERATOR_LOGIN);
+            assert.equal(told.of_all_nodes, true);
+            assert.deepEqual(told.nodes.map((/** @type {any} */ node) => `${node.id} ${node.state}`), ['node-1 ready', 'node-2 ready', 'node-3 ready']);
+            assert.deepEqual([told.seats.licensed, told.seats.taken], [25, 2]);
+            assert.equal(told.license.verdict, 'evaluation');
+            assert.equal(told.days.at(-1).sessions, 1);
+            assert.deepEqual(told.problems.map((/** @type {any} */ problem) => problem.severity), ['note']);
+            const json = JSON.stringify(told);
+            for (const secret of [ada.roomId, ada.roomToken, ada.loginToken, edge.secret()]) {
+                assert.ok(!json.includes(secret), 'the dashboard lets its readers in');
+            }
+
+            await edge.operate(['suspend', 'node-2']);
+            await edge.operate(['stop', 'node-3']);
+            await eventually('what is wrong', async () => {
+                const { nodes } = await state(edge, OPERATOR_LOGIN);
+                return nodes[1].state === 'suspended' && nodes[2].stopped;
+            }, 20_000);
+            const { problems } = await state(edge, OPERATOR_LOGIN);
+            assert.ok(problems.some((/** @type {any} */ { node, advice }) => node === 'node-2' && advice.includes('ctedge resume node-2')), JSON.stringify(problems));
+            assert.ok(problems.some((/** @type {any} */ { node, advice }) => node === 'node-3' && advice.includes('ctedge start node-3')), JSON.stringify(problems));
+            assert.equal(problems.length, 3, 'what an operator did is nothing to be warned of');
+            assert.ok(problems.every((/** @type {any} */ { severity }) => severity === 'note'));
+            await looked(edge);
+
+            // Nobody asked for this.
+            process.kill(edge.child.pid, 'SIGSTOP');
+            try {
+                await edge.killNode('node-2');
+                const found = await eventually('the death', async () => {
+                    const told = await ask(edge, '/dashboard/api/state', OPERATOR_LOGIN);
+                    const problems = told.status === 200 ? JSON.parse(told.bytes.toString()).problems : [];
+                    return problems.find((/** @type {any} */ { what }) => what.startsWith('node-2 does not run'));
+                }, 20_000);
+                assert.equal(found.severity, 'warning');
+            } finally {
+                process.kill(edge.child.pid, 'SIGCONT');
+            }
+        });
+    });
+});
+
+/** A person with a browser. @param {Edge} edge */
+async function looked(edge) {
+    const httpCredentials = { username: OPERATOR.CT_DASHBOARD_USER, password: OPERATOR.CT_DASHBOARD_PASSWORD };
+    await withBrowser(async context => {
+        const page = await context.newPage();
+        /** @type {string[]} */
+        const complaints = [];
+        page.on('console', message => complaints.push(message.text()));
+        page.on('pageerror', error => complaints.push(String(error)));
+        await page.goto(`${edge.http}/dashboard`);
+        await page.getByRole('heading', { name: 'What to do' }).waitFor();
+        const row = page.getByRole('row').filter({ hasText: 'node-2' });
+        assert.match(await row.innerText(), /suspended/);
+        assert.match(await page.innerText('dl'), /2 of 25/);
+        await picture(page, 'dashboard');
+        await page.setViewportSize({ width: 390, height: 800 });
+        const overflow = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
+        assert.ok(Number(overflow) <= 0, 'the page is wider than a telephone');
+        await picture(page, 'dashboard-narrow');
+        await page.setViewportSize({ width: 1100, height: 760 });
+
+        await page.getByRole('link', { name: 'Logs' }).click();
+        await page.getByRole('link', { name: 'server.log', exact: true }).click();
+        assert.match(await page.innerText('pre'), /services now available on port/);
+        await picture(page, 'log');
+        const [download] = await Promise.all([
+            page.waitForEvent('download'),
+            page.getByRole('link', { name: 'Download' }).click(),
+        ]);
+        assert.equal(download.suggestedFilename(), 'server.log');
+        assert.match(readFileSync(await download.path(), 'utf8'), /services now available on port/);
+        assert.deepEqual(complaints, []);
+    }, { httpCredentials });
+}
+
+test('/logs lists the logs, shows their ends and gives them whole or in part, and nothing else', async () => {
+    await withEdge({ nodes: 1, env: OPERATOR }, async edge => {
+        const list = (await ask(edge, '/logs/', OPERATOR_LOGIN)).bytes.toString();
+        for (const log of ['server.log', 'sessions.log', 'usage.log', 'access.log', 'error.log']) {
+            assert.ok(list.includes(`>${log}</a>`), log);
+            const { status, headers } = await ask(edge, `/logs/${log}`, OPERATOR_LOGIN);
+            assert.equal(status, 200, log);
+            assert.match(headers.get('content-type') ?? '', /^text\/plain/);
+            assert.equal(headers.get('cache-control'), 'no-store');
+        }
+        const lines = serverLog(edge).trimEnd().split('\n');
+        writeFileSync(path.join(edge.data, 'logs/server.log.1'), 'first\nsecond\nthird\n');
+        const end = await ask(edge, '/logs/server.log.1?lines=2', OPERATOR_LOGIN);
+        assert.equal(end.bytes.toString(), 'second\nthird\n');
+        const { bytes } = await ask(edge, '/logs/server.log', OPERATOR_LOGIN);
+        assert.ok(bytes.toString().startsWith(lines[0]));
+
+        for (const route of ['/logs/..%2fcluster.secret', '/logs/%2e%2e%2fcluster.secret', '/logs/%2fetc%2fpasswd', '/logs/..%2f..%2f..%2f..%2fetc%2fpasswd']) {
+            const { status, bytes: outside } = await ask(edge, route, OPERATOR_LOGIN);
+            assert.ok([400, 404].includes(status), `${route}: ${status}`);
+            assert.ok(!outside.includes('root:') && !outside.includes(edge.secret()), route);
+        }
+    });
+});
+
+test('metrics.tar.gz of the dashboard holds session-metrics.csv and download-metrics.csv', async () => {
+    await withEdge({ nodes: 2, env: OPERATOR }, async edge => {
+        await meeting(async meet => {
+            await meet('ada', edge.http).host();
+            await eventually('a session in the figures', async () => (await state(edge, OPERATOR_LOGIN)).days?.at(-1)?.sessions === 1, 20_000);
+        });
+        const { status, headers, bytes } = await ask(edge, '/dashboard/metrics.tar.gz', OPERATOR_LOGIN);
+        assert.equal(status, 200);
+        assert.match(headers.get('content-disposition') ?? '', /metrics\.tar\.gz/);
+        const names = execFileSync('tar', ['-tz'], { input: bytes, encoding: 'utf8' }).trim().split('\n');
+        assert.deepEqual(names.sort(), ['download-metrics.csv', 'session-metrics.csv']);
+        const [head, day] = execFileSync('tar', ['-xzO', 'session-metrics.csv'], { input: bytes, encoding: 'utf8' }).trim().split(/\r?\n/);
+        const figures = Object.fromEntries(head.split(',').map((name, column) => [name, day.split(',')[column]]));
+        assert.equal(figures.sessions, '1', `${head}\n${day}`);
+        const audit = await ask(edge, '/dashboard/audit.csv', OPERATOR_LOGIN);
+        assert.match(audit.bytes.toString(), /created/);
+    });
+});
