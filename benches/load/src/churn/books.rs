@@ -30,7 +30,9 @@ pub(crate) struct Phase {
 #[derive(Default)]
 struct Session {
     node: String,
-    /// The phase in which it was lost, and why.
+    /// The phase in which a transport of it was cut last.
+    cut_in: Option<usize>,
+    /// The phase that did it, and why.
     lost: Option<(usize, String)>,
 }
 
@@ -87,11 +89,14 @@ impl Books {
         });
     }
 
-    /// Takes the longest silence of everybody whose session was cut and who is there at the end of the phase.
+    /// Takes the longest silence of everybody whose session was cut and who is there at the end of the phase. Where no
+    /// session was cut, that of everybody.
     pub(crate) fn close_phase(&self) {
         let now = Instant::now();
+        let participants = self.participants.borrow();
         self.phase(|phase| {
-            for participant in self.participants.borrow().iter().filter(|peer| phase.cut.contains(&peer.session)) {
+            let concerns = |peer: &Participant| phase.cut.is_empty() || phase.cut.contains(&peer.session);
+            for participant in participants.iter().filter(|peer| concerns(peer)) {
                 if participant.is_connected() {
                     report::record(&mut phase.pauses, participant.longest_silence(now));
                 } else {
@@ -99,6 +104,13 @@ impl Books {
                 }
             }
         });
+    }
+
+    /// Whether somebody is away whose session is not lost.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let sessions = self.sessions.borrow();
+        let participants = self.participants.borrow();
+        participants.iter().any(|peer| !peer.is_connected() && sessions[peer.session].lost.is_none())
     }
 
     /// The phase that runs.
@@ -120,6 +132,7 @@ impl Books {
     pub(crate) fn transport_cut(&self, session: usize) {
         self.count("transports cut");
         self.phase(|phase| phase.cut.insert(session));
+        self.sessions.borrow_mut()[session].cut_in = Some(self.phase_index());
     }
 
     /// A handshake of the session was answered with 421.
@@ -136,9 +149,11 @@ impl Books {
         }
     }
 
-    /// The session did not survive, for the first reason that is told. `phase` is the one that did it.
-    pub(crate) fn lose(&self, session: usize, phase: usize, reason: impl FnOnce() -> String) {
+    /// The session did not survive, for the first reason that is told. The grace period of a peer ends long after its cut,
+    /// so that it is the cut's phase that did it.
+    pub(crate) fn lose(&self, session: usize, reason: impl FnOnce() -> String) {
         let mut sessions = self.sessions.borrow_mut();
+        let phase = sessions[session].cut_in.unwrap_or_else(|| self.phase_index());
         if sessions[session].lost.is_none() && !self.is_over.get() {
             let reason = reason();
             sessions[session].lost = Some((phase, reason.clone()));

@@ -22,12 +22,14 @@ pub(crate) enum Kind {
     Join,
 }
 
-/// One event, as `SECONDS KIND [COMMAND]`.
+/// One event, as `SECONDS KIND[/NAME] [COMMAND]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     /// After the first message, at the earliest; an event waits for the end of the one before.
     pub(crate) at: Duration,
     pub(crate) kind: Kind,
+    /// What the report calls it: its kind, or that and a name.
+    pub(crate) name: String,
     /// For a shell.
     command: Option<String>,
 }
@@ -38,7 +40,8 @@ impl FromStr for Event {
     fn from_str(text: &str) -> Result<Self> {
         let mut words = text.trim().splitn(3, ' ');
         let at = seconds(words.next().unwrap_or_default()).context("an event begins with its second")?;
-        let kind = match words.next().unwrap_or_default() {
+        let name = words.next().unwrap_or_default();
+        let kind = match name.split_once('/').map_or(name, |(kind, _)| kind) {
             "add" => Kind::Add,
             "drain" => Kind::Drain,
             "kill" => Kind::Kill,
@@ -49,21 +52,11 @@ impl FromStr for Event {
         let command = words.next().map(str::to_owned);
         let needs_command = matches!(kind, Kind::Add | Kind::Drain | Kind::Kill);
         ensure!(needs_command == command.is_some(), "add, drain and kill take a command; blip and join take none");
-        Ok(Self { at, kind, command })
+        Ok(Self { at, kind, name: name.to_owned(), command })
     }
 }
 
 impl Event {
-    pub(crate) fn name(&self) -> &'static str {
-        match self.kind {
-            Kind::Add => "add",
-            Kind::Drain => "drain",
-            Kind::Kill => "kill",
-            Kind::Blip => "blip",
-            Kind::Join => "join",
-        }
-    }
-
     /// Runs the command to its end. Its output goes to stderr, because stdout is the report's.
     pub(crate) async fn run_command(&self) -> Result<()> {
         let Some(command) = &self.command else { return Ok(()) };
@@ -83,6 +76,11 @@ mod tests {
         let event: Event = "2.5 drain ctedge drain node-1 --now".parse().unwrap();
         assert_eq!((event.at, event.kind), (Duration::from_millis(2500), Kind::Drain));
         assert_eq!(event.command.as_deref(), Some("ctedge drain node-1 --now"));
+        let restart: Event = "3 drain/rolling restart".parse().unwrap();
+        assert_eq!(
+            (restart.kind, &*restart.name, restart.command.as_deref()),
+            (Kind::Drain, "drain/rolling", Some("restart"))
+        );
         assert_eq!("3 blip".parse::<Event>().unwrap().kind, Kind::Blip);
         for wrong in ["", "drain x", "1 drain", "1 blip x", "1 reboot x"] {
             assert!(wrong.parse::<Event>().is_err(), "{wrong:?}");

@@ -4,6 +4,7 @@
 mod books;
 mod event;
 mod participant;
+mod recovery;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -39,7 +40,8 @@ pub(crate) struct ChurnArguments {
     #[arg(long, default_value_t = 5.0)]
     rate: f64,
     /// What happens, as "SECONDS KIND COMMAND": add, drain and kill run the shell command; "SECONDS blip" lets the last guest
-    /// of every session reconnect, "SECONDS join" lets somebody else join every session; may be repeated
+    /// of every session reconnect, "SECONDS join" lets somebody else join every session; a kind may have a name, like
+    /// drain/restart; an event waits until everybody is back; may be repeated
     #[arg(long = "event", value_name = "EVENT")]
     events: Vec<Event>,
     /// How long peers may take to come back at the end, in seconds: the grace period of a session and a little more
@@ -77,7 +79,8 @@ pub(crate) async fn run(arguments: ChurnArguments) -> Result<Report> {
     let speaking = tokio::task::spawn_local(speak(plan.clone(), books.clone(), begun));
     for event in &plan.arguments.events {
         tokio::time::sleep_until((begun + event.at).into()).await;
-        books.begin_phase(event.name(), Some(event.kind));
+        connected(&plan, &books).await;
+        books.begin_phase(&event.name, Some(event.kind));
         match event.kind {
             Kind::Add | Kind::Drain | Kind::Kill => event.run_command().await?,
             Kind::Blip => hang_up_last_guests(&plan, &books),
@@ -220,7 +223,7 @@ async fn join_all(plan: &Rc<Plan>, books: &Rc<Books>, rooms: &[String]) -> Resul
             match tokio::time::timeout(JOIN_WITHIN, join).await.context("it took too long").flatten() {
                 Ok(_) => books.count("joins let in"),
                 Err(error) => {
-                    books.count("joins refused");
+                    books.count(if api.status == 421 { "joins answered 421" } else { "joins refused otherwise" });
                     let mut report = books.report.borrow_mut();
                     report.fault("joins refused", || format!("join: session {session}: {error:#}"));
                 }
@@ -232,6 +235,15 @@ async fn join_all(plan: &Rc<Plan>, books: &Rc<Books>, rooms: &[String]) -> Resul
         join.await??;
     }
     Ok(())
+}
+
+/// Waits until everybody is back whom the event before has cut off, or will not come back, so that what it did is not taken
+/// for the next one's.
+async fn connected(plan: &Plan, books: &Books) {
+    let give_up = Instant::now() + plan.arguments.return_within;
+    while Instant::now() < give_up && books.is_awaited() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Waits until everybody is back and has heard everything, or nothing more comes.
@@ -250,7 +262,7 @@ async fn everybody_back(plan: &Plan, books: &Books) {
     }
     for participant in books.participants.borrow().iter().filter(|peer| !peer.is_connected()) {
         let reason = || format!("peer {} did not get back", participant.index);
-        books.lose(participant.session, participant.last_cut.get(), reason);
+        books.lose(participant.session, reason);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! After a cut it waits 1 s ± 50 %, doubled up to 5 s as long as it is refused; it shows the same token, and in its
 //! CONNECT the `pid` and the offset of the last event it has seen. What is due meanwhile is kept and sent at its return.
-//! It takes a Socket.IO disconnect, or a refused CONNECT, for an end, as that client does.
+//! It takes a Socket.IO disconnect, or a refused CONNECT, for an end, as that client does, and a packet of an unknown type
+//! for a reason to close at once and to come back.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -14,6 +15,7 @@ use serde_json::Value as Json;
 use tokio::sync::Notify;
 
 use super::books::Books;
+use super::recovery::{Recovery, Return};
 use crate::channel::{Channel, Event};
 use crate::endpoint::Endpoint;
 use crate::frame::Opcode;
@@ -47,9 +49,9 @@ pub(crate) struct Participant {
     entrance: Entrance,
     /// The channel, while the server has let this peer in.
     channel: RefCell<Option<Rc<Channel>>>,
-    /// What Socket.IO's recovery needs: the life of the session, the offset of the last whole event and of the next one.
-    recovery: RefCell<(Option<String>, Option<String>)>,
-    next_offset: RefCell<Option<String>>,
+    /// Whether the client has closed the channel that still runs, and so hears nothing of it.
+    is_deaf: Cell<bool>,
+    recovery: RefCell<Recovery>,
     /// No word from the server for this long means a dead transport.
     silence_max: Cell<Duration>,
     last_packet: Cell<Instant>,
@@ -65,8 +67,6 @@ pub(crate) struct Participant {
     longest_silence: Cell<Duration>,
     /// Why it does not come back.
     gone: RefCell<Option<String>>,
-    /// The phase in which it was cut off last.
-    pub(crate) last_cut: Cell<usize>,
     changed: Notify,
 }
 
@@ -79,8 +79,8 @@ impl Participant {
             id: OnceCell::new(),
             entrance,
             channel: RefCell::default(),
+            is_deaf: Cell::new(false),
             recovery: RefCell::default(),
-            next_offset: RefCell::default(),
             silence_max: Cell::new(Duration::from_secs(45)),
             last_packet: Cell::new(Instant::now()),
             template: RefCell::default(),
@@ -91,7 +91,6 @@ impl Participant {
             last_heard: Cell::new(None),
             longest_silence: Cell::new(Duration::ZERO),
             gone: RefCell::default(),
-            last_cut: Cell::new(0),
             changed: Notify::new(),
         }
     }
@@ -182,11 +181,8 @@ impl Participant {
 
     /// Uses a channel until it ends.
     async fn attend(&self, channel: Rc<Channel>, books: &Books) {
-        let connect = match &*self.recovery.borrow() {
-            (Some(pid), Some(offset)) => format!("40{}", serde_json::json!({ "pid": pid, "offset": offset })),
-            (Some(pid), None) => format!("40{}", serde_json::json!({ "pid": pid })),
-            _ => "40".to_owned(),
-        };
+        self.is_deaf.set(false);
+        let connect = self.recovery.borrow().connect();
         channel.queue(Opcode::Text, connect.as_bytes());
         self.last_packet.set(Instant::now());
         let reading = channel.run(|event| self.hear(event, &channel, books));
@@ -198,7 +194,6 @@ impl Participant {
         }
         *self.channel.borrow_mut() = None;
         if !books.is_over.get() {
-            self.last_cut.set(books.phase_index());
             books.transport_cut(self.session);
         }
     }
@@ -210,6 +205,9 @@ impl Participant {
     }
 
     fn hear(&self, event: Event<'_>, channel: &Rc<Channel>, books: &Books) {
+        if self.is_deaf.get() {
+            return;
+        }
         self.last_packet.set(Instant::now());
         match event {
             Event::Text(packet) => self.hear_packet(packet, channel, books),
@@ -217,12 +215,9 @@ impl Participant {
                 if let Err(error) = self.hear_message(message, books) {
                     books.report.borrow_mut().fault("corrupted", || format!("peer {}: {error:#}", self.index));
                 }
-                // As in the stock client, an event counts as seen once it has been handed on.
-                if let Some(offset) = self.next_offset.take() {
-                    self.recovery.borrow_mut().1 = Some(offset);
-                }
+                self.recovery.borrow_mut().event_read();
             }
-            Event::BatchEnd => {}
+            Event::BatchEnd => self.recovery.borrow_mut().turn_over(),
         }
     }
 
@@ -239,20 +234,21 @@ impl Participant {
             // A Socket.IO disconnect, or a refused CONNECT with its reason.
             [b'4', b'1' | b'4', ..] => {
                 let reason = String::from_utf8_lossy(packet).into_owned();
-                books.lose(self.session, books.phase_index(), || format!("peer {} was told {reason}", self.index));
+                books.lose(self.session, || format!("peer {} was told {reason}", self.index));
                 self.gone.borrow_mut().get_or_insert(reason);
             }
-            [b'4', b'5', ..] => *self.next_offset.borrow_mut() = offset(packet),
+            [b'4', b'5', ..] => self.recovery.borrow_mut().event_begins(packet),
+            [b'7'..=b'9', ..] => self.close_at_once(channel),
             _ => {}
         }
     }
 
     fn let_in(&self, json: &[u8], channel: &Rc<Channel>, books: &Books) {
         let answer: Json = serde_json::from_slice(json).unwrap_or_default();
-        let pid = answer["pid"].as_str().map(str::to_owned);
-        let before = std::mem::replace(&mut self.recovery.borrow_mut().0, pid.clone());
-        if before.is_some() {
-            books.count(if before == pid { "returns recovered" } else { "returns into another life of the session" });
+        match self.recovery.borrow_mut().let_in(answer["pid"].as_str().map(str::to_owned)) {
+            Return::First => {}
+            Return::Recovered => books.count("returns recovered"),
+            Return::IntoAnotherLife => books.count("returns into another life of the session"),
         }
         books.served_by(self.session, &channel.node);
         *self.channel.borrow_mut() = Some(channel.clone());
@@ -303,7 +299,7 @@ impl Participant {
         let content = envelope::field(&message, "content");
         let param = content.and_then(|content| envelope::field(content, "params")?.as_array()?.first());
         let id = param.and_then(|peer| envelope::field(peer, "id")?.as_str());
-        let lose = |reason: String| books.lose(self.session, books.phase_index(), || reason);
+        let lose = |reason: String| books.lose(self.session, || reason);
         match content.and_then(|content| envelope::field(content, "method")?.as_str()) {
             Some("peer/info") => {
                 let id = id.context("peer/info has no id")?;
@@ -353,6 +349,14 @@ impl Participant {
         }
     }
 
+    /// What is due from here on is kept for the next transport.
+    fn close_at_once(&self, channel: &Channel) {
+        self.recovery.borrow_mut().closed();
+        self.is_deaf.set(true);
+        *self.channel.borrow_mut() = None;
+        channel.close();
+    }
+
     /// Closes the transport politely; the client comes back by itself.
     pub(crate) fn hang_up(&self) {
         if let Some(channel) = self.channel.take() {
@@ -367,23 +371,5 @@ impl Participant {
             channel.queue(Opcode::Binary, farewell);
             channel.flush();
         }
-    }
-}
-
-/// The further argument of an event, when the server has appended one.
-fn offset(packet: &[u8]) -> Option<String> {
-    let json = &packet[packet.iter().position(|byte| *byte == b'[')?..];
-    let arguments: Vec<Json> = serde_json::from_slice(json).ok()?;
-    arguments.get(2)?.as_str().map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_offset_of_an_event_is_its_last_argument() {
-        assert_eq!(offset(br#"451-["message",{"_placeholder":true,"num":0},"7.ab"]"#), Some("7.ab".to_owned()));
-        assert_eq!(offset(EVENT_HEAD), None);
     }
 }

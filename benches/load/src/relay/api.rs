@@ -18,6 +18,8 @@ pub(crate) struct Api<'a> {
     login_token: String,
     /// Which node gave the last answer, when it says so.
     pub(crate) node: String,
+    /// The status of the last answer.
+    pub(crate) status: u16,
 }
 
 /// A room as its creator gets it.
@@ -28,7 +30,15 @@ pub(crate) struct CreatedRoom {
 
 impl<'a> Api<'a> {
     pub(crate) fn new(endpoint: &'a Endpoint, node_header: &'a str, extra_headers: &'a str) -> Self {
-        Self { endpoint, node_header, extra_headers, connection: None, login_token: String::new(), node: String::new() }
+        Self {
+            endpoint,
+            node_header,
+            extra_headers,
+            connection: None,
+            login_token: String::new(),
+            node: String::new(),
+            status: 0,
+        }
     }
 
     /// Logs in with a name alone, which the server must allow.
@@ -97,6 +107,7 @@ impl<'a> Api<'a> {
             .await
             .with_context(|| format!("{method} {path}"))?;
         self.node.clone_from(&connection.node);
+        self.status = answer.status;
         if answer.reusable {
             self.connection = Some(connection);
         }
