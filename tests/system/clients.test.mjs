@@ -342,6 +342,17 @@ test('CT_NOCLIENTS switches the downloads off, and says so', async () => {
     assert.match(child.output, /CT_NOCLIENTS.*perhaps/s);
 });
 
+test('CT_TRUST_ALL_CERTS tells the users of each editor how to make the certificate known', async () => {
+    const words = ['http.systemCertificates', 'Server Certificates', 'keytool -importcert'];
+    for (const [env, isTold] of /** @type {[Record<string, string>, boolean][]} */ ([[{ CT_TRUST_ALL_CERTS: 'true' }, true], [{}, false]])) {
+        await withEdge({ nodes: 1, env: { ...env, ...ENV } }, async edge => {
+            const { status, text } = await ask(`${edge.http}/clients/`);
+            assert.equal(status, 200);
+            for (const word of words) assert.equal(text.includes(word), isTold, word);
+        });
+    }
+});
+
 test('a file that is no client is refused with what clients are', async () => {
     const data = scratch();
     const file = path.join(data, 'letter.zip');

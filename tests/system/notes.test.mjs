@@ -21,7 +21,10 @@ const VARIABLES = 'crates/settings/tests/documented.rs';
  */
 const ROWS = {
     CT_SERVER_URL: [[VARIABLES, 'CT_SERVER_URL'], ['tests/system/clients.test.mjs', 'CT_SERVER_URL']],
-    CT_TRUST_ALL_CERTS: [[VARIABLES, 'CT_TRUST_ALL_CERTS']],
+    CT_TRUST_ALL_CERTS: [
+        [VARIABLES, 'CT_TRUST_ALL_CERTS'],
+        ['tests/system/clients.test.mjs', 'CT_TRUST_ALL_CERTS tells'],
+    ],
     CT_LICENSEE: [[VARIABLES, 'CT_LICENSEE'], ['tests/system/license.test.mjs', 'CT_LICENSEE']],
     CT_MAXCONNECTIONS: [[VARIABLES, 'CT_MAXCONNECTIONS'], ['tests/system/license.test.mjs', 'CT_MAXCONNECTIONS']],
     CT_EXPIRATION: [[VARIABLES, 'CT_EXPIRATION'], ['tests/system/license.test.mjs', 'CT_EXPIRATION']],

@@ -20,6 +20,8 @@ writeFileSync(password, `${PASSWORD}\n`);
 const wrong = path.join(scratch, 'wrong');
 writeFileSync(wrong, 'another');
 
+const OPERATOR = { CT_DASHBOARD_USER: 'ada', CT_DASHBOARD_PASSWORD: 'lovelace' };
+
 /** The version of the binary under test. */
 async function running() {
     const { output } = await ctedge(['--version']);
@@ -59,6 +61,15 @@ test('ctedge versions lists the tags behind a password, the newest first, and ma
         writeFileSync(config, `[portal]\nregistry = "${registry.url}"\nrepository = "example/edge"\n`
             + `registry_user = "operator"\nregistry_password_file = "${password}"\n`);
         assert.equal((await versions(['--config', config])).output, output);
+
+        await withEdge({ nodes: 1, config: readFileSync(config, 'utf8'), env: OPERATOR }, async edge => {
+            const headers = { authorization: `Basic ${Buffer.from('ada:lovelace').toString('base64')}` };
+            const { versions: shown } = await (await fetch(`${edge.http}/dashboard/api/state`, { headers })).json();
+            assert.equal(shown.problem, null);
+            assert.deepEqual(shown.published, json);
+            const page = await (await fetch(`${edge.http}/dashboard`, { headers })).text();
+            assert.ok(page.includes('<td>10.0.0-rc.1</td>'), page);
+        });
 
         const denied = await versions([...asked, '--username', 'operator', '--password-file', wrong]);
         assert.equal(denied.code, 1);

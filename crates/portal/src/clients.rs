@@ -73,7 +73,8 @@ async fn clients(State(portal): State<Portal>, request: Request) -> Response {
 
 async fn overview(portal: &Portal, headers: &HeaderMap) -> Response {
     let catalog = portal.shelf().catalog().await;
-    let body = listing::body(&catalog, &public_url(portal.settings().server_url.as_ref(), headers));
+    let url = public_url(portal.settings().server_url.as_ref(), headers);
+    let body = listing::body(&catalog, &url, portal.settings().private_certificate);
     revalidated(headers, page(StatusCode::OK, "Client downloads", &body), &body)
 }
 

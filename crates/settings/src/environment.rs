@@ -14,8 +14,9 @@ enum Kind {
 }
 
 /// Variables that override a setting, and the setting.
-const HONOURED: [(&str, Kind, &str); 19] = [
+const HONOURED: [(&str, Kind, &str); 20] = [
     ("CT_SERVER_URL", Kind::Text, "server_url"),
+    ("CT_TRUST_ALL_CERTS", Kind::Switch, "portal.private_certificate"),
     ("CT_LICENSEE", Kind::Text, "license.licensee"),
     ("CT_MAXCONNECTIONS", Kind::Text, "license.max_connections"),
     ("CT_EXPIRATION", Kind::Text, "license.expiration"),
@@ -38,8 +39,7 @@ const HONOURED: [(&str, Kind, &str); 19] = [
 
 /// Variables of the original that stand for something this edge does not do yet. They are named at the start, so that
 /// nobody relies on one of them in vain.
-const NOT_HONOURED: [&str; 8] = [
-    "CT_TRUST_ALL_CERTS",
+const NOT_HONOURED: [&str; 7] = [
     "CT_SSO_SYSTEM_BASE_URL",
     "CT_SSO_AUTHORIZATION_ENDPT",
     "CT_SSO_TOKEN_ENDPT",

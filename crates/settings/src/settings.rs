@@ -156,6 +156,7 @@ impl Settings {
             server_url: self.file.server_url.clone(),
             clients: portal.clients,
             clients_folder: self.file.data.join(portal.clients_folder),
+            private_certificate: portal.private_certificate,
             logs_folder: self.file.data.join("logs"),
             log_files: log_files.into_iter().flatten().collect(),
             dashboard: portal.dashboard,

@@ -11,7 +11,7 @@ use ctedge_settings::{Fault, Settings, default_config, not_honoured, parse, vari
 /// What the notes list, written down here once more so that none can be forgotten: the variable, a value of it, the
 /// setting that it stands for, how that is written then, a wrong value, and what the fault says. Where no value is wrong
 /// by itself, what makes it so is beside it.
-const HONOURED: [Variable; 18] = [
+const HONOURED: [Variable; 19] = [
     variable("CT_SERVER_URL", "https://edge.example/ct", "server_url", "\"https://edge.example/ct\"")
         .wrong("edge.example", "\"edge.example\" is not the URL that clients use, like \"https://edge.example.com\""),
     variable("CT_LICENSEE", "Example Corp", "license.licensee", "\"Example Corp\""),
@@ -40,6 +40,8 @@ const HONOURED: [Variable; 18] = [
     variable("CT_PROMETHEUS_ENABLED", "true", "metrics.prometheus", "true")
         .wrong("maybe", "\"maybe\" is not true or false"),
     variable("CT_NOCLIENTS", "true", "portal.clients", "false").wrong("maybe", "\"maybe\" is not true or false"),
+    variable("CT_TRUST_ALL_CERTS", "true", "portal.private_certificate", "true")
+        .wrong("maybe", "\"maybe\" is not true or false"),
     variable("CT_TIME_ZONE", "Europe/Berlin", "log.time_zone", "\"Europe/Berlin\"")
         .wrong("Mars/Olympus", "\"Mars/Olympus\" is no time zone; write one like \"Europe/Berlin\" or \"UTC\""),
     variable("CT_AUTO_RESTART_DISABLED", "true", "restart.disabled", "true")
@@ -49,8 +51,7 @@ const HONOURED: [Variable; 18] = [
 ];
 
 /// Variables of the notes that change nothing yet, which is said at the start.
-const UNKNOWN: [&str; 8] = [
-    "CT_TRUST_ALL_CERTS",
+const UNKNOWN: [&str; 7] = [
     "CT_SSO_SYSTEM_BASE_URL",
     "CT_SSO_AUTHORIZATION_ENDPT",
     "CT_SSO_TOKEN_ENDPT",

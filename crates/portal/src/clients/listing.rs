@@ -7,11 +7,14 @@ use super::eclipse::SITE_INDEXES;
 use crate::ide::Ide;
 use crate::page::{encode, escape, size};
 
-/// The body of the page. `url` is that of the server.
-pub(super) fn body(catalog: &Catalog, url: &str) -> String {
+/// The body of the page. `url` is that of the server; editors do not know the authority of a `private_certificate`.
+pub(super) fn body(catalog: &Catalog, url: &str, private_certificate: bool) -> String {
     let url = escape(url);
     let mut html = String::from("<main>\n<h1>Client downloads</h1>\n");
     let _ = writeln!(html, "<p class=\"quiet\">What connects your editor to <code>{url}</code>.</p>");
+    if private_certificate {
+        html.push_str(PRIVATE_CERTIFICATE);
+    }
     for ide in Ide::ALL {
         section(&mut html, ide, catalog, &url);
     }
@@ -83,6 +86,15 @@ fn intellij(html: &mut String, url: &str) {
     );
 }
 
+const PRIVATE_CERTIFICATE: &str = "<section>\n<h2>Before you begin</h2>\n\
+    <p>Editors do not know the authority of this server's certificate by themselves, and refuse to connect until they do. Get \
+    its certificate from whoever runs this server, and make it known to</p>\n\
+    <ul>\n<li>VS Code and browsers: in the certificate store of your operating system. VS Code reads it at its start as \
+    long as the setting <code>http.systemCertificates</code> is on.</li>\n\
+    <li>IntelliJ: in the settings, below <em>Tools</em>, <em>Server Certificates</em>.</li>\n\
+    <li>Eclipse: in the trust store of the Java that runs it: <code>keytool -importcert -cacerts -file FILE</code>.</li>\n\
+    </ul>\n</section>\n";
+
 const VS_CODE: &str = "<ol>\n<li>Download the extension.</li>\n\
     <li>In the view <em>Extensions</em>, choose <em>Install from VSIX…</em> in the menu; or run \
     <code>code --install-extension FILE</code></li>\n</ol>\n";
@@ -97,7 +109,7 @@ mod tests {
         let about = About { name: "<b>".into(), version: "\"1\"".into(), ..About::default() };
         let artifact = Artifact { ide: Ide::VsCode, path: "vscode/a \"b\"?.vsix".into(), bytes: 1, about };
         let catalog = Catalog { artifacts: vec![artifact], ..Catalog::default() };
-        let html = body(&catalog, "https://edge.example");
+        let html = body(&catalog, "https://edge.example", false);
         assert!(html.contains("<a href=\"vscode/a%20%22b%22%3F.vsix\" download>&lt;b&gt;</a>"), "{html}");
         assert!(html.contains("<td>&quot;1&quot;</td>"), "{html}");
         assert!(html.contains("no client for this editor"), "{html}");

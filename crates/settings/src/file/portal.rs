@@ -16,6 +16,7 @@ use crate::value::{Value, Written, quoted};
 pub(crate) struct Portal {
     pub(crate) clients: bool,
     pub(crate) clients_folder: PathBuf,
+    pub(crate) private_certificate: bool,
     pub(crate) dashboard: Option<Login>,
     pub(crate) logs: Option<Login>,
     pub(crate) password_file: PathBuf,
@@ -32,6 +33,12 @@ pub(super) fn portal(reader: &mut Reader) -> Portal {
         "The folder of what /clients offers; `ctedge clients add` puts files in their places in it.",
         PathBuf::from("clients"),
         |path: &PathBuf| not_empty(path),
+    );
+    let private_certificate = section.any(
+        "private_certificate",
+        "Whether the certificate of server_url is of an authority that editors do not know by themselves: then /clients tells \
+         each editor's users how to make it known. CT_TRUST_ALL_CERTS overrides it.",
+        false,
     );
     let dashboard = login(
         &mut section,
@@ -54,7 +61,16 @@ pub(super) fn portal(reader: &mut Reader) -> Portal {
     let registry = registry::read(&mut section);
     let [dashboard, logs] = [("dashboard", dashboard), ("logs", logs)].map(|(name, pair)| whole(reader, name, pair));
     let registry = registry.whole(reader);
-    Portal { clients, clients_folder, dashboard, logs, password_file, registry, limits: limits(reader) }
+    Portal {
+        clients,
+        clients_folder,
+        private_certificate,
+        dashboard,
+        logs,
+        password_file,
+        registry,
+        limits: limits(reader),
+    }
 }
 
 type Pair = (Option<String>, Option<Password>);

@@ -18,6 +18,8 @@ pub struct PortalSettings {
     pub clients: bool,
     /// The folder of the client downloads, with a folder for each IDE.
     pub clients_folder: PathBuf,
+    /// Whether editors do not know the authority of the certificate by themselves.
+    pub private_certificate: bool,
     /// The folder of the logs that `/logs` shows.
     pub logs_folder: PathBuf,
     /// The log files themselves, which may lie elsewhere; `/logs` shows them and their rotated ones too.
