@@ -2,12 +2,13 @@
 //! sees it.
 
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { test } from 'node:test';
 import { eventually } from '../harness/deadline.mjs';
-import { withEdge } from '../harness/edge.mjs';
+import { temporaryDirectory, withEdge } from '../harness/edge.mjs';
+import { Issuer } from '../harness/license.mjs';
 import { ctedge } from '../harness/process.mjs';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
@@ -68,6 +69,7 @@ const ROWS = {
     'access.log': [['tests/system/logs.test.mjs', 'every request is one line of the access log in the combined format']],
     'error.log': [['crates/logs/src/lines.rs', 'the_error_log_is_written_as_nginx_does']],
     'reopened on SIGUSR1': [['tests/system/logs.test.mjs', 'SIGUSR1']],
+    'In the container: /opt/codetogether, /var/log/codetogether, /var/log/nginx': [['tests/system/notes.test.mjs', 'in the container each file is where the notes have it']],
     'licensing.properties': [['tests/system/license.test.mjs', 'licensing.properties']],
     'root INFO CodeTogether On-Premises services now available on port 1080 (HTTP) and 1443 (SSL)': [
         ['tests/system/logs.test.mjs', 'root INFO CodeTogether On-Premises services now available on '],
@@ -165,4 +167,39 @@ test('a running edge has the addresses, the files and the process list of the no
             }
         });
     });
+});
+
+test('in the container each file is where the notes have it', async () => {
+    // What the container has at its root is below a folder here.
+    const root = temporaryDirectory('container');
+    const issuer = await Issuer.create();
+    try {
+        const dockerfile = readFileSync(path.join(ROOT, 'deploy/Dockerfile'), 'utf8');
+        const folders = ['/opt/codetogether/runtime', '/var/log/codetogether', '/var/log/nginx'];
+        for (const folder of folders) {
+            assert.ok(dockerfile.includes(folder), folder);
+            mkdirSync(path.join(root, folder), { recursive: true });
+        }
+        assert.match(dockerfile, /^ENTRYPOINT \["\/opt\/codetogether\/start-codetogether"\]$/m);
+        assert.match(dockerfile, /^COPY configs\/container\.toml \/opt\/codetogether\/ctedge\.toml$/m);
+        const script = readFileSync(path.join(ROOT, 'deploy/start-codetogether'), 'utf8');
+        assert.match(script, /^exec ctedge up --config \/opt\/codetogether\/ctedge\.toml "\$@"$/m);
+
+        await issuer.install(path.join(root, '/opt/codetogether'), { connections: 30 });
+        const text = readFileSync(path.join(ROOT, 'configs/container.toml'), 'utf8');
+        const config = text.replace(/"(\/(?:opt|var)\/)/g, `"${root}$1`);
+        const data = path.join(root, '/opt/codetogether/runtime');
+        await withEdge({ data, nodes: 1, config, env: issuer.env }, async edge => {
+            assert.equal((await fetch(`${edge.http}/ct-health/`)).status, 200);
+            const server = readFileSync(path.join(root, '/var/log/codetogether/server.log'), 'utf8');
+            assert.match(server, /root INFO Valid CodeTogether license installed/);
+            assert.match(server, /services now available on port/);
+            for (const log of ['codetogether/sessions.log', 'codetogether/usage.log', 'nginx/access.log', 'nginx/error.log']) {
+                await eventually(log, () => existsSync(path.join(root, '/var/log', log)));
+            }
+        });
+    } finally {
+        issuer.forget();
+        rmSync(root, { recursive: true, force: true });
+    }
 });

@@ -13,7 +13,7 @@ use crate::value::Size;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn log(reader: &mut Reader) -> LogSettings {
-    let mut section = reader.section("log", "The logs. No token and no password is ever in one.");
+    let mut section = reader.section("log", "The logs. No token and no password is ever in one, but for the generated one of the dashboard, once, in server.");
     LogSettings {
         format: section.one_of(
             "format",
