@@ -1,20 +1,15 @@
 //! Asks an OCI registry for the tags of a repository (OCI Distribution Specification 1.1, "Listing Tags").
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::http::header::{ACCEPT, AUTHORIZATION, LINK, USER_AGENT, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use axum::http::header::{ACCEPT, AUTHORIZATION, LINK, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use ctedge_https::{Answer, HttpsClient, HttpsError, origin_of};
+use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -32,9 +27,6 @@ const PAGES_MAX: usize = 200;
 /// Tags in all; no repository of one program has more, but a hostile registry may.
 const TAGS_MAX: usize = 20_000;
 
-/// The longest answer.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
-
 /// Why the tags are not known.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -46,9 +38,12 @@ pub enum RegistryError {
         /// Why.
         problem: io::Error,
     },
-    /// Nobody answered.
-    #[error("{0} cannot be asked: {1}")]
-    Unreachable(String, String),
+    /// Nobody answered, or nothing that can be read.
+    #[error(transparent)]
+    Asking(#[from] HttpsError),
+    /// This machine trusts no certificates.
+    #[error("the certificates that this machine trusts cannot be read: {0}")]
+    Roots(#[from] io::Error),
     /// It took too long.
     #[error("the registry did not answer within {} s", WITHIN.as_secs())]
     Slow,
@@ -85,7 +80,7 @@ struct Token {
 
 /// One list that is being asked for.
 struct Asking {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: HttpsClient,
     /// Without a slash at its end.
     url: String,
     repository: String,
@@ -93,20 +88,10 @@ struct Asking {
     authorization: Option<HeaderValue>,
 }
 
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
 impl Asking {
     fn new(url: &str, repository: &str, login: User) -> Result<Self, RegistryError> {
         let url = url.trim_end_matches('/').to_owned();
-        let provider = rustls::crypto::ring::default_provider();
-        let builder = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider);
-        let builder = builder.map_err(|error| RegistryError::Unreachable(url.clone(), error.to_string()))?;
-        let client = Client::builder(TokioExecutor::new()).build(builder.https_or_http().enable_http1().build());
-        Ok(Self { client, url, repository: repository.to_owned(), login, authorization: None })
+        Ok(Self { client: HttpsClient::new()?, url, repository: repository.to_owned(), login, authorization: None })
     }
 
     async fn all(mut self) -> Result<Vec<String>, RegistryError> {
@@ -180,19 +165,12 @@ impl Asking {
     }
 
     async fn get(&self, url: &str, authorization: Option<HeaderValue>) -> Result<Answer, RegistryError> {
-        let unreachable = |reason: String| RegistryError::Unreachable(host_of(url), reason);
-        let mut request = Request::get(url).body(Empty::new()).map_err(|error| unreachable(error.to_string()))?;
-        let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("ctedge/", env!("CARGO_PKG_VERSION"))));
+        let request = Request::get(url).header(ACCEPT, "application/json").body(Full::default());
+        let mut request = request.map_err(|_| self.strange(format!("it names {url:?}, which is no address")))?;
         if let Some(authorization) = authorization {
-            headers.insert(AUTHORIZATION, authorization);
+            request.headers_mut().insert(AUTHORIZATION, authorization);
         }
-        let response = self.client.request(request).await.map_err(|error| unreachable(causes(&error)))?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| self.strange(error.to_string()))?.to_bytes();
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        Ok(self.client.send(request, WITHIN).await?)
     }
 
     /// The page that a `Link` header names (RFC 8288), if it is one of this registry: a token must not go elsewhere.
@@ -236,11 +214,6 @@ fn next_target(link: &str) -> Option<&str> {
     is_next.then_some(target)
 }
 
-fn origin_of(url: &str) -> Option<String> {
-    let uri: Uri = url.parse().ok()?;
-    Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
-}
-
 /// The address without its query, which may say more than a message should.
 fn host_of(url: &str) -> String {
     origin_of(url).unwrap_or_else(|| "the registry".to_owned())
@@ -251,19 +224,4 @@ fn secret(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// The error with what is behind it: the first alone says no more than "client error (Connect)".
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let next = error.to_string();
-        // Some repeat what is behind them.
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = error.source();
-    }
-    text
 }
