@@ -57,6 +57,11 @@ export class Person {
             client: 'ctedge system test',
             fetch: async (/** @type {string} */ target, /** @type {any} */ init) => this.noted(target, await this.fetch(target, init)),
             authenticationHandler: async (token, metadata) => {
+                const web = metadata.providers.find(provider => provider.type === 'web');
+                if (web && this.open) {
+                    await this.open(`${url}${web.endpoint}?token=${token}`);
+                    return true;
+                }
                 const form = metadata.providers.find(provider => provider.type === 'form');
                 if (!form) throw new Error('the server offers no form to log in with');
                 const response = await this.fetch(url + /** @type {any} */ (form).endpoint, {
@@ -99,6 +104,16 @@ export class Person {
      */
     observed(observe) {
         this.fetch = observe;
+        return this;
+    }
+
+    /**
+     * Logs in with a provider, as editors do: by opening its page.
+     *
+     * @param {(url: string) => Promise<void>} open
+     */
+    opening(open) {
+        this.open = open;
         return this;
     }
 

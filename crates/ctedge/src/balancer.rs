@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::arguments::BalancerOptions;
 use crate::process::{StopSignal, raise_open_files, start_log};
-use crate::settings_file::{SettingsFile, processors, read_secret, warn_of_variables};
+use crate::settings_file::{SettingsFile, processors, read_secret};
 
 /// How often the file is looked at for a change. Reading a few kilobytes each second costs nothing and, unlike a file
 /// watch, also notices a replaced folder, as container platforms do it.
@@ -29,7 +29,6 @@ pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
     let source = Arc::new(Source(SettingsFile::new(Some(options.config), vec![])));
     let settings = source.0.load(vec![])?;
     let logs = start_log(&settings.log())?;
-    warn_of_variables();
     raise_open_files();
     let data = settings.data().to_owned();
     let settings = source.settle()?;

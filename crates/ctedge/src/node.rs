@@ -9,7 +9,7 @@ use crate::arguments::NodeOptions;
 use crate::license;
 use crate::portal;
 use crate::process::{StopSignal, raise_open_files, reopen_when_rotated, start_log};
-use crate::settings_file::{SettingsFile, processors, read_secret, warn_of_variables};
+use crate::settings_file::{SettingsFile, processors, read_secret};
 
 /// Runs until a signal stops it.
 pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
@@ -19,7 +19,6 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
     let file = SettingsFile::new(Some(options.config), vec![]);
     let settings = file.load(vec![])?;
     let logs = start_log(&settings.log())?;
-    warn_of_variables();
     raise_open_files();
     let secret = read_secret(&settings)?;
     let portal = settings.portal();

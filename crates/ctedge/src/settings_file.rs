@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use ctedge_settings::{ClusterSecret, Fault, Override, Settings, not_honoured, overrides_of, parse_with, variables};
+use ctedge_settings::{ClusterSecret, Fault, Override, Settings, overrides_of, parse_with, variables};
 use parking_lot::Mutex;
 
 /// A settings file that can be read again, or no file at all, with options of the command line that count more.
@@ -78,13 +78,6 @@ pub(crate) fn read_secret(settings: &Settings) -> anyhow::Result<ClusterSecret> 
     };
     ClusterSecret::new(&text)
         .with_context(|| format!("{} (secret_file) is no cluster secret; {advice}", path.display()))
-}
-
-/// Says which variables of the original are set and change nothing here.
-pub(crate) fn warn_of_variables() {
-    for name in not_honoured(&variable) {
-        tracing::warn!(variable = name, "{name} is set, but this version does not know it yet: it changes nothing");
-    }
 }
 
 /// A variable whose bytes are no text must not count as one that is not set.

@@ -12,14 +12,13 @@ use ctedge_supervisor::{Load, Stopped, Supervisor, Surroundings};
 use crate::arguments::UpOptions;
 use crate::leases::StoredLeases;
 use crate::process::start_log;
-use crate::settings_file::{SettingsFile, path_text, warn_of_variables};
+use crate::settings_file::{SettingsFile, path_text};
 
 /// Runs until a signal or an operator's command stops it.
 pub(crate) fn run(options: UpOptions) -> anyhow::Result<ExitCode> {
     let file = SettingsFile::new(options.config.clone(), overrides(&options)?);
     let settings = file.load(vec![])?;
     let logs = start_log(&settings.log())?;
-    warn_of_variables();
 
     let supervisor = Supervisor::prepare(Surroundings {
         load: Box::new(Source(file)),

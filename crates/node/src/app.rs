@@ -19,6 +19,7 @@ use crate::metrics::Snapshot;
 use crate::ownership::counts::Measured;
 use crate::ownership::{Journal, Keeper, Owners};
 use crate::pending::PendingTable;
+use crate::sign_on::SignOn;
 use crate::stop::StopSwitch;
 use crate::transport::Transports;
 use crate::usage::UsageCounter;
@@ -33,6 +34,8 @@ pub(crate) struct App {
     pub(crate) transports: Arc<Transports>,
     /// Logins that wait for their form, or for the client to fetch its token.
     pub(crate) logins: PendingTable<LoginToken>,
+    /// The provider that people sign on with.
+    pub(crate) sign_on: Option<SignOn>,
     pub(crate) lag: Arc<Lag>,
     /// Ends the long polls.
     pub(crate) polls: StopSwitch,
@@ -55,14 +58,19 @@ impl App {
 
     /// The ways to log in that are switched on.
     pub(crate) fn providers(&self) -> Vec<AuthProvider> {
-        if self.settings().simple_login { vec![AuthProvider::simple()] } else { Vec::new() }
+        let simple = self.settings().simple_login.then(AuthProvider::simple);
+        let sign_on = self.sign_on.as_ref().map(|sign_on| AuthProvider::sign_on(sign_on.provider()));
+        sign_on.into_iter().chain(simple).collect()
     }
 
     /// Who bears this login token. A login by a way that is switched off is none.
     pub(crate) fn user(&self, login_token: &str) -> Option<User> {
         let user = self.hub.tokens().verify_login(login_token, unix_now()).ok()?;
-        let is_switched_off = user.auth_provider == SIMPLE_LOGIN_PROVIDER && !self.settings().simple_login;
-        (!is_switched_off).then_some(user)
+        let is_on = match &*user.auth_provider {
+            SIMPLE_LOGIN_PROVIDER => self.settings().simple_login,
+            provider => self.sign_on.as_ref().is_some_and(|sign_on| sign_on.provider() == provider),
+        };
+        is_on.then_some(user)
     }
 
     /// What the node says of itself to the balancer.
@@ -74,6 +82,7 @@ impl App {
         HealthReport {
             status: status.current(),
             node: self.settings().id.clone(),
+            region: self.settings().region.clone(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: status.uptime_seconds(Instant::now()),

@@ -1,6 +1,6 @@
 //! The HTTP interface of a node: which handler serves which path, and what every answer goes through.
 //!
-//! - [`login`], [`session`], [`meta`]: the Open Collaboration Protocol.
+//! - [`login`], [`sign_on`], [`session`], [`meta`]: the Open Collaboration Protocol.
 //! - [`operate`]: health, metrics and control.
 //! - [`pages`]: the pages that people see.
 //! - `waiting`: what is polled for. `owned`: answers of the owner of a key.
@@ -15,6 +15,7 @@ mod owned;
 mod pages;
 pub(crate) mod problem;
 mod session;
+mod sign_on;
 mod waiting;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use ctedge_protocol::http::{SIGN_ON_CALLBACK_PATH, SIGN_ON_LOGOUT_PATH, SIGN_ON_PATH};
 use ctedge_protocol::{Info, InfoCode};
 use ctedge_wire::headers::REQUEST_ID;
 
@@ -47,6 +49,9 @@ pub(crate) fn router(app: Arc<App>, pages: Router) -> Router {
         .route("/api/login/poll/{token}", post(login::poll))
         .route("/api/login/simple", post(login::simple))
         .route("/api/login/validate", post(login::validate))
+        .route(SIGN_ON_PATH, get(sign_on::begin))
+        .route(SIGN_ON_CALLBACK_PATH, get(sign_on::callback))
+        .route(SIGN_ON_LOGOUT_PATH, get(sign_on::logout))
         .route("/api/logout", get(login::logout).post(login::logout))
         .route("/api/session/create", post(session::create))
         .route("/api/session/join/{room}", post(session::join))
@@ -133,13 +138,16 @@ fn finish(response: &mut Response) {
 
 /// The word of the metrics for a path. A path from outside is never a label itself: labels are bounded.
 fn route(path: &str) -> &'static str {
-    const EXACT: [&str; 10] = [
+    const EXACT: [&str; 13] = [
         "/",
         "/login.html",
         "/api/meta",
         "/api/login/initial",
         "/api/login/simple",
         "/api/login/validate",
+        SIGN_ON_PATH,
+        SIGN_ON_CALLBACK_PATH,
+        SIGN_ON_LOGOUT_PATH,
         "/api/logout",
         "/api/session/create",
         "/ct-health/",

@@ -26,6 +26,7 @@ pub mod node;
 pub mod ownership;
 mod pending;
 mod serve;
+mod sign_on;
 pub mod status;
 pub mod stop;
 mod transport;

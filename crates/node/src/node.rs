@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::ownership::{DriverThread, Journal, Keeper, Order, Owners, Shared};
 use crate::pending::PendingTable;
 use crate::serve::Server;
+use crate::sign_on::SignOn;
 use crate::stop::StopSwitch;
 use crate::transport::Transports;
 use crate::usage;
@@ -61,6 +62,8 @@ impl Node {
         let http_connections_max = limits.connections_max + 2 * limits.pending_max + CONNECTIONS_SPARE;
         let logins = PendingTable::new(limits.pending_max, settings.timeouts.decision);
         let metrics = Metrics::new();
+        let sign_on =
+            SignOn::of(&settings).context("cannot sign on with a provider: this machine trusts no certificates")?;
         let reached_at = settings.address.unwrap_or(address);
         let zone = Zone::named(&settings.log.time_zone);
         let zone = zone.with_context(|| format!("there is no time zone {:?}", settings.log.time_zone))?;
@@ -77,6 +80,7 @@ impl Node {
             transports: Transports::new(Arc::clone(&hub)),
             hub,
             logins,
+            sign_on,
             lag: Arc::new(Lag::default()),
             polls: StopSwitch::new(),
             http_connections: Arc::new(Semaphore::new(http_connections_max)),

@@ -12,6 +12,15 @@ use crate::version::PROTOCOL_VERSION;
 /// The path of the form login.
 pub const SIMPLE_LOGIN_PATH: &str = "/api/login/simple";
 
+/// The path that sends a browser to the sign-on provider; clients append the poll token as a query.
+pub const SIGN_ON_PATH: &str = "/api/login/sso";
+
+/// The path to which the sign-on provider sends browsers back, and the one after a logout there. Operators of the original
+/// have them registered.
+pub const SIGN_ON_CALLBACK_PATH: &str = "/sso/authorization-code/callback";
+/// See [`SIGN_ON_CALLBACK_PATH`].
+pub const SIGN_ON_LOGOUT_PATH: &str = "/sso/logout";
+
 /// The `authProvider` of users of the form login.
 pub const SIMPLE_LOGIN_PROVIDER: &str = "Unverified";
 
@@ -106,7 +115,7 @@ pub enum AuthProvider {
         /// Its name.
         name: String,
         /// The page.
-        endpoint: String,
+        endpoint: &'static str,
         /// What to show.
         label: Info,
         /// Under which heading.
@@ -130,6 +139,17 @@ pub struct FormField {
 }
 
 impl AuthProvider {
+    /// The sign-on with a provider of this name.
+    #[must_use]
+    pub fn sign_on(provider: &str) -> Self {
+        Self::Web {
+            name: provider.to_owned(),
+            endpoint: SIGN_ON_PATH,
+            label: Info::new(InfoCode::SignOnLabel, format!("Log in with {provider}")),
+            group: InfoCode::ThirdParty.into(),
+        }
+    }
+
     /// The form login: a name, and an address if the user likes.
     #[must_use]
     pub fn simple() -> Self {

@@ -61,6 +61,10 @@ pub enum InfoCode {
     EmailLabel,
     /// Hint in the field of the user's address.
     EmailPlaceholder,
+    /// Group of the logins with a provider.
+    ThirdParty,
+    /// Ours: label of the login with a provider.
+    SignOnLabel,
     /// Ours: no valid login.
     Forbidden,
     /// Ours: the request cannot be read.
@@ -100,6 +104,8 @@ impl InfoCode {
             Self::UsernamePlaceholder => "Your user name that will be shown to all session participants",
             Self::EmailLabel => "Email",
             Self::EmailPlaceholder => "Your email that will be shown to the host when joining the session",
+            Self::ThirdParty => "Third-party",
+            Self::SignOnLabel => "Single sign-on",
             Self::Forbidden => "Please log in first",
             Self::BadRequest => "The request cannot be read",
             Self::SessionFull => "The session is full, please try again later",

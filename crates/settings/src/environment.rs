@@ -14,7 +14,7 @@ enum Kind {
 }
 
 /// Variables that override a setting, and the setting.
-const HONOURED: [(&str, Kind, &str); 20] = [
+const OVERRIDING: [(&str, Kind, &str); 27] = [
     ("CT_SERVER_URL", Kind::Text, "server_url"),
     ("CT_TRUST_ALL_CERTS", Kind::Switch, "portal.private_certificate"),
     ("CT_LICENSEE", Kind::Text, "license.licensee"),
@@ -35,37 +35,28 @@ const HONOURED: [(&str, Kind, &str); 20] = [
     ("CT_METRICS_STATSD_PORT", Kind::Number, "metrics.statsd_port"),
     ("CT_METRICS_STATSD_PROTOCOL", Kind::Text, "metrics.statsd_protocol"),
     ("CT_PROMETHEUS_ENABLED", Kind::Switch, "metrics.prometheus"),
+    // Of two variables for one setting the later one counts.
+    ("CT_SSO_AUTHORIZATION_ENDPT", Kind::Text, "sign_on.url"),
+    ("CT_SSO_SYSTEM_BASE_URL", Kind::Text, "sign_on.url"),
+    ("CT_SSO_TOKEN_ENDPT", Kind::Text, "sign_on.token_endpoint"),
+    ("CT_SSO_CLIENT_ID", Kind::Text, "sign_on.client_id"),
+    ("CT_SSO_CLIENT_SECRET", Kind::Text, "sign_on.client_secret"),
+    ("CT_SSO_PROVIDER", Kind::Text, "sign_on.provider"),
+    ("CT_REGION", Kind::Text, "region"),
 ];
 
-/// Variables of the original that stand for something this edge does not do yet. They are named at the start, so that
-/// nobody relies on one of them in vain.
-const NOT_HONOURED: [&str; 7] = [
-    "CT_SSO_SYSTEM_BASE_URL",
-    "CT_SSO_AUTHORIZATION_ENDPT",
-    "CT_SSO_TOKEN_ENDPT",
-    "CT_SSO_CLIENT_ID",
-    "CT_SSO_CLIENT_SECRET",
-    "CT_SSO_PROVIDER",
-    "CT_REGION",
-];
-
-/// The names of all variables that are looked at, those included that change nothing.
+/// The names of all variables that are looked at.
 pub fn variables() -> impl Iterator<Item = &'static str> {
-    HONOURED.into_iter().map(|(name, ..)| name).chain(NOT_HONOURED)
+    OVERRIDING.into_iter().map(|(name, ..)| name)
 }
 
 /// The overrides that the environment holds. An empty variable counts as none.
 pub fn overrides_of(variable: &dyn Fn(&str) -> Option<String>) -> Vec<Override> {
     let set = |name| variable(name).filter(|value| !value.is_empty());
-    HONOURED
+    OVERRIDING
         .into_iter()
         .filter_map(|(name, kind, setting)| Some(Override::new(setting, kind.read(set(name)?), name)))
         .collect()
-}
-
-/// The variables that are set and change nothing. An empty variable counts as none.
-pub fn not_honoured(variable: &dyn Fn(&str) -> Option<String>) -> Vec<&'static str> {
-    NOT_HONOURED.into_iter().filter(|name| variable(name).is_some_and(|value| !value.is_empty())).collect()
 }
 
 impl Kind {

@@ -8,6 +8,7 @@ mod node;
 mod ownership;
 mod portal;
 mod restart;
+mod sign_on;
 mod store;
 mod units;
 
@@ -23,13 +24,14 @@ use self::node::node;
 pub(crate) use self::portal::Portal;
 use self::portal::portal;
 use self::restart::restart;
+use self::sign_on::sign_on;
 use self::store::store;
 use crate::listed::{certificates, dns_nodes, fixed_nodes};
 use crate::reader::Reader;
 use crate::server_url::ServerUrl;
 use crate::settled::{
-    CertificateFiles, LicenseSettings, LogSettings, MetricsSettings, NodeSource, RestartSettings, StoreSettings,
-    UpSettings,
+    CertificateFiles, LicenseSettings, LogSettings, MetricsSettings, NodeSource, RestartSettings, SignOnSettings,
+    StoreSettings, UpSettings,
 };
 use crate::weigh::weigh;
 
@@ -39,6 +41,7 @@ pub(crate) struct File {
     pub(crate) server_url: Option<ServerUrl>,
     pub(crate) data: PathBuf,
     pub(crate) secret_file: PathBuf,
+    pub(crate) region: Option<String>,
     pub(crate) up: UpSettings,
     pub(crate) restart: RestartSettings,
     pub(crate) license: LicenseSettings,
@@ -47,6 +50,7 @@ pub(crate) struct File {
     pub(crate) balancer: Balancer,
     pub(crate) node: Node,
     pub(crate) portal: Portal,
+    pub(crate) sign_on: Option<SignOnSettings>,
     pub(crate) store: Option<StoreSettings>,
     pub(crate) nodes: NodeSource,
     pub(crate) certificates: Vec<CertificateFiles>,
@@ -54,11 +58,12 @@ pub(crate) struct File {
 
 /// Reads every setting there is.
 pub(crate) fn read(reader: &mut Reader) -> File {
-    let (server_url, data, secret_file) = general(reader);
+    let General { server_url, data, secret_file, region } = general(reader);
     let file = File {
-        server_url,
+        server_url: server_url.clone(),
         data,
         secret_file,
+        region,
         up: up(reader),
         restart: restart(reader),
         license: license(reader),
@@ -67,6 +72,7 @@ pub(crate) fn read(reader: &mut Reader) -> File {
         balancer: balancer(reader),
         node: node(reader),
         portal: portal(reader),
+        sign_on: sign_on(reader, server_url.as_ref()),
         store: store(reader),
         nodes: NodeSource { fixed: fixed_nodes(reader), dns: dns_nodes(reader) },
         certificates: certificates(reader),
@@ -75,7 +81,15 @@ pub(crate) fn read(reader: &mut Reader) -> File {
     file
 }
 
-fn general(reader: &mut Reader) -> (Option<ServerUrl>, PathBuf, PathBuf) {
+/// The settings of no section.
+struct General {
+    server_url: Option<ServerUrl>,
+    data: PathBuf,
+    secret_file: PathBuf,
+    region: Option<String>,
+}
+
+fn general(reader: &mut Reader) -> General {
     let mut section = reader.section(
         "",
         "The settings of a CodeTogether edge. Every setting is listed with its default.\n\
@@ -101,7 +115,24 @@ fn general(reader: &mut Reader) -> (Option<ServerUrl>, PathBuf, PathBuf) {
         PathBuf::from("cluster.secret"),
         |path: &PathBuf| not_empty(path),
     );
-    (server_url, data, secret_file)
+    let region = section.read(
+        "region",
+        "\nThe region of this machine, like \"eu-west\": its nodes tell it, and its balancer lets new sessions begin on nodes \
+         of the same region as long as one of them takes new ones. CT_REGION overrides it.",
+        None,
+        |region: &Option<String>| region.as_deref().map_or(Ok(()), check_region),
+    );
+    General { server_url, data, secret_file, region }
+}
+
+/// A region is a label of metrics and a column of tables.
+fn check_region(region: &str) -> Result<(), String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if region.len() <= 64 && region.bytes().all(is_plain) {
+        Ok(())
+    } else {
+        Err(format!("{region:?} is no region; write one like \"eu-west\", of letters, digits, -, _ and ."))
+    }
 }
 
 fn up(reader: &mut Reader) -> UpSettings {

@@ -27,7 +27,7 @@ mod value;
 mod weigh;
 
 pub use cron::{CronPattern, WallMinute};
-pub use environment::{not_honoured, overrides_of, variables};
+pub use environment::{overrides_of, variables};
 pub use fault::{Fault, Origin};
 pub use server_url::ServerUrl;
 pub use settings::{Override, Settings, default_config, parse, parse_with};

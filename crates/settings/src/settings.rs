@@ -234,6 +234,7 @@ impl Settings {
             health: balancer.health,
             limits: balancer.limits,
             timeouts: balancer.timeouts,
+            region: self.file.region.clone(),
             secret,
             log: self.log(),
         })
@@ -273,7 +274,10 @@ impl Settings {
             address: Some(*address).filter(|address| address.port() != 0),
             threads: threads(node.threads, processors),
             owner: node.owner,
-            simple_login: node.simple_login,
+            // Whoever has a provider does not want people to be whoever they say.
+            simple_login: node.simple_login && self.file.sign_on.is_none(),
+            sign_on: self.file.sign_on.clone(),
+            region: self.file.region.clone(),
             cors_origins: node.cors_origins,
             secret,
             limits: node.limits,

@@ -8,6 +8,7 @@ mod metrics;
 mod ownership;
 mod portal;
 mod restart;
+mod sign_on;
 mod store;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub use metrics::{MetricsSettings, StatsdProtocol, StatsdSettings};
 pub use ownership::{DrainSettings, LeaseSettings};
 pub use portal::{GENERATED_USER, Login, Password, PortalLimits, PortalSettings, RegistrySettings};
 pub use restart::RestartSettings;
+pub use sign_on::{ProviderEndpoints, SignOnSettings};
 pub use store::StoreSettings;
 
 /// What `ctedge up` runs on one machine.
@@ -81,6 +83,8 @@ pub struct BalancerSettings {
     pub limits: BalancerLimits,
     /// How long anything may take.
     pub timeouts: BalancerTimeouts,
+    /// Whose nodes new sessions begin on, as long as one of them takes new ones.
+    pub region: Option<String>,
     /// The cluster secret.
     pub secret: ClusterSecret,
     /// The logs.
@@ -270,6 +274,10 @@ pub struct NodeSettings {
     pub owner: String,
     /// Whether the form login (`/api/login/simple`) is on.
     pub simple_login: bool,
+    /// The provider that people sign on with. `None` where there is none.
+    pub sign_on: Option<SignOnSettings>,
+    /// Where the node is, as it tells balancers.
+    pub region: Option<String>,
     /// Origins that browsers may call from; empty allows all.
     pub cors_origins: Vec<String>,
     /// The cluster secret.

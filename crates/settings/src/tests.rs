@@ -6,7 +6,7 @@ use std::time::Duration;
 use ctedge_license::Field;
 use ctedge_wire::ClusterSecret;
 
-use crate::{Fault, Override, Settings, Value, default_config, not_honoured, parse, parse_with};
+use crate::{Fault, Override, ProviderEndpoints, Settings, Value, default_config, parse, parse_with};
 
 fn no_variable(_: &str) -> Option<String> {
     None
@@ -359,7 +359,6 @@ fn a_wrong_variable_of_the_metrics_is_named_with_what_to_write_instead() {
     ] {
         let faults = parse("", &|asked| (asked == name).then(|| value.to_owned())).unwrap_err();
         assert!(faults[0].to_string().starts_with(&format!("{name}: {fault}")), "{faults:?}");
-        assert!(not_honoured(&|asked| (asked == name).then(|| value.to_owned())).is_empty(), "{name}");
     }
     check_fault(
         "[metrics]\nstatsd_prefix = \"a:b\"",
@@ -388,4 +387,34 @@ fn a_registry_has_a_repository_and_a_user_a_password() {
         let faults = faults_of(&format!("[portal]\nrepository = \"{wrong}\""));
         assert!(faults[0].contains("is not the name of a repository"), "{faults:?}");
     }
+}
+
+#[test]
+fn a_provider_is_whole_and_takes_the_place_of_just_giving_a_name() {
+    let secret = || ClusterSecret::new(&"s".repeat(32)).unwrap();
+    let rest = "client_id = \"edge\"\nclient_secret = \"s3\"\n";
+    let node = |text: &str| {
+        let nodes = "[[nodes]]\nid = \"node-1\"\naddress = \"127.0.0.1:3001\"\n";
+        valid(&format!("server_url = \"https://edge.example/ct\"\n{text}{nodes}")).node("node-1", secret(), 1).unwrap()
+    };
+    assert!(node("").simple_login && node("").sign_on.is_none());
+
+    let with_issuer = node(&format!("[sign_on]\nurl = \"https://id.example\"\n{rest}"));
+    let sign_on = with_issuer.sign_on.unwrap();
+    assert!(!with_issuer.simple_login);
+    assert_eq!(sign_on.endpoints, ProviderEndpoints::OfIssuer("https://id.example".into()));
+    assert_eq!((sign_on.provider.as_str(), sign_on.server_url.path_prefix()), ("single sign-on", "/ct"));
+    assert!(!format!("{sign_on:?}").contains("s3"));
+
+    let token = "token_endpoint = \"https://id.example/t\"\n";
+    let given = node(&format!("[sign_on]\nurl = \"https://id.example/a\"\n{token}{rest}")).sign_on.unwrap().endpoints;
+    let expected =
+        ProviderEndpoints::Given { authorization: "https://id.example/a".into(), token: "https://id.example/t".into() };
+    assert_eq!(given, expected);
+
+    check_fault(
+        "[sign_on]\nurl = \"https://id.example\"",
+        "line 2: sign_on.url: needs sign_on.client_id (CT_SSO_CLIENT_ID), sign_on.client_secret (CT_SSO_CLIENT_SECRET), \
+         server_url (CT_SERVER_URL) beside it",
+    );
 }

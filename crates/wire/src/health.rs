@@ -132,6 +132,9 @@ pub struct HealthReport {
     pub status: NodeStatus,
     /// The node's id.
     pub node: String,
+    /// Where the node is, if its operator says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// The process id of the node.
     pub pid: u32,
     /// The version of the node's binary.

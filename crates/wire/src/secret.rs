@@ -46,6 +46,12 @@ impl ClusterSecret {
         self.derive("peer ids")
     }
 
+    /// What an attempt to sign on with a provider is derived under, so that any node goes on with it.
+    #[must_use]
+    pub fn sign_on_key(&self) -> [u8; 32] {
+        self.derive("sign-on")
+    }
+
     /// Keys the hash by which nodes count users together, so that nobody else learns a user from it.
     #[must_use]
     pub fn users_seed(&self) -> u64 {

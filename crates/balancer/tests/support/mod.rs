@@ -93,6 +93,7 @@ pub fn settings(backends: &[&Backend]) -> BalancerSettings {
             retire: Duration::from_secs(60),
             stop: Duration::from_secs(4),
         },
+        region: None,
         secret: secret(),
         log: LogSettings::default(),
     }

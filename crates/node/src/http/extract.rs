@@ -32,7 +32,7 @@ pub(super) fn user(app: &App, headers: &HeaderMap) -> Result<User, Problem> {
 }
 
 /// The first cookie of this name (RFC 6265, section 5.4: the more specific one comes first).
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get_all(COOKIE)
         .iter()

@@ -39,7 +39,6 @@ pub(super) async fn poll(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let timed_out = || Problem::new(StatusCode::BAD_REQUEST, InfoCode::AuthTimeout);
     let token = KeyedToken::parse(&token).ok_or_else(timed_out)?;
     let mut poll = waiting(&app, &headers, &app.logins, &token, timed_out).await?;
     match decision(&app, &mut poll).await {
@@ -72,18 +71,34 @@ pub(super) async fn simple(
     }
     let is_form = is_form(&headers);
     let login = read_form(is_form, &body)?;
-    let timed_out = || Problem::new(StatusCode::BAD_REQUEST, InfoCode::AuthTimeout);
     let token = KeyedToken::parse(&login.token).ok_or_else(timed_out)?;
-    if !app.logins.contains(&token, Instant::now()) {
-        waiting(&app, &headers, &app.logins, &token, timed_out).await?;
-    }
-    let user = user(&login)?;
-    let signed = app.hub.tokens().sign_login(&user, unix_now());
+    must_wait_here(&app, &headers, &token).await?;
     // A second post of the same form finds the login decided: the first one stands, and both are answered alike.
-    if app.logins.decide(&token, signed, Instant::now()) {
+    decide(&app, &token, &user(&login)?);
+    Ok(if is_form { pages::logged_in() } else { "Ok".into_response() })
+}
+
+/// Where the login waits that `token` polls for: here, or a redirect to where it does.
+pub(super) async fn must_wait_here(app: &Arc<App>, headers: &HeaderMap, token: &KeyedToken) -> Result<(), Problem> {
+    if app.logins.contains(token, Instant::now()) {
+        return Ok(());
+    }
+    waiting(app, headers, &app.logins, token, timed_out).await.map(drop)
+}
+
+/// Lets whoever polls for the login have it as `user`. `false` if it is decided already, or not here any more.
+pub(super) fn decide(app: &App, token: &KeyedToken, user: &User) -> bool {
+    let signed = app.hub.tokens().sign_login(user, unix_now());
+    let is_decided = app.logins.decide(token, signed, Instant::now());
+    if is_decided {
         tracing::info!(target: "sessions", event = "login", user = ?user.name, provider = user.auth_provider);
     }
-    Ok(if is_form { pages::logged_in() } else { "Ok".into_response() })
+    is_decided
+}
+
+/// There is no such login, or there was.
+pub(super) fn timed_out() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, InfoCode::AuthTimeout)
 }
 
 /// `POST /api/login/validate`: whether the login token is good.
@@ -94,8 +109,12 @@ pub(super) async fn validate(State(app): State<Arc<App>>, headers: HeaderMap) ->
 
 /// `GET /api/logout`: clears the cookie. The token itself stays good until it expires: nothing is stored about it.
 pub(super) async fn logout() -> Response {
-    let cleared = format!("{TOKEN_COOKIE}=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=None");
-    ([(SET_COOKIE, cleared)], "Logged out").into_response()
+    ([(SET_COOKIE, cleared_token_cookie())], "Logged out").into_response()
+}
+
+/// Takes the token's cookie away.
+pub(super) fn cleared_token_cookie() -> String {
+    format!("{TOKEN_COOKIE}=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=None")
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -55,6 +55,12 @@ pub(super) fn logged_in() -> Response {
     page("Logged in", &format!("<main>\n<h1>Logged in</h1>\n{}</main>\n", notice("good", text)))
 }
 
+/// What a browser sees after a logout.
+pub(super) fn logged_out() -> Response {
+    let text = "You are logged out. Editors that are logged in stay so until their logins end.";
+    page("Logged out", &format!("<main>\n<h1>Logged out</h1>\n{}</main>\n", notice("good", text)))
+}
+
 /// Puts a page in the place of a refusal's JSON; status and other headers stay.
 pub(super) fn replace_body(response: &mut Response, message: &str) {
     let status = response.status();

@@ -182,6 +182,8 @@ fn settings() -> NodeSettings {
         threads: 1,
         owner: "tests".into(),
         simple_login: true,
+        sign_on: None,
+        region: None,
         cors_origins: Vec::new(),
         secret: ClusterSecret::new("a secret of the tests with enough bytes").unwrap(),
         limits: NodeLimits {

@@ -30,7 +30,11 @@ pub(super) fn node(reader: &mut Reader) -> Node {
             1,
             0..=256,
         ),
-        simple_login: section.any("simple_login", "Whether people may sign in by just giving a name.", true),
+        simple_login: section.any(
+            "simple_login",
+            "Whether people may log in by just giving a name. With a provider in [sign_on] they may not.",
+            true,
+        ),
         cors_origins: section.any(
             "cors_origins",
             "Origins of web pages that may call, like [\"https://editor.example.com\"]; [] allows all.",
