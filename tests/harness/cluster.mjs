@@ -107,12 +107,12 @@ export class Cluster {
     /**
      * Starts one more balancer.
      *
-     * @param {{ nodes?: Node[], settings?: string }} [options] which nodes it knows: all, unless its list is old
+     * @param {{ nodes?: Node[], settings?: string, top?: string }} [options] which nodes it knows: all, unless its list is old
      * @returns {Promise<Balancer>}
      */
-    async balancer({ nodes = this.nodes, settings } = {}) {
+    async balancer({ nodes = this.nodes, settings, top } = {}) {
         const known = nodes.map(({ id, address }) => ({ id, address }));
-        const balancer = await Balancer.start({ nodes: known, settings, secret: this.secret });
+        const balancer = await Balancer.start({ nodes: known, settings, top, secret: this.secret });
         this.balancers.push(balancer);
         return balancer;
     }

@@ -350,12 +350,13 @@ export class Balancer {
      * @typedef {object} BalancerOptions
      * @property {{ id: string, address: string, weight?: number }[]} nodes
      * @property {string} [settings] TOML: sections of their own, other than `[balancer]` itself
+     * @property {string} [top] TOML: settings of no section
      * @property {string} [secret] the cluster's, if the nodes have one
      *
      * @param {BalancerOptions} options
      */
-    static async start({ nodes, settings = '', secret = randomBytes(32).toString('hex') }) {
-        const balancer = new Balancer(await freePort(), await freePort(), settings);
+    static async start({ nodes, settings = '', top = '', secret = randomBytes(32).toString('hex') }) {
+        const balancer = new Balancer(await freePort(), await freePort(), settings, top);
         writeFileSync(path.join(balancer.data, 'cluster.secret'), secret, { mode: 0o600 });
         balancer.write(nodes);
         balancer.launch();
@@ -377,13 +378,15 @@ export class Balancer {
      * @param {number} httpPort
      * @param {number} adminPort
      * @param {string} settings
+     * @param {string} top
      */
-    constructor(httpPort, adminPort, settings) {
+    constructor(httpPort, adminPort, settings, top) {
         this.data = temporaryDirectory('balancer');
         this.file = path.join(this.data, 'balancer.toml');
         this.http = `http://127.0.0.1:${httpPort}`;
         this.admin = new Admin(`http://127.0.0.1:${adminPort}`);
         this.settings = settings;
+        this.top = top;
         /** @type {any} */
         this.child = undefined;
     }
@@ -426,7 +429,7 @@ export class Balancer {
 function balancerSettings(balancer, nodes) {
     const host = (/** @type {string} */ url) => new URL(url).host;
     return `data = "${balancer.data}"
-
+${balancer.top}
 [balancer]
 http = "${host(balancer.http)}"
 https = ""

@@ -59,6 +59,7 @@ impl Reloader {
         }
         let live = Live::new(settings);
         self.shared.router.set_settings(&live.router_settings());
+        self.shared.router.prefer_region(live.settings.region.as_deref());
         if live.settings.placement.algorithm != before.settings.placement.algorithm {
             // It is empty until the nodes are set below; a request in between waits for its pin or is refused, so that
             // the list is given to it first.

@@ -84,6 +84,12 @@ impl Live {
         Self { settings, finder, trusted }
     }
 
+    fn router(&self) -> Router {
+        let router = Router::new(&self.router_settings());
+        router.prefer_region(self.settings.region.as_deref());
+        router
+    }
+
     pub(crate) fn router_settings(&self) -> RouterSettings {
         RouterSettings {
             seed: self.settings.secret.placement_seed(),
@@ -108,7 +114,7 @@ impl Shared {
     ) -> Self {
         let live = Live::new(settings);
         Self {
-            router: Router::new(&live.router_settings()),
+            router: live.router(),
             placement: ArcSwap::from_pointee(Placement::new(live.selection_config())),
             own_answers: metrics.of_node(NO_NODE),
             metrics,

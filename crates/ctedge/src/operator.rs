@@ -111,10 +111,14 @@ pub(crate) fn cell(value: &Value) -> String {
 }
 
 fn status_text(status: &Value) -> String {
-    let head =
-        ["NODE", "STATE", "ADDRESS", "PID", "SESSIONS", "PEERS", "CONNECTIONS", "PINS", "TUNNELS", "LAG MS", "UP"];
-    let names = ["address", "pid", "sessions", "peers", "connections", "pins", "tunnels", "lag_ms"];
+    let mut head =
+        vec!["NODE", "STATE", "ADDRESS", "PID", "SESSIONS", "PEERS", "CONNECTIONS", "PINS", "TUNNELS", "LAG MS", "UP"];
+    let mut names = vec!["address", "pid", "sessions", "peers", "connections", "pins", "tunnels", "lag_ms"];
     let nodes = list(&status["nodes"]);
+    if nodes.iter().any(|node| node["region"].is_string()) {
+        head.insert(2, "REGION");
+        names.insert(0, "region");
+    }
     let row = |node: &Value| {
         let state = cell(&node["state"]);
         let state = if node["listed"] == false { format!("{state}, unlisted") } else { state };

@@ -123,6 +123,7 @@ pub struct Node {
     weight: AtomicU16,
     listed: AtomicBool,
     shares_ownership: AtomicBool,
+    is_near: AtomicBool,
     state: AtomicU8,
     health: Mutex<HealthMachine>,
     load: Load,
@@ -153,6 +154,7 @@ impl Node {
             weight: AtomicU16::new(spec.weight),
             listed: AtomicBool::new(true),
             shares_ownership: AtomicBool::new(false),
+            is_near: AtomicBool::new(true),
             state: AtomicU8::new(health.state() as u8),
             health: Mutex::new(health),
             load: Load { reported: AtomicU64::new(NO_REPORT), ..Load::default() },
@@ -194,6 +196,12 @@ impl Node {
     #[must_use]
     pub fn shares_ownership(&self) -> bool {
         self.shares_ownership.load(Ordering::Acquire)
+    }
+
+    /// Whether it is in the balancer's own region, or the balancer has none.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        self.is_near.load(Ordering::Relaxed)
     }
 
     /// What it calls itself, which is what other nodes call it. A name from the list of nodes may be another one.
@@ -261,7 +269,9 @@ impl Node {
     /// Takes what counts for placing keys from a report, or from the lack of one. Keys that were placed while the report
     /// was on its way are not in it and are forgotten until the next one: an error of the keys of one round trip, which
     /// the bound can bear.
-    pub(crate) fn reported(&self, report: Option<&HealthReport>) {
+    pub(crate) fn reported(&self, report: Option<&HealthReport>, own_region: Option<&str>) {
+        let region = report.and_then(|report| report.region.as_deref());
+        self.is_near.store(own_region.is_none() || region == own_region, Ordering::Relaxed);
         self.load.reported.store(report.map_or(NO_REPORT, |report| report.sessions), Ordering::Relaxed);
         self.load.placed.store(0, Ordering::Relaxed);
         self.shares_ownership.store(report.is_some_and(|report| report.shares_ownership), Ordering::Release);

@@ -137,6 +137,7 @@ pub struct Router {
     pub(crate) nodes: NodeTable,
     pub(crate) pins: Pins,
     load_bound: RwLock<LoadBound>,
+    region: RwLock<Option<String>>,
 }
 
 impl Router {
@@ -147,6 +148,7 @@ impl Router {
             nodes: NodeTable::new(settings.thresholds),
             pins: Pins::new(settings.seed, settings.pins_max, settings.pin_idle_max),
             load_bound: RwLock::new(LoadBound::new(settings.load_bound)),
+            region: RwLock::default(),
         }
     }
 
@@ -155,6 +157,11 @@ impl Router {
         self.nodes.set_thresholds(settings.thresholds);
         self.pins.set_bounds(settings.pins_max, settings.pin_idle_max);
         *self.load_bound.write() = LoadBound::new(settings.load_bound);
+    }
+
+    /// From the next checks of the nodes on, fresh keys go to nodes of this region as long as one of them takes new keys.
+    pub fn prefer_region(&self, region: Option<&str>) {
+        *self.region.write() = region.map(str::to_owned);
     }
 
     /// Takes another list of nodes. No pinned key moves: a node that is not in the list takes no new keys, keeps its
@@ -184,7 +191,7 @@ impl Router {
         asked: Instant,
         now: Instant,
     ) -> Option<StateChange> {
-        node.reported(report.as_ref());
+        node.reported(report.as_ref(), self.region.read().as_deref());
         node.with_health(|health| health.check_succeeded(report, asked, now))
     }
 
@@ -230,25 +237,40 @@ impl Router {
     }
 
     /// Mints a key and chooses its node. Minting goes on until the first rank takes the key, so that every balancer
-    /// finds it by placement alone, without a pin or a redirect; only if that fails, a worse rank is taken.
+    /// finds it by placement alone, without a pin or a redirect; only if that fails, a worse rank is taken. Where the
+    /// balancer has a region, it goes on until that first rank is near as well, or no near one is found.
     pub fn choose_fresh<I: IntoIterator<Item = SocketAddr>>(
         &self,
         mut mint: impl FnMut() -> Key,
         mut rank: impl FnMut(&Key) -> I,
         now: Instant,
     ) -> (Key, Choice) {
+        let key = self.mint(&mut mint, &mut rank);
+        let choice = self.choose(&key, Standing::Fresh, rank(&key), &[], now);
+        (key, choice)
+    }
+
+    fn mint<I: IntoIterator<Item = SocketAddr>>(
+        &self,
+        mut mint: impl FnMut() -> Key,
+        mut rank: impl FnMut(&Key) -> I,
+    ) -> Key {
         let eligible = self.eligible();
+        let mut far = None;
         let mut key = mint();
         for _ in 1..MINT_TRIES_MAX {
             let first = rank(&key).into_iter().find_map(|address| self.nodes.by_address(address));
-            let is_taken = |node: &Arc<Node>| node.accepts_new() && eligible.admits(node);
-            if eligible.weight == 0 || first.as_ref().is_none_or(is_taken) {
-                break;
+            let Some(first) = first.filter(|_| eligible.all.weight > 0) else { return key };
+            let is_taken = first.accepts_new() && eligible.admits(&first);
+            if is_taken && (first.is_near() || eligible.near.weight == 0) {
+                return key;
             }
-            key = mint();
+            let passed = std::mem::replace(&mut key, mint());
+            if is_taken {
+                far.get_or_insert(passed);
+            }
         }
-        let choice = self.choose(&key, Standing::Fresh, rank(&key), &[], now);
-        (key, choice)
+        far.unwrap_or(key)
     }
 
     /// The node answered for the key, with anything but "not mine" (421) and "not now" (503): what lives under the key
@@ -437,10 +459,12 @@ impl Router {
     /// What the nodes that take new keys have to share.
     pub(crate) fn eligible(&self) -> Eligible {
         let nodes = self.nodes.all();
-        let mut eligible = Eligible { bound: *self.load_bound.read(), load: 0, weight: 0 };
+        let mut eligible = Eligible { bound: *self.load_bound.read(), near: Share::default(), all: Share::default() };
         for node in nodes.iter().filter(|node| node.accepts_new()) {
-            eligible.load = eligible.load.saturating_add(node.load());
-            eligible.weight += u64::from(node.weight());
+            eligible.all.add(node);
+            if node.is_near() {
+                eligible.near.add(node);
+            }
         }
         eligible
     }
@@ -453,16 +477,31 @@ struct Leaving {
     held: bool,
 }
 
-/// The load and weight of all nodes that take new keys.
+/// What the nodes that take new keys have to share: those of the balancer's own region among themselves.
 pub(crate) struct Eligible {
     bound: LoadBound,
+    near: Share,
+    all: Share,
+}
+
+/// The load and the weight of some nodes together.
+#[derive(Default)]
+struct Share {
     load: u64,
     weight: u64,
 }
 
 impl Eligible {
     pub(crate) fn admits(&self, node: &Node) -> bool {
-        self.bound.admits(node.load(), self.load, node.weight(), self.weight)
+        let share = if node.is_near() { &self.near } else { &self.all };
+        self.bound.admits(node.load(), share.load, node.weight(), share.weight)
+    }
+}
+
+impl Share {
+    fn add(&mut self, node: &Node) {
+        self.load = self.load.saturating_add(node.load());
+        self.weight += u64::from(node.weight());
     }
 }
 

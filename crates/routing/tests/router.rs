@@ -574,6 +574,42 @@ fn a_fresh_key_is_minted_so_that_its_first_rank_takes_it() {
 }
 
 #[test]
+fn a_fresh_key_is_minted_for_the_balancers_own_region_as_long_as_a_node_there_takes_it() {
+    let bench = Bench::new(&[1, 2, 3]);
+    let says = |number: u16, status, region: Option<&str>| {
+        let (node, region) = (format!("n{number}"), region.map(str::to_owned));
+        let report = HealthReport { status, node, region, ..HealthReport::default() };
+        bench.router.check_succeeded(&bench.node(number), Some(report), bench.now(), bench.now());
+    };
+    bench.router.prefer_region(Some("eu"));
+    says(1, NodeStatus::Ready, Some("us"));
+    says(2, NodeStatus::Ready, None);
+    says(3, NodeStatus::Ready, Some("eu"));
+    let fresh = || {
+        let mut minted = 0;
+        let mint = || {
+            minted += 1;
+            key(&format!("k{minted}"))
+        };
+        // The third of three keys ranks the third node first, and so on.
+        let rank = |key: &Key| {
+            let first = key.as_str()[1..].parse::<u16>().unwrap() % 3;
+            addresses(&[[3, 1, 2], [1, 2, 3], [2, 3, 1]][usize::from(first)])
+        };
+        let (key, choice) = bench.router.choose_fresh(mint, rank, bench.now());
+        (key.as_str().to_owned(), port(choice))
+    };
+    assert_eq!(fresh(), ("k3".into(), 3));
+    // Nobody near takes new keys: the first key that anybody takes will do.
+    says(3, NodeStatus::Draining, Some("eu"));
+    assert_eq!(fresh(), ("k1".into(), 1));
+    bench.router.prefer_region(None);
+    says(3, NodeStatus::Ready, Some("eu"));
+    says(1, NodeStatus::Ready, Some("us"));
+    assert_eq!(fresh(), ("k1".into(), 1), "without a region all nodes are near");
+}
+
+#[test]
 fn a_fresh_key_takes_a_worse_rank_when_minting_does_not_help() {
     let bench = Bench::new(&[1, 2]);
     bench.drains(1);

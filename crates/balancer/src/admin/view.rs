@@ -49,6 +49,8 @@ pub(super) struct NodeView {
     weight: u16,
     pins: u64,
     tunnels: u64,
+    /// Where it is, if it says so.
+    region: Option<String>,
     pid: Option<u32>,
     version: Option<String>,
     uptime_s: Option<u64>,
@@ -96,6 +98,7 @@ pub(super) fn node(node: &Node, now: Instant) -> NodeView {
         weight: node.weight(),
         pins: node.pins(),
         tunnels: node.tunnels(),
+        region: report.and_then(|report| report.region.clone()),
         pid: report.map(|report| report.pid),
         version: report.map(|report| report.version.clone()),
         uptime_s: report.map(|report| report.uptime_s),
