@@ -269,9 +269,10 @@ export class Edge {
      * Raises the number of nodes, by the settings file that the edge was started with.
      *
      * @param {number} count
+     * @param {string} [settings] the other sections of that file
      */
-    addNodes(count) {
-        writeFileSync(path.join(this.data, 'test.toml'), `[up]\nnodes = ${count}\n`);
+    addNodes(count, settings = '') {
+        writeFileSync(path.join(this.data, 'test.toml'), `[up]\nnodes = ${count}\n\n${settings}`);
         this.child.kill('SIGHUP');
     }
 

@@ -20,6 +20,8 @@ export class Wire {
     /** @param {URL} target */
     constructor(target) {
         this.url = '';
+        /** Where connections that are made from here on lead. */
+        this.target = target;
         this.isCut = false;
         /** How many connections were ever made through the wire. */
         this.connections = 0;
@@ -31,7 +33,7 @@ export class Wire {
                 return;
             }
             this.connections += 1;
-            const far = connect(Number(target.port), target.hostname);
+            const far = connect(Number(this.target.port), this.target.hostname);
             for (const [socket, other] of [[near, far], [far, near]]) {
                 this.sockets.add(socket);
                 socket.on('error', () => {});

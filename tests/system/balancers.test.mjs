@@ -10,6 +10,7 @@ import { Numbered, ON_ITS_WAY_MS, assertFate, assertSamePeers, everybodyBack, re
 import { meeting } from '../harness/person.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
 import { STORES } from '../harness/stores.mjs';
+import { Wire } from '../harness/tcp-proxy.mjs';
 
 test('a balancer that is killed costs its sockets and nothing else', async t => {
     await withEdge({ nodes: 2 }, edge => meeting(async meet => {
@@ -19,8 +20,9 @@ test('a balancer that is killed costs its sockets and nothing else', async t => 
         await eventually('conversation', () => numbered.count > 100);
         const { balancer } = await edge.admin.status();
         const from = Date.now() - ON_ITS_WAY_MS;
+        const back = everybodyBack(people);
         process.kill(balancer.pid, 'SIGKILL');
-        const to = await everybodyBack(people);
+        const to = await back;
         const settled = numbered.count + 100;
         await eventually('more conversation', () => numbered.count > settled);
         const fate = await numbered.end();
@@ -35,6 +37,41 @@ test('a balancer that is killed costs its sockets and nothing else', async t => 
 });
 
 for (const { name, skip, open } of STORES) {
+    test(`people of one balancer that is killed go on through another, whose node is then drained, on ${name}`, { skip }, async t => {
+        await open(settings => withCluster({ nodes: 3, settings }, async cluster => {
+            const [first, second] = [await cluster.balancer(), await cluster.balancer()];
+            // A name that leads to one of them, and to the other when that is gone.
+            const door = await Wire.to(first.http);
+            try {
+                await meeting(async meet => {
+                    const people = await threePeople(meet, door.url);
+                    const ids = people.map(person => person.peer.id);
+                    const numbered = new Numbered(people);
+                    await eventually('conversation', () => numbered.count > 100);
+                    const from = Date.now() - ON_ITS_WAY_MS;
+                    const back = everybodyBack(people);
+                    door.target = new URL(second.http);
+                    first.child.kill('SIGKILL');
+                    const to = await back;
+                    const owner = await cluster.ownerOf(second, people[0].roomId);
+                    const moved = everybodyBack(people);
+                    assert.equal((await second.admin.call(`/nodes/${owner.id}/drain?now=true`, 'POST')).status, 200);
+                    await moved;
+                    await eventually('another owner', async () => (await cluster.ownerOf(second, people[0].roomId)) !== owner);
+                    const settled = numbered.count + 100;
+                    await eventually('more conversation', () => numbered.count > settled);
+                    const fate = await numbered.end();
+                    report(t, fate);
+                    // The drain loses nothing: it lies outside of the window.
+                    assertFate(fate, { from, to });
+                    assertSamePeers(people, ids);
+                });
+            } finally {
+                door.close();
+            }
+        }));
+    });
+
     test(`an edge of which every process was killed goes on when it is started again, on ${name}`, { skip }, async t => {
         await open(async config => {
             const data = temporaryDirectory('again');
@@ -47,10 +84,11 @@ for (const { name, skip, open } of STORES) {
                     const numbered = new Numbered(people);
                     await eventually('conversation', () => numbered.count > 100);
                     const from = Date.now() - ON_ITS_WAY_MS;
+                    const back = everybodyBack(people);
                     await first.crash();
                     const second = await Edge.start({ data, http, config, nodes: 2 });
                     try {
-                        const to = await everybodyBack(people);
+                        const to = await back;
                         const fate = await numbered.end();
                         report(t, fate);
                         assertFate(fate, { from, to });
