@@ -6,9 +6,10 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { Backend } from '../harness/backend.mjs';
 import { withCluster } from '../harness/cluster.mjs';
 import { eventually, within } from '../harness/deadline.mjs';
-import { freePort, temporaryDirectory, withEdge } from '../harness/edge.mjs';
+import { Balancer, freePort, temporaryDirectory, withBalancer, withEdge } from '../harness/edge.mjs';
 import { Issuer } from '../harness/license.mjs';
 import { HASHES_KEYS, PASSES_UPGRADES, withNginx } from '../harness/nginx.mjs';
 import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
@@ -108,10 +109,63 @@ test('a healthy edge has no finding but good ones, and another name than its cer
 
             const unknown = await doctor(['--url', `https://localhost:${port}`]);
             assert.deepEqual(unknown.troubles, ['certificate.chain', 'nodes.hidden']);
+            // Whose users are told of the authority at /clients needs no authority that this machine knows.
+            const told = await doctor(['--data', data, '--url', `https://localhost:${port}`], { CT_TRUST_ALL_CERTS: 'true' });
+            assert.deepEqual(told.troubles, []);
+        });
+        const own = { ...env, CT_TRUST_ALL_CERTS: 'true' };
+        await withEdge({ data, nodes: 1, config: settings, env: own }, async edge => {
+            const { port } = new URL(edge.https);
+            const { troubles, finding } = await doctor(['--data', data, '--url', `https://localhost:${port}`]);
+            assert.deepEqual(troubles, []);
+            assert.match(finding('certificate.ok').sentence, /an authority of your own/);
         });
     } finally {
         rmSync(data, { recursive: true, force: true });
     }
+});
+
+test('a balancer before other servers is looked at as far as these tell, and nothing is asked of them that is not theirs', async () => {
+    const servers = [await Backend.start('one'), await Backend.start('two')];
+    try {
+        const nodes = servers.map(({ node }) => node);
+        await withBalancer(await Balancer.start({ nodes }), async ({ file }) => {
+            const { troubles, findings, finding } = await doctor(['--config', file]);
+            assert.deepEqual(troubles, ['address.stand-in'], JSON.stringify(findings));
+            assert.match(finding('http.others').sentence, /answers for other servers/);
+            const stickiness = findings.filter(({ code }) => code === 'stickiness.ok');
+            assert.equal(stickiness.length, 2);
+            for (const { sentence } of stickiness) assert.match(sentence, /over 2 nodes/);
+            assert.ok(!findings.some(({ check }) => ['store', 'license', 'session'].includes(check)));
+        });
+        await withNginx({ nodes: servers.map(({ address }) => address) }, async nginx => {
+            const settings = `server_url = "${nginx.url}"\n`;
+            await withBalancer(await Balancer.start({ nodes, top: settings }), async ({ file }) => {
+                const { troubles, finding } = await doctor(['--config', file]);
+                assert.deepEqual(troubles, ['stickiness.untried', 'stickiness.untried'], 'nginx does not say who answered');
+                assert.match(finding('stickiness.untried').sentence, /expose_node/);
+            });
+        });
+    } finally {
+        for (const server of servers) server.die();
+    }
+});
+
+test('a proxy that cuts WebSockets on which nobody says anything is found by waiting', { skip: withoutNginx }, async () => {
+    await withCluster({ nodes: 2, settings: '[node.timeouts]\nping_interval = "3s"\n' }, async cluster => {
+        const nodes = cluster.nodes.map(({ address }) => address);
+        await withNginx({ nodes, upstream: HASHES_KEYS, location: PASSES_UPGRADES }, async nginx => {
+            const { troubles, finding } = await doctor(['--url', nginx.url, '--idle', '4']);
+            assert.deepEqual(troubles, ['license.evaluation']);
+            assert.match(finding('websocket.stays').sentence, /stays open for \d s/);
+        });
+        const impatient = `${PASSES_UPGRADES}\nproxy_read_timeout 1s;`;
+        await withNginx({ nodes, upstream: HASHES_KEYS, location: impatient }, async nginx => {
+            const { code, troubles, causes, finding } = await doctor(['--url', nginx.url, '--idle', '4']);
+            assert.deepEqual([code, troubles, causes], [1, ['websocket.cut', 'license.evaluation'], ['no-websocket']]);
+            assert.match(finding('websocket.cut').remedy, /proxy_read_timeout/);
+        });
+    });
 });
 
 test('without a license the seats of an evaluation are named, and its own certificate as self-signed', async () => {

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ctedge_doctor::Facts;
-use ctedge_doctor::facts::{Carrier, ClockFact, PortState, Reach, SessionFacts, UrlFacts, WebSocket};
+use ctedge_doctor::facts::{Carrier, ClockFact, NodeFact, PortState, Reach, SessionFacts, UrlFacts, WebSocket};
 use ctedge_license::{Day, judge};
 use ctedge_node::license::counts::license_report;
 use ctedge_node::license::source::find;
@@ -44,6 +44,9 @@ use endpoint::Endpoint;
 use http::Client;
 use machine::reachable;
 
+/// Longer than any pause between two pings that a node may be told to make is rare: theirs is 25 s.
+const PING_WAIT_MAX: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
     /// The public URL; without --config and --data nothing else is looked at [default: CT_SERVER_URL, server_url]
@@ -58,6 +61,9 @@ pub(crate) struct DoctorOptions {
     /// Let no two clients meet in a session; it would take two seats for a moment, and stand in the audit
     #[arg(long)]
     no_session: bool,
+    /// Hold a WebSocket open for so many seconds on which nobody says anything, and tell whether it is cut
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..))]
+    idle: Option<u16>,
     /// How long connecting, and each answer, may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u16).range(1..))]
     timeout: u16,
@@ -87,7 +93,14 @@ fn gather(options: &DoctorOptions) -> anyhow::Result<Facts> {
     };
     if let Some(url) = url {
         let reports = Mutex::default();
-        let (mut url, clock) = of_url(&url, is_stand_in, !options.no_session, timeout, &reports)?;
+        let looking = Looking {
+            serves_others: facts.serves_others,
+            with_session: !options.no_session,
+            idle: options.idle.map(|seconds| Duration::from_secs(seconds.into())),
+            timeout,
+            reports: &reports,
+        };
+        let (mut url, clock) = looking.at(&url, is_stand_in)?;
         if let Some(settings) = settings.filter(|_| url.is_https && url.certificate.is_none()) {
             url.certificate = tls::listed_certificate(&settings.certificates(), &url.host);
         }
@@ -130,9 +143,15 @@ fn of_settings(settings: &Settings, timeout: Duration) -> anyhow::Result<Facts> 
     let (nodes, mut clocks) = questions.ask(&listed);
     let (store, clock) = store::look(settings, &listed)?;
     clocks.extend(clock);
-    let ports = machine::ports(settings, &listed, timeout);
+    let serves_others = !nodes.is_empty() && nodes.iter().all(NodeFact::is_another_server);
+    // What other servers listen on is theirs.
+    let own: Vec<_> = listed.into_iter().zip(&nodes).filter(|(_, fact)| !fact.is_another_server()).collect();
+    let own: Vec<_> = own.into_iter().map(|(node, _)| node).collect();
+    let ports = machine::ports(settings, &own, timeout);
     Ok(Facts {
         has_settings: true,
+        serves_others,
+        is_private_certificate: settings.portal().private_certificate,
         is_running: status.is_some() || ports.iter().any(|port| port.state == PortState::Ours),
         ports,
         nodes,
@@ -150,46 +169,81 @@ fn license(settings: &Settings) -> anyhow::Result<LicenseReport> {
     Ok(license_report(&verdict))
 }
 
-/// What comes through the public URL; and the clock of whoever answers there.
-fn of_url(
-    url: &str,
-    is_stand_in: bool,
+/// How the public URL is looked at.
+struct Looking<'l> {
+    /// Whether other servers than nodes of ours are behind it.
+    serves_others: bool,
     with_session: bool,
+    /// How long a WebSocket is held open on which nobody says anything.
+    idle: Option<Duration>,
     timeout: Duration,
-    reports: &Mutex<BTreeMap<String, HealthReport>>,
-) -> anyhow::Result<(UrlFacts, Option<ClockFact>)> {
-    let mut endpoint = Endpoint::of_url(url, timeout)?;
-    let mut facts = UrlFacts {
-        url: url.trim_end_matches('/').to_owned(),
-        is_stand_in,
-        host: endpoint.host.clone(),
-        is_https: endpoint.tls.is_some(),
-        prefix: endpoint.prefix.clone(),
-        reach: endpoint.reach(),
-        certificate: None,
-        meta: None,
-        cookie_secure: None,
-        polling: None,
-        websocket: None,
-        stickiness: Vec::new(),
-        session: None,
-    };
-    if !matches!(facts.reach, Reach::Reached(_)) {
-        return Ok((facts, None));
-    }
-    if let Some(tls) = &endpoint.tls {
-        let certificate = endpoint.connect().and_then(|_| tls.certificate()).map_err(|error| format!("{error:#}"));
-        let is_usable = certificate.is_ok();
-        facts.certificate = Some(certificate);
-        if !is_usable {
+    reports: &'l Mutex<BTreeMap<String, HealthReport>>,
+}
+
+impl Looking<'_> {
+    /// What comes through the public URL; and the clock of whoever answers there.
+    fn at(&self, url: &str, is_stand_in: bool) -> anyhow::Result<(UrlFacts, Option<ClockFact>)> {
+        let mut endpoint = Endpoint::of_url(url, self.timeout)?;
+        let mut facts = UrlFacts {
+            url: url.trim_end_matches('/').to_owned(),
+            is_stand_in,
+            host: endpoint.host.clone(),
+            is_https: endpoint.tls.is_some(),
+            prefix: endpoint.prefix.clone(),
+            reach: endpoint.reach(),
+            certificate: None,
+            meta: None,
+            cookie_secure: None,
+            polling: None,
+            websocket: None,
+            idle: None,
+            stickiness: Vec::new(),
+            session: None,
+        };
+        if !matches!(facts.reach, Reach::Reached(_)) {
             return Ok((facts, None));
         }
+        if let Some(tls) = &endpoint.tls {
+            let certificate = endpoint.connect().and_then(|_| tls.certificate()).map_err(|error| format!("{error:#}"));
+            let is_usable = certificate.is_ok();
+            facts.certificate = Some(certificate);
+            if !is_usable {
+                return Ok((facts, None));
+            }
+        }
+        let clock = ask(&endpoint, &mut facts);
+        if facts.meta.as_ref().is_some_and(|meta| meta.as_ref().is_ok_and(|answer| answer.is_ours)) {
+            self.follow(&endpoint, &mut facts)?;
+            if let Some(time) = self.idle.filter(|_| facts.websocket == Some(WebSocket::Opened)) {
+                facts.idle = session::stay(&endpoint.patient(PING_WAIT_MAX), time)?;
+            }
+        } else if self.serves_others && matches!(facts.meta, Some(Ok(_))) {
+            facts.stickiness = vec![
+                stickiness::compare(&endpoint, Carrier::Header)?,
+                stickiness::compare(&endpoint, Carrier::Cookie)?,
+            ];
+        }
+        Ok((facts, clock))
     }
-    let clock = ask(&endpoint, &mut facts);
-    if facts.meta.as_ref().is_some_and(|meta| meta.as_ref().is_ok_and(|answer| answer.is_ours)) {
-        follow(&endpoint, with_session, &mut facts, reports)?;
+
+    /// Transports, keys and a session, where an edge answers.
+    fn follow(&self, endpoint: &Endpoint, facts: &mut UrlFacts) -> anyhow::Result<()> {
+        let key = random_key()?;
+        let client = Client::carrying(endpoint, Carrier::Header, key.as_str());
+        facts.polling = Some(engine::look_at_polling(&client));
+        let websocket = engine::look_at_websocket(&client);
+        facts.stickiness = vec![
+            stickiness::follow(endpoint, Carrier::Header, self.reports)?,
+            stickiness::follow(endpoint, Carrier::Cookie, self.reports)?,
+        ];
+        facts.session = Some(match (self.with_session, &websocket) {
+            (false, _) => SessionFacts::Untried("--no-session says so".to_owned()),
+            (true, WebSocket::Opened) => session::meet(endpoint)?,
+            (true, _) => SessionFacts::Untried("no WebSocket opens".to_owned()),
+        });
+        facts.websocket = Some(websocket);
+        Ok(())
     }
-    Ok((facts, clock))
 }
 
 /// One plain request.
@@ -207,30 +261,6 @@ fn ask(endpoint: &Endpoint, facts: &mut UrlFacts) -> Option<ClockFact> {
     let cookie = response.headers("set-cookie").find(|cookie| cookie.starts_with(&format!("{KEY}=")));
     facts.cookie_secure = cookie.map(|cookie| cookie.split(';').any(|part| part.trim().eq_ignore_ascii_case("secure")));
     response.clock("the public URL")
-}
-
-/// Transports, keys and a session, where an edge answers.
-fn follow(
-    endpoint: &Endpoint,
-    with_session: bool,
-    facts: &mut UrlFacts,
-    reports: &Mutex<BTreeMap<String, HealthReport>>,
-) -> anyhow::Result<()> {
-    let key = random_key()?;
-    let client = Client::carrying(endpoint, Carrier::Header, key.as_str());
-    facts.polling = Some(engine::look_at_polling(&client));
-    let websocket = engine::look_at_websocket(&client);
-    facts.stickiness = vec![
-        stickiness::follow(endpoint, Carrier::Header, reports)?,
-        stickiness::follow(endpoint, Carrier::Cookie, reports)?,
-    ];
-    facts.session = Some(match (with_session, &websocket) {
-        (false, _) => SessionFacts::Untried("--no-session says so".to_owned()),
-        (true, WebSocket::Opened) => session::meet(endpoint)?,
-        (true, _) => SessionFacts::Untried("no WebSocket opens".to_owned()),
-    });
-    facts.websocket = Some(websocket);
-    Ok(())
 }
 
 /// A key that nobody uses.

@@ -15,6 +15,10 @@ pub struct Facts {
     pub has_settings: bool,
     /// Whether something of this edge runs on this machine.
     pub is_running: bool,
+    /// Whether the nodes of the settings are other servers than ours, like CodeTogether containers.
+    pub serves_others: bool,
+    /// Whether the settings say that clients do not know the authority of the certificate by themselves.
+    pub is_private_certificate: bool,
     /// The ports of this machine.
     pub ports: Vec<PortFact>,
     /// The public URL and what lies behind it.
@@ -84,6 +88,8 @@ pub struct UrlFacts {
     pub polling: Option<Polling>,
     /// The answer to the opening of a WebSocket.
     pub websocket: Option<WebSocket>,
+    /// Whether a WebSocket that carries nothing but the server's pings stays open for so long, or what ended it.
+    pub idle: Option<Idle>,
     /// What became of keys, once for each way to carry one.
     pub stickiness: Vec<CarrierFacts>,
     /// What became of a session of two clients.
@@ -183,6 +189,15 @@ pub enum WebSocket {
     Failed(String),
 }
 
+/// What became of a WebSocket on which nobody says anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Idle {
+    /// It stayed open for this long.
+    Stayed(Duration),
+    /// It was ended after this time.
+    Ended(Duration, String),
+}
+
 /// How a client carries its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
@@ -261,6 +276,14 @@ pub struct NodeFact {
     pub shares_secret: Option<bool>,
     /// Its state and trouble as a balancer sees it, where one was asked.
     pub seen: Option<(String, Option<String>)>,
+}
+
+impl NodeFact {
+    /// Whether a server answers that is well, and none of ours: those say who they are.
+    #[must_use]
+    pub fn is_another_server(&self) -> bool {
+        self.report.as_ref().is_ok_and(|report| report.node.is_empty())
+    }
 }
 
 /// What the nodes share.

@@ -105,7 +105,7 @@ impl Cause {
             Self::NotSticky => "the balancer is not sticky",
             Self::NodeDown => "a node is down or takes no sessions",
             Self::LicenseOut => "the license or its seats are used up",
-            Self::NoWebSocket => "a proxy lets no WebSocket through",
+            Self::NoWebSocket => "a proxy lets no WebSocket through, or cuts it",
             Self::StoreOrClock => "the store or a clock is in trouble",
         }
     }
@@ -163,7 +163,7 @@ impl Finding {
 }
 
 /// Every code of a finding.
-pub const CODES: [&str; 95] = [
+pub const CODES: [&str; 98] = [
     "ports.held",
     "ports.free",
     "ports.silent",
@@ -190,6 +190,7 @@ pub const CODES: [&str; 95] = [
     "certificate.ends-soon",
     "http.no-answer",
     "http.ok",
+    "http.others",
     "http.cookie-not-secure",
     "http.redirect",
     "http.no-node",
@@ -206,6 +207,8 @@ pub const CODES: [&str; 95] = [
     "websocket.upgrade-lost",
     "websocket.refused",
     "websocket.silent",
+    "websocket.stays",
+    "websocket.cut",
     "stickiness.untried",
     "stickiness.unstable",
     "stickiness.header-lost",

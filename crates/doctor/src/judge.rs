@@ -25,15 +25,17 @@ pub fn examine(facts: &Facts) -> Diagnosis {
     ports::judge(facts, &mut findings);
     address::judge(facts, &mut findings);
     if let Some(url) = &facts.url {
-        certificate::judge(url, &mut findings);
-        http::judge(url, &mut findings);
+        certificate::judge(url, facts.is_private_certificate, &mut findings);
+        http::judge(url, facts.serves_others, &mut findings);
         transport::judge(url, &mut findings);
         stickiness::judge(url, facts.nodes.len().max(facts.reports.len()), &mut findings);
         session::judge(url, &mut findings);
     }
     nodes::judge(facts, &mut findings);
-    store::judge(facts, &mut findings);
-    license::judge(facts, &mut findings);
+    if !facts.serves_others {
+        store::judge(facts, &mut findings);
+        license::judge(facts, &mut findings);
+    }
     clock::judge(facts, &mut findings);
     Diagnosis::new(facts.url.as_ref().map(|url| url.url.clone()), findings)
 }

@@ -63,6 +63,11 @@ impl Endpoint {
         Ok(endpoint)
     }
 
+    /// The same, with at least this much time for each read and write.
+    pub(super) fn patient(&self, timeout: Duration) -> Self {
+        Self { timeout: self.timeout.max(timeout), ..self.clone() }
+    }
+
     /// Finds the addresses and connects once.
     pub(super) fn reach(&mut self) -> Reach {
         let port = match self.authority.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {

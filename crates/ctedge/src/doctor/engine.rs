@@ -146,6 +146,18 @@ impl Channel {
         bail!("nothing of the kind came in time")
     }
 
+    /// Answers the server's pings and does nothing else until the first one after `deadline`; an error when it is ended before.
+    pub(super) fn rest(&mut self, deadline: Instant) -> anyhow::Result<()> {
+        while Instant::now() < deadline {
+            match self.0.read()? {
+                Message::Text(text) if text.as_str() == "2" => self.send("3")?,
+                Message::Close(_) => bail!("it was closed"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Closes it; whoever is gone need not hear of it.
     pub(super) fn close(&mut self) {
         let _ = self.0.close(None);

@@ -1,9 +1,9 @@
 //! A small session through the public URL: a host as an IDE client, a guest as a browser, and one message between them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use ctedge_doctor::facts::{Carrier, SessionFacts, Step};
+use ctedge_doctor::facts::{Carrier, Idle, SessionFacts, Step};
 use ctedge_wire::Key;
 use serde_json::{Value, json};
 
@@ -48,6 +48,28 @@ fn run(endpoint: &Endpoint, key: &Key) -> Result<(), Stop> {
     let met = let_in(endpoint, key, &room, &mut host, deadline);
     host.leave();
     met
+}
+
+/// Lets a host be alone in its session for `time`, and tells whether its WebSocket is cut. `None` where there can be no such
+/// session, which another finding says.
+///
+/// The timeout of `endpoint` must be longer than the pause between two pings of a node.
+pub(super) fn stay(endpoint: &Endpoint, time: Duration) -> anyhow::Result<Option<Idle>> {
+    let key = random_key()?;
+    let connect = || {
+        let host = log_in(&Client::carrying(endpoint, Carrier::Header, key.as_str()), "host")?;
+        let created = ok(Step::Create, host.post("/api/session/create", ""))?;
+        let token = text(Step::Create, &created, "roomToken")?;
+        Peer::connect(Step::HostConnect, &host, &token, Instant::now() + endpoint.timeout)
+    };
+    let Ok::<_, Stop>(mut host) = connect() else { return Ok(None) };
+    let began = Instant::now();
+    let rested = host.channel.rest(began + time);
+    host.leave();
+    Ok(Some(match rested {
+        Ok(()) => Idle::Stayed(began.elapsed()),
+        Err(error) => Idle::Ended(began.elapsed(), format!("{error:#}")),
+    }))
 }
 
 /// Lets a guest in, and has it say something.

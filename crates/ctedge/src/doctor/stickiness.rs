@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use ctedge_doctor::facts::{Carrier, CarrierFacts, KeyFacts};
+use ctedge_wire::headers::NODE;
 use ctedge_wire::{HealthReport, Key, KeyedToken};
 use parking_lot::Mutex;
 
@@ -12,8 +13,8 @@ use super::engine::{Closed, close_poll, open_poll};
 use super::http::Client;
 use super::random_key;
 
-/// Of two nodes that take turns, so many keys miss none of them but one time in 65,000.
-const KEYS: usize = 8;
+/// Of two nodes, so many keys all lie on one of them one time in eight million.
+const KEYS: usize = 24;
 
 /// Follows keys in one way to carry them. Reports of nodes that answer themselves, without a balancer of ours before them, are
 /// added to `reports`.
@@ -30,6 +31,34 @@ pub(super) fn follow(
         tries.into_iter().filter_map(|key| key.join().ok()).collect()
     });
     Ok(CarrierFacts { carrier, keys: facts })
+}
+
+/// Compares who answers two clients of each key, where the servers behind are none of ours. Only a balancer that says who
+/// answered can be looked at so.
+pub(super) fn compare(endpoint: &Endpoint, carrier: Carrier) -> anyhow::Result<CarrierFacts> {
+    let keys = (0..KEYS).map(|_| random_key()).collect::<anyhow::Result<Vec<_>>>()?;
+    let facts = keys.iter().map(|key| compare_key(endpoint, carrier, key)).collect();
+    Ok(CarrierFacts { carrier, keys: facts })
+}
+
+fn compare_key(endpoint: &Endpoint, carrier: Carrier, key: &Key) -> KeyFacts {
+    let mut facts = KeyFacts::default();
+    let clients = [(); 2].map(|()| Client::carrying(endpoint, carrier, key.as_str()));
+    for client in &clients {
+        let answered = client.get("/").map(|response| response.headers(NODE).next().map(str::to_owned));
+        match answered {
+            Ok(Some(node)) => {
+                facts.nodes.insert(node);
+                facts.met += 1;
+            }
+            Ok(None) => facts.failed.push("answers do not name their node (balancer.expose_node)".to_owned()),
+            Err(error) => facts.failed.push(format!("{error:#}")),
+        }
+    }
+    if facts.nodes.len() > 1 {
+        (facts.met, facts.missed) = (0, 2);
+    }
+    facts
 }
 
 fn follow_key(

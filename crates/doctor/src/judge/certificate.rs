@@ -12,7 +12,8 @@ const DAY_S: i64 = 86_400;
 /// 90; one that is still there after two more weeks was forgotten.
 const WARNING_DAYS: i64 = 15;
 
-pub(super) fn judge(url: &UrlFacts, findings: &mut Findings) {
+/// `is_private` is whether clients are told about its authority (CT_TRUST_ALL_CERTS).
+pub(super) fn judge(url: &UrlFacts, is_private: bool, findings: &mut Findings) {
     match &url.certificate {
         Some(Ok(certificate)) => {
             let before = findings.len();
@@ -20,10 +21,12 @@ pub(super) fn judge(url: &UrlFacts, findings: &mut Findings) {
                 Some(file) => format!("The certificate {file}"),
                 None => "The certificate".to_owned(),
             };
-            troubles(url, certificate, &it, findings);
+            let is_told = is_private && certificate.trust == Trust::UnknownIssuer;
+            troubles(url, certificate, &it, is_told, findings);
             if findings.len() == before {
                 let days = count(days(certificate.ends_in_s), "day", "days");
-                let sentence = format!("{it} is for {}, trusted here, and ends in {days}.", url.host);
+                let trust = if is_told { "of an authority of your own" } else { "trusted here" };
+                let sentence = format!("{it} is for {}, {trust}, and ends in {days}.", url.host);
                 findings.push(Finding::ok(CERTIFICATE, "certificate.ok", sentence));
             }
         }
@@ -43,7 +46,7 @@ pub(super) fn judge(url: &UrlFacts, findings: &mut Findings) {
     }
 }
 
-fn troubles(url: &UrlFacts, certificate: &CertificateFacts, it: &str, findings: &mut Findings) {
+fn troubles(url: &UrlFacts, certificate: &CertificateFacts, it: &str, is_told: bool, findings: &mut Findings) {
     let CertificateFacts { names, names_host, issuer, is_self_signed, chain_length, trust, .. } = certificate;
     let mut error = |code, sentence: String, remedy: &str| {
         findings.push(Finding::error(CERTIFICATE, code, sentence, remedy));
@@ -73,6 +76,8 @@ fn troubles(url: &UrlFacts, certificate: &CertificateFacts, it: &str, findings: 
     }
     match trust {
         Trust::Rooted => {}
+        // Each editor's users are told at /clients how to make it known.
+        Trust::UnknownIssuer if is_told => {}
         Trust::UnknownIssuer if *is_self_signed => findings.push(Finding::warning(
             CERTIFICATE,
             "certificate.self-signed",

@@ -6,7 +6,7 @@ use crate::finding::{Cause, Check, Finding};
 
 const HTTP: Check = Check::Http;
 
-pub(super) fn judge(url: &UrlFacts, findings: &mut Findings) {
+pub(super) fn judge(url: &UrlFacts, serves_others: bool, findings: &mut Findings) {
     match &url.meta {
         None => return,
         Some(Err(problem)) => findings.push(Finding::error(
@@ -17,6 +17,10 @@ pub(super) fn judge(url: &UrlFacts, findings: &mut Findings) {
         )),
         Some(Ok(answer)) if answer.is_ours => {
             findings.push(Finding::ok(HTTP, "http.ok", format!("{} answers as an edge does.", url.url)));
+        }
+        Some(Ok(answer)) if serves_others && answer.status < 500 => {
+            let sentence = format!("{} answers for other servers than nodes of this edge: {}.", url.url, described(answer));
+            findings.push(Finding::ok(HTTP, "http.others", sentence));
         }
         Some(Ok(answer)) => findings.push(strange(url, answer)),
     }

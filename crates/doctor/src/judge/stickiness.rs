@@ -8,8 +8,8 @@ use crate::finding::{Cause, Check, Finding};
 
 const STICKINESS: Check = Check::Stickiness;
 
-/// Fewer keys than this may well all lie on one of two nodes by chance; of so many, one time in 128.
-const KEYS_TELLING: usize = 8;
+/// Fewer keys than this may well all lie on one of two nodes by chance; of so many, one time in eight million.
+const KEYS_TELLING: usize = 24;
 
 pub(super) fn judge(url: &UrlFacts, nodes_known: usize, findings: &mut Findings) {
     findings.extend(url.stickiness.iter().map(|facts| carrier(facts, nodes_known)));

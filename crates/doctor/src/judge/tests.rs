@@ -49,7 +49,7 @@ fn key(met: u32, missed: u32, node: &str) -> KeyFacts {
 }
 
 fn carrier(carrier: Carrier) -> CarrierFacts {
-    let keys = (0..8).map(|number| key(4, 0, if number % 2 == 0 { "node-1" } else { "node-2" })).collect();
+    let keys = (0..24).map(|number| key(4, 0, if number % 2 == 0 { "node-1" } else { "node-2" })).collect();
     CarrierFacts { carrier, keys }
 }
 
@@ -80,6 +80,7 @@ fn url() -> UrlFacts {
         cookie_secure: Some(true),
         polling: Some(Polling::Opened),
         websocket: Some(WebSocket::Opened),
+        idle: None,
         stickiness: vec![carrier(Carrier::Header), carrier(Carrier::Cookie)],
         session: Some(SessionFacts::Met(Duration::from_millis(90))),
     }
@@ -103,6 +104,8 @@ fn healthy() -> Facts {
     Facts {
         has_settings: true,
         is_running: true,
+        serves_others: false,
+        is_private_certificate: false,
         ports: vec![port("balancer.http", 1080), port("balancer.admin", 1090)],
         url: Some(url()),
         nodes: vec![node("node-1"), node("node-2")],
@@ -214,6 +217,16 @@ const CASES: &[Case] = &[
         let certificate = in_certificate(facts);
         (certificate.chain_length, certificate.trust) = (1, Trust::UnknownIssuer);
     }, &["certificate.chain"]),
+    ("a private issuer whose users are told", |facts| {
+        facts.is_private_certificate = true;
+        let certificate = in_certificate(facts);
+        (certificate.chain_length, certificate.trust) = (1, Trust::UnknownIssuer);
+    }, &[]),
+    ("a private issuer of a certificate that ends", |facts| {
+        facts.is_private_certificate = true;
+        let certificate = in_certificate(facts);
+        (certificate.ends_in_s, certificate.trust) = (DAY_S, Trust::UnknownIssuer);
+    }, &["certificate.ends-soon"]),
     ("a private issuer", |facts| in_certificate(facts).trust = Trust::UnknownIssuer, &["certificate.unknown-issuer"]),
     ("a broken chain", |facts| in_certificate(facts).trust = Trust::Broken("bad".into()), &["certificate.broken"]),
 
@@ -245,6 +258,27 @@ const CASES: &[Case] = &[
     ("keys that come apart", |facts| sets(facts, |key| key.missed = 2), &["stickiness.lost"]),
     ("one key that comes apart once", |facts| facts.url.as_mut().unwrap().stickiness[1].keys[3].missed = 1, &["stickiness.lost"]),
     ("a 421 for the client", |facts| sets(facts, |key| key.misdirected = 1), &["stickiness.lost"]),
+    ("eight keys on one node, by chance", |facts| {
+        of_url(|url| url.stickiness[0].keys.truncate(8))(facts);
+        sets(facts, |key| key.nodes = ["node-1".to_owned()].into());
+    }, &[]),
+    ("a WebSocket that stays", |facts| of_url(|url| url.idle = Some(Idle::Stayed(Duration::from_secs(70))))(facts), &[]),
+    ("a WebSocket that is cut", |facts| {
+        of_url(|url| url.idle = Some(Idle::Ended(Duration::from_secs(20), "it was closed".into())))(facts);
+    }, &["websocket.cut"]),
+    ("other servers behind our balancer", |facts| {
+        facts.serves_others = true;
+        set_meta(facts, 404, None);
+        of_url(|url| (url.polling, url.websocket, url.session) = (None, None, None))(facts);
+        in_both(facts, |report| *report = HealthReport::default());
+        (facts.store, facts.license) = (None, None);
+    }, &[]),
+    ("other servers that cannot be reached", |facts| {
+        facts.serves_others = true;
+        set_meta(facts, 502, None);
+        of_url(|url| (url.polling, url.websocket, url.session) = (None, None, None))(facts);
+        in_both(facts, |report| *report = HealthReport::default());
+    }, &["http.gateway"]),
     ("all on one node", |facts| sets(facts, |key| key.nodes = ["node-1".to_owned()].into()), &["stickiness.one-node"]),
     ("a header that is taken off", |facts| sets(facts, |key| key.arrived = Some(false)), &["stickiness.header-lost"]),
     ("a request that failed", |facts| sets(facts, |key| key.failed = vec!["late".into()]), &["stickiness.unstable"]),

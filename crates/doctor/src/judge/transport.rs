@@ -1,7 +1,7 @@
 //! Long polls and WebSockets through the public URL.
 
 use super::{Findings, described, reaches_no_node};
-use crate::facts::{Answer, Polling, UrlFacts, WebSocket};
+use crate::facts::{Answer, Idle, Polling, UrlFacts, WebSocket};
 use crate::finding::{Cause, Check, Finding};
 
 /// What a proxy needs to pass a WebSocket on, in the words of the most common one.
@@ -16,6 +16,7 @@ const BAD_REQUEST: &str = "3";
 pub(super) fn judge(url: &UrlFacts, findings: &mut Findings) {
     findings.extend(url.polling.as_ref().map(polling));
     findings.extend(url.websocket.as_ref().map(websocket));
+    findings.extend(url.idle.as_ref().map(idle));
 }
 
 fn polling(polling: &Polling) -> Finding {
@@ -69,6 +70,23 @@ fn websocket(websocket: &WebSocket) -> Finding {
         WebSocket::Failed(problem) => {
             error("websocket.refused", format!("A WebSocket does not open: {problem}."), PASS_UPGRADES)
         }
+    }
+}
+
+fn idle(idle: &Idle) -> Finding {
+    match idle {
+        Idle::Stayed(time) => {
+            let sentence = format!("A WebSocket on which nobody says anything stays open for {} s.", time.as_secs());
+            Finding::ok(Check::WebSocket, "websocket.stays", sentence)
+        }
+        Idle::Ended(time, problem) => Finding::error(
+            Check::WebSocket,
+            "websocket.cut",
+            format!("A WebSocket on which nobody says anything is cut after {} s: {problem}.", time.as_secs()),
+            "A proxy or a firewall on the way has an idle timeout: raise it above 60 s; in nginx: `proxy_read_timeout 1h; \
+             proxy_send_timeout 1h;`. The edge itself pings every 25 s (node.timeouts.ping_interval).",
+        )
+        .because(Cause::NoWebSocket),
     }
 }
 
