@@ -1,20 +1,26 @@
 //! Writing behind the messages: in order, in groups, and late when the store is away.
 //!
 //! - `queue`: what waits, bounded. `batch`: one group as one transaction; `records`: what it writes for the operator.
+//! - `fenced`: what the store says of sessions that are not the writer's any more.
 
 mod batch;
+mod fenced;
 mod queue;
 mod records;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ctedge_ownership::Epoch;
+use ctedge_wire::Key;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use self::batch::Batch;
+use self::fenced::LostSessions;
 use self::queue::{Mark, Queue};
 use crate::entry::Entry;
 use crate::fault::FaultKind;
@@ -43,6 +49,7 @@ struct Shared {
     hurry: Notify,
     /// How far the writing is.
     done: watch::Sender<Mark>,
+    lost: LostSessions,
     written: AtomicU64,
     fenced: AtomicU64,
     refused: AtomicU64,
@@ -56,6 +63,8 @@ impl Journal {
             arrived: Notify::new(),
             hurry: Notify::new(),
             done: watch::Sender::new(Mark::default()),
+            // Each of them needs an entry to be found out.
+            lost: LostSessions::new(entries_max),
             written: AtomicU64::new(0),
             fenced: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -76,6 +85,11 @@ impl Journal {
         self.shared.hurry.notify_one();
         let reached = async { done.wait_for(|mark| mark.reaches(end)).await.is_ok() };
         tokio::time::timeout(within, reached).await.unwrap_or(false)
+    }
+
+    /// See [`crate::Store::lost_sessions`].
+    pub(crate) async fn lost_sessions(&self) -> BTreeSet<(Key, Epoch)> {
+        self.shared.lost.next().await
     }
 
     pub(crate) fn health(&self) -> JournalHealth {
@@ -163,8 +177,9 @@ impl Writer {
             match self.database.write_behind(&batch).await {
                 Ok(fenced) => {
                     let entries = batch.entries.len() as u64;
-                    self.shared.written.fetch_add(entries - fenced.min(entries), Ordering::Relaxed);
-                    self.shared.fenced.fetch_add(fenced, Ordering::Relaxed);
+                    self.shared.written.fetch_add(entries - fenced.entries.min(entries), Ordering::Relaxed);
+                    self.shared.fenced.fetch_add(fenced.entries, Ordering::Relaxed);
+                    self.shared.lost.add(fenced.sessions);
                     return Ok(());
                 }
                 Err(fault) if fault.kind == FaultKind::Refused => return Err(batch.entries),

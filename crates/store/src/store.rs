@@ -1,10 +1,12 @@
 //! The door to the store.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{Command, LeaseId, Outcome, StoreFailure};
+use ctedge_ownership::{Command, Epoch, LeaseId, Outcome, StoreFailure};
 use ctedge_settings::{StoreSettings, StoreUrl};
+use ctedge_wire::Key;
 use ctedge_wire::health::StoreState;
 use sqlx::ConnectOptions as _;
 use sqlx::any::AnyConnectOptions;
@@ -72,6 +74,13 @@ impl Store {
     /// written after `within`.
     pub async fn flush(&self, within: Duration) -> bool {
         self.0.journal.flush(within).await
+    }
+
+    /// Sessions of which the journal was told that another lease owns them, or the same one since another time, or nobody:
+    /// each with the epoch that its entry named. Waits for the first of them. An entry of a lease that has ended says
+    /// nothing of its session alone. Cancel safe.
+    pub async fn lost_sessions(&self) -> BTreeSet<(Key, Epoch)> {
+        self.0.journal.lost_sessions().await
     }
 
     /// Holds `want` seats for `lease` in all, or as many as are free: those licensed less those that other living leases

@@ -3,13 +3,13 @@
 //! It has a runtime of its own, so that its heartbeats wait for nothing that the node does. What takes time (the store, a
 //! probe, a session that moves) runs in tasks there; the machine itself is called from one place, one input at a time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ctedge_ownership::{
-    Action, Command, CommandId, Drain, DrainProgress, Event, Fence, LeaseId, LetGo, Outcome, Ownership,
+    Action, Command, CommandId, Drain, DrainProgress, Epoch, Event, Fence, LeaseId, LetGo, Outcome, Ownership,
     OwnershipSettings, StoreFailure, Ticket, Verdict,
 };
 use ctedge_settings::NodeSettings;
@@ -175,6 +175,7 @@ impl Driver {
     /// Drives until it is told to close. Gives the lease that the node still has then and is to end.
     async fn run(mut self, Inbox(mut inputs): Inbox) -> Option<LeaseId> {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        let keeper = Arc::clone(&self.keeper);
         loop {
             self.carry_out_all();
             let due = self.machine.poll_timeout().unwrap_or_else(|| Instant::now() + HOUSEKEEPING);
@@ -186,6 +187,7 @@ impl Driver {
                     self.machine.timeout(Instant::now());
                 }
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.done(done),
+                lost = keeper.lost_sessions() => self.lost(lost),
                 _ = housekeeping.tick() => self.keep_house(),
                 input = inputs.recv() => match input {
                     Some(Input::Close { leaves }) => return self.close(leaves),
@@ -280,6 +282,13 @@ impl Driver {
             Ok(Done::Settled) => {}
             // Nothing in these tasks panics, and nothing aborts them before the driver's end.
             Err(error) => tracing::error!(%error, "a task of the node's ownership failed"),
+        }
+    }
+
+    /// The store says that these sessions have other owners or epochs than the journal wrote.
+    fn lost(&mut self, sessions: BTreeSet<(Key, Epoch)>) {
+        for (key, epoch) in sessions {
+            self.machine.fenced(&key, epoch, Instant::now());
         }
     }
 

@@ -1,12 +1,14 @@
 //! The store as it comes and goes. A node starts without it, and goes on without it.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{Command, LeaseId, Outcome, StoreFailure};
+use ctedge_ownership::{Command, Epoch, LeaseId, Outcome, StoreFailure};
 use ctedge_settings::StoreSettings;
 use ctedge_store::{Entry, Seats, Store, StoreHealth};
-use ctedge_wire::StoreState;
+use ctedge_wire::{Key, StoreState};
+use tokio::sync::SetOnce;
 
 use super::counts::OwnershipCounts;
 
@@ -22,13 +24,13 @@ const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// The store, once it could be opened.
 pub(crate) struct Keeper {
     settings: StoreSettings,
-    store: OnceLock<Store>,
+    store: SetOnce<Store>,
     counts: OwnershipCounts,
 }
 
 impl Keeper {
     pub(crate) fn new(settings: StoreSettings, counts: OwnershipCounts) -> Arc<Self> {
-        Arc::new(Self { settings, store: OnceLock::new(), counts })
+        Arc::new(Self { settings, store: SetOnce::new(), counts })
     }
 
     /// Opens the store, as often as it takes. The journal's task runs on the runtime of the caller.
@@ -68,6 +70,12 @@ impl Keeper {
         };
         self.counts.store_commands.with_label_values(&[result]).inc();
         answer
+    }
+
+    /// Sessions of which the store says that they are not this node's any more, each with the epoch at which it was. Waits
+    /// for the first of them. Cancel safe.
+    pub(super) async fn lost_sessions(&self) -> BTreeSet<(Key, Epoch)> {
+        self.store.wait().await.lost_sessions().await
     }
 
     /// Holds licensed seats in the store.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{Command, LeaseId, NodeId};
+use ctedge_ownership::{Command, Estate, LeaseId, NodeId, Outcome};
 use ctedge_store::Store;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tempfile::TempDir;
@@ -244,6 +244,41 @@ async fn a_node_whose_lease_was_ended_lets_go_and_begins_anew() {
     assert_eq!((health.sessions, health.peers), (0, 0));
     let answer = refused(&first, &first.headers(&first.host_token())).await;
     assert!(answer.contains("x-ctedge-owner: b\r\n"), "{answer}");
+}
+
+/// Gives the session away behind its node's back: from here on the store says that `to` owns it.
+async fn give_away(folder: &Path, from: &Room, to: &Room) {
+    let store = Store::open(&store_in(folder)).await.unwrap();
+    let Ok(Outcome::Found(record)) = store.execute(Command::Look { key: from.key.clone() }).await else {
+        panic!("the session is in the store")
+    };
+    let by = LeaseId::new(NodeId::new("a"), from.health().await.incarnation);
+    assert_eq!(record.owner, by);
+    let to = LeaseId::new(NodeId::new("b"), to.health().await.incarnation);
+    let taken = Command::HandOff { key: record.key, epoch: record.epoch, by, to: Some(to), estate: Estate::default() };
+    assert!(matches!(store.execute(taken).await, Ok(Outcome::HandedOff { .. })));
+}
+
+#[tokio::test]
+async fn a_node_that_learns_that_a_session_is_not_its_own_any_more_closes_its_connections() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    let (mut host, mut guest) = first.pair().await;
+    let other = Client::upgrade(&first, SOCKET, &first.headers_of("other")).await;
+    written(&first, PAIR_ENTRIES).await;
+    give_away(folder.path(), &first, &second).await;
+
+    // What it writes next about the session is refused.
+    guest.say(&message("request", &[("id", 7.into()), ("target", (&*host.peer_id).into())])).await;
+    ends(&mut host).await;
+    assert!(ends(&mut guest).await.is_empty());
+    let health = first.health().await;
+    assert_eq!((health.sessions, health.peers), (1, 1), "the other session stays");
+    drop(other);
+    let answer = refused(&first, &first.headers(&first.host_token())).await;
+    assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains("x-ctedge-owner: b\r\n"), "{answer}");
+    let text = first.ask("GET", "/metrics").await;
+    assert!(text.contains("ctedge_node_ownership_total{event=\"fenced\"} 1\n"), "{text}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ctedge_ownership::{Epoch, LeaseId, StoredPeer};
 use ctedge_wire::Key;
 
+use super::fenced::Fenced;
 use super::records;
 use crate::call::{Tx, Work, parameters, sql, sql_of};
 use crate::entry::Entry;
@@ -23,16 +24,14 @@ pub(crate) struct Batch {
 type Fence<'e> = (&'e Key, Epoch, &'e LeaseId);
 
 impl Work for Batch {
-    /// How many entries came too late.
-    type Output = u64;
+    /// What came too late.
+    type Output = Fenced;
 
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<u64, Fault> {
-        let has_records = self.entries.iter().any(|entry| fence_of(entry).is_none());
-        if has_records && !self.is_first(tx).await? {
-            return Ok(0);
-        }
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Fenced, Fault> {
+        // What is written of sessions may be written again: only the last word counts, and the fence holds each time.
         let fenced = self.write_sessions(tx).await?;
-        if has_records {
+        let has_records = self.entries.iter().any(|entry| fence_of(entry).is_none());
+        if has_records && self.is_first(tx).await? {
             records::write(tx, &self.entries).await?;
         }
         Ok(fenced)
@@ -49,19 +48,24 @@ impl Batch {
         Ok(tx.execute(statement.bind(records::latest(&self.entries).cast_signed())).await? == 1)
     }
 
-    async fn write_sessions(&self, tx: &mut Tx<'_>) -> Result<u64, Fault> {
+    async fn write_sessions(&self, tx: &mut Tx<'_>) -> Result<Fenced, Fault> {
         let fences: Vec<Fence<'_>> = self.entries.iter().filter_map(fence_of).collect();
         if fences.is_empty() {
-            return Ok(0);
+            return Ok(Fenced::default());
         }
-        let owned = owned(tx, &fences).await?;
+        let held = Held::of(tx, &fences).await?;
         let mut changes = Changes::default();
-        let mut fenced = 0;
+        let mut fenced = Fenced::default();
         for entry in &self.entries {
-            match fence_of(entry) {
-                Some(fence) if owned.contains(&fence) => changes.add(entry),
-                Some(_) => fenced += 1,
-                None => {}
+            let Some(fence) = fence_of(entry) else { continue };
+            if held.holds(fence) {
+                changes.add(entry);
+                continue;
+            }
+            fenced.entries += 1;
+            if held.is_lost(fence) {
+                let (key, epoch, _) = fence;
+                fenced.sessions.insert((key.clone(), epoch));
             }
         }
         changes.write(tx).await?;
@@ -78,36 +82,55 @@ fn fence_of(entry: &Entry) -> Option<Fence<'_>> {
     }
 }
 
-/// Those of `fences` that hold, and do so until the transaction is over. Leases and sessions are locked in their order, so
-/// that no two writers wait for each other.
-async fn owned<'e>(tx: &mut Tx<'_>, fences: &[Fence<'e>]) -> Result<BTreeSet<Fence<'e>>, Fault> {
-    let mut living = BTreeSet::new();
-    for lease in fences.iter().map(|(_, _, by)| *by).collect::<BTreeSet<_>>() {
-        if hold(tx, lease).await? {
-            living.insert(lease);
+/// Who lives and who owns what, as it stays until the transaction is over.
+struct Held<'e> {
+    living: BTreeSet<&'e LeaseId>,
+    owners: BTreeMap<Key, (LeaseId, Epoch)>,
+}
+
+impl<'e> Held<'e> {
+    /// What `fences` are about. Leases and sessions are locked in their order, so that no two writers wait for each other.
+    async fn of(tx: &mut Tx<'_>, fences: &[Fence<'e>]) -> Result<Self, Fault> {
+        let mut living = BTreeSet::new();
+        for lease in fences.iter().map(|(_, _, by)| *by).collect::<BTreeSet<_>>() {
+            if hold(tx, lease).await? {
+                living.insert(lease);
+            }
         }
+        let keys: Vec<&Key> = fences.iter().map(|(key, _, _)| *key).collect::<BTreeSet<_>>().into_iter().collect();
+        let mut owners = BTreeMap::new();
+        for keys in keys.chunks(peers::ROWS_MAX) {
+            let text = format!(
+                "SELECT session_key, owner_node, owner_incarnation, epoch FROM sessions WHERE session_key IN {} \
+                 ORDER BY session_key{}",
+                parameters(1, keys.len(), 1),
+                tx.dialect.for_update()
+            );
+            let mut statement = sql_of(text);
+            for key in keys {
+                statement = statement.bind(key.as_str().to_owned());
+            }
+            for row in tx.rows(statement).await? {
+                owners.insert(row.key(0)?, (row.lease(1)?, Epoch(row.number(3)?)));
+            }
+        }
+        Ok(Self { living, owners })
     }
-    let keys: Vec<&Key> = fences.iter().map(|(key, _, _)| *key).collect::<BTreeSet<_>>().into_iter().collect();
-    let mut owners = BTreeMap::new();
-    for keys in keys.chunks(peers::ROWS_MAX) {
-        let text = format!(
-            "SELECT session_key, owner_node, owner_incarnation, epoch FROM sessions WHERE session_key IN {} \
-             ORDER BY session_key{}",
-            parameters(1, keys.len(), 1),
-            tx.dialect.for_update()
-        );
-        let mut statement = sql_of(text);
-        for key in keys {
-            statement = statement.bind(key.as_str().to_owned());
-        }
-        for row in tx.rows(statement).await? {
-            owners.insert(row.key(0)?, (row.lease(1)?, Epoch(row.number(3)?)));
-        }
+
+    /// Whether the writer lives and owns the session since then.
+    fn holds(&self, (key, epoch, by): Fence<'_>) -> bool {
+        self.living.contains(by) && self.is_owned((key, epoch, by))
     }
-    let holds = |(key, epoch, by): &&Fence<'e>| {
-        living.contains(by) && owners.get(key).is_some_and(|(owner, at)| owner == *by && at == epoch)
-    };
-    Ok(fences.iter().filter(holds).copied().collect())
+
+    /// Whether the writer lives and does not own the session. One that does not live hears that from its heartbeat, and has
+    /// lost everything.
+    fn is_lost(&self, (key, epoch, by): Fence<'_>) -> bool {
+        self.living.contains(by) && !self.is_owned((key, epoch, by))
+    }
+
+    fn is_owned(&self, (key, epoch, by): Fence<'_>) -> bool {
+        self.owners.get(key).is_some_and(|(owner, at)| owner == by && *at == epoch)
+    }
 }
 
 /// What entries come to when only the last about each thing counts.
@@ -179,7 +202,7 @@ mod tests {
         for batch in
             [downloads(7, 1, 3), downloads(7, 1, 3), downloads(-7, 1, 5), downloads(7, 2, 1), downloads(7, 1, 3)]
         {
-            assert_eq!(database.write_behind(&batch).await.ok(), Some(0));
+            assert_eq!(database.write_behind(&batch).await.ok(), Some(Fenced::default()));
         }
         assert_eq!(store.totals().await.unwrap().downloads, 3 + 5 + 1);
     }

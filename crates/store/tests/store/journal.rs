@@ -92,6 +92,42 @@ async fn fenced(place: Place) {
     assert_eq!((clocks, store.health().journal.fenced), (vec![1, 5], 4));
 }
 
+on_both!(whoever_writes_about_a_session_that_it_has_lost_is_told, lost);
+
+async fn lost(place: Place) {
+    let store = place.open().await;
+    let (one, two) = (registered(&store, "one", 1).await, registered(&store, "two", 1).await);
+    let (kept, moved) = (created(&store, "kept", &one).await, created(&store, "moved", &one).await);
+    let ended = created(&store, "ended", &one).await;
+    let handed = Command::HandOff {
+        key: key("moved"),
+        epoch: moved,
+        by: one.clone(),
+        to: Some(two.clone()),
+        estate: Estate::default(),
+    };
+    assert!(matches!(store.execute(handed).await, Ok(Outcome::HandedOff { .. })));
+    let deleted = Command::Delete { key: key("ended"), epoch: ended, by: one.clone() };
+    assert_eq!(store.execute(deleted).await, Ok(Outcome::Deleted));
+    for _ in 0..2 {
+        store.journal(joined("kept", kept, &one, 1));
+        store.journal(joined("moved", moved, &one, 1));
+        store.journal(joined("ended", ended, &one, 1));
+        store.journal(audit(1));
+    }
+    assert!(store.flush(PATIENCE).await);
+    let told = tokio::time::timeout(PATIENCE, store.lost_sessions()).await.unwrap();
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), [(key("ended"), ended), (key("moved"), moved)]);
+
+    // A lease that has ended has lost everything: its heartbeat says so, not this.
+    store.execute(Command::EndLease { lease: one.clone(), beat: None }).await.unwrap();
+    store.journal(joined("kept", kept, &one, 2));
+    store.journal(joined("moved", moved, &two, 2));
+    assert!(store.flush(PATIENCE).await);
+    let told = tokio::time::timeout(PATIENCE, store.lost_sessions()).await.unwrap();
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), [(key("moved"), moved)]);
+}
+
 #[tokio::test]
 async fn an_entry_that_the_database_refuses_takes_no_other_with_it() {
     let Some(place) = Place::postgres() else { return };
