@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ctedge_ownership::{Ask, Drain, DrainProgress, LeaseId, NodeId, Ticket, Unavailable, Verdict, Wants};
+use ctedge_ownership::{Ask, Drain, DrainProgress, Epoch, LeaseId, NodeId, Ticket, Unavailable, Verdict, Wants};
 use ctedge_session::Beginning;
 use ctedge_wire::{DrainPlan, Key, NodeStatus, StoreState};
 use parking_lot::Mutex;
@@ -71,7 +71,7 @@ pub(crate) struct View {
 enum Input {
     Asked(Box<Asked>),
     GaveUp(Ticket),
-    SessionEnded(Key),
+    SessionEnded(Key, Epoch),
     Ordered(Order, oneshot::Sender<bool>),
     Foresee(oneshot::Sender<DrainPlan>),
     /// Serve nothing, write what is left, and end; with the lease, if the node leaves.
@@ -149,9 +149,9 @@ impl Owners {
         })
     }
 
-    /// A session is over here.
-    pub(crate) fn session_ended(&self, key: &Key) {
-        self.tell(Input::SessionEnded(key.clone()));
+    /// The session that this node owns since `epoch` is over here.
+    pub(crate) fn session_ended(&self, key: &Key, epoch: u64) {
+        self.tell(Input::SessionEnded(key.clone(), Epoch(epoch)));
     }
 
     /// Gives an order. `false` when the node cannot follow it any more.

@@ -178,18 +178,20 @@ impl Ownership {
         self.look_around(now);
     }
 
-    /// A session is over: everyone has left, or the grace of its last peer has passed. Its record will be deleted.
-    pub fn session_ended(&mut self, key: &Key, now: Instant) {
+    /// The session that the node owns since `epoch` is over: everyone has left, or the grace of its last peer has passed.
+    /// Its record will be deleted. If the node does not have it any more, this says nothing of what lives under the key.
+    pub fn session_ended(&mut self, key: &Key, epoch: Epoch, now: Instant) {
         self.tick(now);
-        self.end_session(key);
+        self.end_session(key, epoch);
         self.look_around(now);
     }
 
-    /// A session that was told to move is closed and exported, and is forgotten by the node: from here on it exists in
-    /// `estate` alone.
-    pub fn moved(&mut self, key: &Key, estate: Estate, now: Instant) {
+    /// The session that the node owns since `epoch` and that was told to move is closed and exported. If it still is to move
+    /// (`true`), the node forgets it: from here on it exists in `estate` alone. Otherwise it was let go meanwhile.
+    #[must_use]
+    pub fn moved(&mut self, key: &Key, epoch: Epoch, estate: Estate, now: Instant) -> bool {
         self.tick(now);
-        self.hand_off(key, estate, now);
+        self.hand_off(key, epoch, estate, now)
     }
 
     /// The node has let go of everything and draws this incarnation.

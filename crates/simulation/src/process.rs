@@ -388,7 +388,7 @@ impl World {
             self.down(connection, Frame::Over);
             (self.connections[connection].node_open, self.connections[connection].let_go) = (false, true);
         }
-        self.processes[process].ownership.session_ended(key, self.now);
+        self.processes[process].ownership.session_ended(key, live.epoch, self.now);
         self.carry_out(process);
     }
 
@@ -457,8 +457,10 @@ impl World {
             handshake: Bytes::new(),
         };
         let peers = live.peers.keys().map(stored).collect();
+        let epoch = live.epoch;
         let estate = Estate { bytes: self.keep_estate(live), peers, in_flight: None };
-        self.processes[process].ownership.moved(key, estate, self.now);
+        let is_taken = self.processes[process].ownership.moved(key, epoch, estate, self.now);
+        self.check(is_taken, || format!("{key} is exported and was not to move"));
         self.carry_out(process);
     }
 

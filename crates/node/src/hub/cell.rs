@@ -185,11 +185,15 @@ impl SessionCell {
         self.is_cut.store(false, Ordering::Release);
     }
 
-    /// Writes the session down, with `luggage` beside it. It must be ready to move.
-    pub(super) fn export(&self, luggage: Bytes) -> Export {
-        let session = &mut self.state.lock().session;
+    /// Writes the session down, with `luggage` beside it. It must be ready to move. `None` if it was let go.
+    pub(super) fn export(&self, luggage: Bytes) -> Option<Export> {
+        let state = &mut *self.state.lock();
+        if state.is_over {
+            return None;
+        }
+        let session = &mut state.session;
         let estate = session.export(luggage, Instant::now());
-        Export { estate, peers: session.stored_peers(), in_flight: session.in_flight_bytes() }
+        Some(Export { estate, peers: session.stored_peers(), in_flight: session.in_flight_bytes() })
     }
 
     /// Ends the session's part in this node, at once and without a word: its transports are cut, so that their clients

@@ -52,12 +52,12 @@ pub enum AdoptError {
 impl Hub {
     /// Closes the session's transports politely, reads on until they are gone (or cut after some seconds), and writes it
     /// down. From the first moment nobody new is let in. The session stays here, at rest, until [`Self::let_go`] or
-    /// [`Self::cancel_move`]. `None` when there is none, or it has finished or its move was cancelled meanwhile.
+    /// [`Self::cancel_move`]. `None` when there is none, or it has finished or was let go, or its move was cancelled, meanwhile.
     pub async fn export(self: &Arc<Self>, key: &Key) -> Option<Export> {
         let cell = self.sessions.find(key)?;
         let ready = cell.begin_move(self);
         ready.await.ok()?;
-        Some(cell.export(self.pack_answers(key)))
+        cell.export(self.pack_answers(key))
     }
 
     /// The session stays after all.

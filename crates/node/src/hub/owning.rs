@@ -210,7 +210,7 @@ impl Hub {
         cell.collect(&self.metrics);
         // One that was let go, or whose host has begun it anew, says nothing of the session under its key.
         if was_here && let Some(owners) = &self.owners {
-            owners.session_ended(cell.key());
+            owners.session_ended(cell.key(), cell.epoch());
         }
     }
 }

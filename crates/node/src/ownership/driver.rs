@@ -215,7 +215,7 @@ impl Driver {
                 self.machine.gave_up(ticket);
                 self.questions.forget(ticket);
             }
-            Input::SessionEnded(key) => self.machine.session_ended(&key, now),
+            Input::SessionEnded(key, epoch) => self.machine.session_ended(&key, epoch, now),
             Input::Ordered(order, done) => {
                 let obeyed = self.ordered(order, now);
                 self.carry_out_all();
@@ -329,7 +329,7 @@ impl Driver {
             }
             Action::Answer(ticket, verdict) => self.answer(ticket, verdict),
             Action::Begin { key, epoch, origin } => self.begin(&key, epoch, origin),
-            Action::StartMoving { key, .. } => self.start_moving(key),
+            Action::StartMoving { key, epoch } => self.start_moving(key, epoch),
             Action::LetGo { which, why } => {
                 tracing::warn!(?which, ?why, "the node lets go of sessions that may be another's");
                 match which {
@@ -405,7 +405,9 @@ impl Driver {
         let over = self.login_keys.extract_if(|key| !logins::wait_under(&self.app.logins, key));
         let over: Vec<Key> = over.collect();
         for key in over {
-            self.machine.session_ended(&key, now);
+            if let Some(epoch) = self.machine.epoch(&key) {
+                self.machine.session_ended(&key, epoch, now);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ctedge_ownership::{Estate, NodeId};
+use ctedge_ownership::{Epoch, Estate, NodeId};
 use ctedge_wire::{DrainPlan, DrainTarget, Key};
 
 use super::begin::stored_peer;
@@ -16,21 +16,23 @@ use crate::hub::Export;
 /// A session that is ready to be handed off; without an estate it has ended on its way.
 pub(super) struct Given {
     key: Key,
+    /// Since when this node owns it.
+    epoch: Epoch,
     estate: Option<Estate>,
 }
 
 impl Driver {
     /// Lets the session close its transports, which takes a moment.
-    pub(super) fn start_moving(&mut self, key: Key) {
+    pub(super) fn start_moving(&mut self, key: Key, epoch: Epoch) {
         if self.login_keys.remove(&key) {
             let waiting = logins::take(&self.app.logins, &key, Instant::now());
             let estate = waiting.map(|waiting| Estate { bytes: logins::write(waiting, b""), ..Estate::default() });
-            return self.given(Given { key, estate }, Instant::now());
+            return self.given(Given { key, epoch, estate }, Instant::now());
         }
         let app = Arc::clone(&self.app);
         self.tasks.spawn(async move {
             let estate = app.hub.export(&key).await.map(|export| estate(&app, &key, export));
-            Done::Given(Given { key, estate })
+            Done::Given(Given { key, epoch, estate })
         });
     }
 
@@ -57,15 +59,16 @@ impl Driver {
         plan
     }
 
-    /// From here on the session is in its estate alone.
+    /// From here on the session is in its estate alone; unless it was let go on its way, and with it its part here.
     pub(super) fn given(&mut self, given: Given, now: Instant) {
-        let Given { key, estate } = given;
+        let Given { key, epoch, estate } = given;
         match estate {
             Some(estate) => {
-                self.app.hub.let_go(&key);
-                self.machine.moved(&key, estate, now);
+                if self.machine.moved(&key, epoch, estate, now) {
+                    self.app.hub.let_go(&key);
+                }
             }
-            None => self.machine.session_ended(&key, now),
+            None => self.machine.session_ended(&key, epoch, now),
         }
     }
 }

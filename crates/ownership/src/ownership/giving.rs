@@ -7,7 +7,7 @@ use ctedge_wire::{Key, NodeStatus};
 
 use super::Ownership;
 use super::asking::unavailable;
-use super::entry::State;
+use super::entry::{Entry, State};
 use super::life::Phase;
 use crate::action::{Action, Event};
 use crate::ask::Unavailable;
@@ -167,16 +167,15 @@ impl Ownership {
         }
     }
 
-    /// The session is exported.
-    pub(super) fn hand_off(&mut self, key: &Key, estate: Estate, now: Instant) {
-        let Some(entry) = self.entries.get_mut(key) else {
-            return;
-        };
-        let State::Moving { epoch } = entry.state else {
-            return;
+    /// The session is exported. Whether it still is to move.
+    pub(super) fn hand_off(&mut self, key: &Key, epoch: Epoch, estate: Estate, now: Instant) -> bool {
+        let is_it = |entry: &&mut Entry| matches!(entry.state, State::Moving { epoch: own } if own == epoch);
+        let Some(entry) = self.entries.get_mut(key).filter(is_it) else {
+            return false;
         };
         entry.state = State::HandingOff { epoch, to: None, estate };
         self.give_to_best(key, now);
+        true
     }
 
     /// Chooses who gets the session, and gives it, or waits for somebody to be ready.

@@ -132,11 +132,11 @@ impl Ownership {
     }
 
     /// The session in memory is over.
-    pub(super) fn end_session(&mut self, key: &Key) {
-        if let Some(State::Owned { epoch } | State::Moving { epoch }) = self.entries.get(key).map(|entry| &entry.state)
-        {
-            let epoch = *epoch;
-            self.step(key, State::Deleting { epoch });
+    pub(super) fn end_session(&mut self, key: &Key, epoch: Epoch) {
+        match self.entries.get(key).map(|entry| &entry.state) {
+            Some(State::Owned { epoch: own } | State::Moving { epoch: own }) if *own == epoch => {}
+            _ => return,
         }
+        self.step(key, State::Deleting { epoch });
     }
 }
