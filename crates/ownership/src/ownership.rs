@@ -27,7 +27,7 @@ use crate::id::{Epoch, LeaseId};
 use crate::ranking::Ranking;
 use crate::record::Lease;
 use crate::settings::OwnershipSettings;
-use entry::{Entry, State};
+use entry::{Entries, State};
 use giving::Giving;
 use life::Life;
 use others::Others;
@@ -46,7 +46,7 @@ pub struct Ownership {
     ranking: Box<dyn Ranking>,
     life: Life,
     others: Others,
-    entries: BTreeMap<Key, Entry>,
+    entries: Entries,
     /// The requests that wait, each at its key.
     tickets: BTreeMap<Ticket, Key>,
     timers: BTreeSet<(Instant, Timer)>,
@@ -101,7 +101,7 @@ impl Ownership {
             ranking,
             life: Life::new(now),
             others: Others::default(),
-            entries: BTreeMap::new(),
+            entries: Entries::default(),
             tickets: BTreeMap::new(),
             timers: BTreeSet::new(),
             giving: Giving::new(),
@@ -128,8 +128,8 @@ impl Ownership {
     /// of an answer. `None` does not mean that the node does not own it: ask. The fence holds all the same.
     #[must_use]
     pub fn epoch(&self, key: &Key) -> Option<Epoch> {
-        match self.entries.get(key)?.state {
-            State::Owned { epoch } => Some(epoch),
+        match self.entries.state(key)? {
+            State::Owned { epoch } => Some(*epoch),
             _ => None,
         }
     }
@@ -137,7 +137,7 @@ impl Ownership {
     /// How many sessions the node has in memory, those included that are being handed off.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.entries.values().filter(|entry| entry.state.is_session()).count()
+        self.entries.sessions()
     }
 
     /// How many requests wait for a verdict.

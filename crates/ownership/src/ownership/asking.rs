@@ -21,9 +21,10 @@ impl Ownership {
         let creates = ask.wants == Wants::New;
         let ready = self.giving.status == NodeStatus::Ready;
         match self.entries.get(&ask.key) {
-            Some(entry) => match entry.state {
+            Some(entry) => match entry.state() {
                 State::Owned { .. } if creates => self.answer(ask.ticket, Verdict::Taken),
                 State::Owned { epoch } if self.life.fence.is_open(now) => {
+                    let epoch = *epoch;
                     self.answer(ask.ticket, Verdict::Serve { epoch });
                 }
                 _ if entry.failed => self.answer(ask.ticket, unavailable(Unavailable::Store)),
@@ -33,7 +34,7 @@ impl Ownership {
             None => {
                 let (key, ticket) = (ask.key.clone(), ask.ticket);
                 let state = if creates { State::Creating { in_doubt: false } } else { State::Looking };
-                self.entries.insert(key.clone(), Entry::new(state));
+                self.entries.insert(key.clone(), state);
                 self.wait(ask, now);
                 if self.tickets.contains_key(&ticket) {
                     self.send(&key);
@@ -64,7 +65,7 @@ impl Ownership {
 
     /// Gives the command that takes the key a step on.
     pub(super) fn send(&mut self, key: &Key) {
-        let Some(command) = self.entries.get(key).and_then(|entry| entry.state.command(key, &self.lease)) else {
+        let Some(command) = self.entries.state(key).and_then(|state| state.command(key, &self.lease)) else {
             return;
         };
         let id = self.command(Purpose::Key(key.clone()), command);
@@ -75,10 +76,8 @@ impl Ownership {
 
     /// Takes the key to `state`, and on with the command that it needs.
     pub(super) fn step(&mut self, key: &Key, state: State) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.state = state;
-            self.send(key);
-        }
+        self.entries.turn(key, state);
+        self.send(key);
     }
 
     /// A command of the key was answered, or was not.
@@ -109,14 +108,12 @@ impl Ownership {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        if entry.state.may_be_forgotten() {
+        if entry.state().may_be_forgotten() {
             self.entries.remove(key);
             return;
         }
-        if let State::Creating { in_doubt } = &mut entry.state {
-            *in_doubt = true;
-        }
-        if entry.state.is_moving() {
+        entry.doubt();
+        if entry.state().is_moving() {
             self.count(Event::HandoffRetried);
         }
         self.look_again(key, now + self.settings.beat_every);
@@ -135,7 +132,7 @@ impl Ownership {
             return;
         };
         entry.due = None;
-        if matches!(entry.state, State::HandingOff { .. }) && !entry.failed {
+        if matches!(entry.state(), State::HandingOff { .. }) && !entry.failed {
             self.give_to_best(key, at);
         } else {
             self.send(key);
@@ -148,7 +145,7 @@ impl Ownership {
         let Some(entry) = self.entries.get(key) else {
             return;
         };
-        if is_mine && matches!(entry.state, State::Creating { in_doubt: true }) {
+        if is_mine && matches!(entry.state(), State::Creating { in_doubt: true }) {
             self.owned(key, record.epoch, crate::Legacy::default(), now);
             return;
         }
@@ -181,9 +178,9 @@ impl Ownership {
             is_reachable.then(|| Verdict::Redirect { owner: owner.clone(), epoch, address })
         });
         (0..redirected).for_each(|_| self.count(Event::Redirected));
-        match self.entries.get_mut(key) {
+        match self.entries.get(key) {
             Some(entry) if !entry.waiting.is_empty() => {
-                entry.state = State::Awaiting { owner: owner.clone() };
+                self.entries.turn(key, State::Awaiting { owner: owner.clone() });
                 self.look_again(key, now + self.settings.beat_every / 2);
             }
             _ => {
@@ -194,7 +191,7 @@ impl Ownership {
 
     /// Some lease has ended: it may be the one that somebody waits for.
     pub(super) fn look_for_awaited(&mut self) {
-        let is_over = |entry: &Entry| match &entry.state {
+        let is_over = |entry: &Entry| match entry.state() {
             State::Awaiting { owner } => self.others.lease(owner).is_none_or(|lease| lease.ended),
             _ => false,
         };
@@ -249,7 +246,7 @@ impl Ownership {
     }
 
     pub(super) fn ticket_expired(&mut self, ticket: Ticket) {
-        let state = self.tickets.get(&ticket).and_then(|key| self.entries.get(key)).map(|entry| &entry.state);
+        let state = self.tickets.get(&ticket).and_then(|key| self.entries.state(key));
         let why = match state {
             Some(State::Awaiting { .. }) => Unavailable::OwnerUnreachable,
             Some(State::Moving { .. } | State::HandingOff { .. }) => Unavailable::Moving,
@@ -271,7 +268,7 @@ impl Ownership {
             self.timers.remove(&(waiting.deadline, Timer::Ticket(ticket)));
         }
         let is_idle = entry.waiting.is_empty() && entry.command.is_none();
-        if is_idle && entry.state.may_be_forgotten() {
+        if is_idle && entry.state().may_be_forgotten() {
             self.entries.remove(&key);
         }
     }

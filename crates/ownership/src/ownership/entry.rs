@@ -1,5 +1,6 @@
-//! What a node knows of one key.
+//! What a node knows of the keys that it has to do with.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ctedge_wire::Key;
@@ -10,10 +11,21 @@ use crate::command::{Command, Estate};
 use crate::id::{Epoch, LeaseId, NodeId};
 use crate::record::Legacy;
 
+/// The keys that a node has to do with. How many of them are sessions is known without looking at them: each input asks
+/// for it.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    by_key: BTreeMap<Key, Entry>,
+    sessions: usize,
+    /// See [`State::may_be_forgotten`].
+    forgettable: usize,
+}
+
 /// One key: where it stands, the command that is under way for it, and who waits for it.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) state: State,
+    /// Changed by [`Entries::turn`] alone.
+    state: State,
     /// At most one at a time, so that the answers need no order.
     pub(super) command: Option<CommandId>,
     /// When to look after it again, if no command is under way.
@@ -63,6 +75,106 @@ pub(super) enum State {
 impl Entry {
     pub(super) fn new(state: State) -> Self {
         Self { state, command: None, due: None, failed: false, waiting: Vec::new() }
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// A key that is being created: a try had no outcome.
+    pub(super) fn doubt(&mut self) {
+        if let State::Creating { in_doubt } = &mut self.state {
+            *in_doubt = true;
+        }
+    }
+
+    /// An estate that is to be given away: who gets it.
+    pub(super) fn choose(&mut self, target: Option<LeaseId>) {
+        if let State::HandingOff { to, .. } = &mut self.state {
+            *to = target;
+        }
+    }
+
+    /// Takes out what an estate is adopted from.
+    pub(super) fn take_legacy(&mut self) -> Legacy {
+        match &mut self.state {
+            State::Adopting { legacy, .. } => std::mem::take(legacy),
+            _ => Legacy::default(),
+        }
+    }
+}
+
+impl Entries {
+    pub(super) fn get(&self, key: &Key) -> Option<&Entry> {
+        self.by_key.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Entry> {
+        self.by_key.get_mut(key)
+    }
+
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        self.by_key.contains_key(key)
+    }
+
+    /// The key's state, if something is known of it.
+    pub(super) fn state(&self, key: &Key) -> Option<&State> {
+        self.by_key.get(key).map(Entry::state)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.by_key.iter()
+    }
+
+    /// Begins with a key of which nothing is known.
+    pub(super) fn insert(&mut self, key: Key, state: State) {
+        self.add(&state);
+        if let Some(before) = self.by_key.insert(key, Entry::new(state)) {
+            self.deduct(&before.state);
+        }
+    }
+
+    /// Takes a key to another state, if something is known of it.
+    pub(super) fn turn(&mut self, key: &Key, state: State) {
+        if self.by_key.contains_key(key) {
+            self.add(&state);
+        }
+        if let Some(entry) = self.by_key.get_mut(key) {
+            let before = std::mem::replace(&mut entry.state, state);
+            self.deduct(&before);
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &Key) {
+        if let Some(before) = self.by_key.remove(key) {
+            self.deduct(&before.state);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// How many sessions there are.
+    pub(super) fn sessions(&self) -> usize {
+        debug_assert_eq!(self.sessions, self.iter().filter(|(_, entry)| entry.state.is_session()).count());
+        self.sessions
+    }
+
+    /// Whether nothing is lost by forgetting all of them.
+    pub(super) fn may_be_forgotten(&self) -> bool {
+        debug_assert_eq!(self.forgettable, self.iter().filter(|(_, entry)| entry.state.may_be_forgotten()).count());
+        self.forgettable == self.by_key.len()
+    }
+
+    fn add(&mut self, state: &State) {
+        self.sessions += usize::from(state.is_session());
+        self.forgettable += usize::from(state.may_be_forgotten());
+    }
+
+    fn deduct(&mut self, state: &State) {
+        self.sessions -= usize::from(state.is_session());
+        self.forgettable -= usize::from(state.may_be_forgotten());
     }
 }
 

@@ -7,7 +7,7 @@ use ctedge_wire::{Key, NodeStatus};
 
 use super::Ownership;
 use super::asking::unavailable;
-use super::entry::{Entry, State};
+use super::entry::State;
 use super::life::Phase;
 use crate::action::{Action, Event};
 use crate::ask::Unavailable;
@@ -119,12 +119,12 @@ impl Ownership {
             return;
         };
         let entries = &self.entries;
-        self.giving.moving.retain(|key| entries.get(key).is_some_and(|entry| entry.state.is_moving()));
-        let is_empty = self.entries.values().all(|entry| entry.state.may_be_forgotten());
+        self.giving.moving.retain(|key| entries.state(key).is_some_and(State::is_moving));
+        let is_empty = self.entries.may_be_forgotten();
         if !self.giving.begun && (self.giving.deadline.is_some_and(|at| at <= now) || (is_empty && drain.exit)) {
             self.giving.begun = true;
             self.giving.next_start = Some(now);
-            let owned = self.entries.iter().filter(|(_, entry)| matches!(entry.state, State::Owned { .. }));
+            let owned = self.entries.iter().filter(|(_, entry)| matches!(entry.state(), State::Owned { .. }));
             self.giving.queue = owned.map(|(key, _)| key.clone()).collect();
         }
         if self.giving.begun {
@@ -154,13 +154,11 @@ impl Ownership {
             let Some(key) = self.giving.queue.pop_front() else {
                 return;
             };
-            let Some(entry) = self.entries.get_mut(&key) else {
+            let Some(State::Owned { epoch }) = self.entries.state(&key) else {
                 continue;
             };
-            let State::Owned { epoch } = entry.state else {
-                continue;
-            };
-            entry.state = State::Moving { epoch };
+            let epoch = *epoch;
+            self.entries.turn(&key, State::Moving { epoch });
             self.giving.next_start = Some(now + spacing);
             self.giving.moving.insert(key.clone());
             self.actions.push_back(Action::StartMoving { key, epoch });
@@ -169,11 +167,10 @@ impl Ownership {
 
     /// The session is exported. Whether it still is to move.
     pub(super) fn hand_off(&mut self, key: &Key, epoch: Epoch, estate: Estate, now: Instant) -> bool {
-        let is_it = |entry: &&mut Entry| matches!(entry.state, State::Moving { epoch: own } if own == epoch);
-        let Some(entry) = self.entries.get_mut(key).filter(is_it) else {
+        if !matches!(self.entries.state(key), Some(State::Moving { epoch: own }) if *own == epoch) {
             return false;
-        };
-        entry.state = State::HandingOff { epoch, to: None, estate };
+        }
+        self.entries.turn(key, State::HandingOff { epoch, to: None, estate });
         self.give_to_best(key, now);
         true
     }
@@ -194,8 +191,8 @@ impl Ownership {
             self.look_again(key, now + self.settings.beat_every / 2);
             return;
         }
-        if let Some(State::HandingOff { to, .. }) = self.entries.get_mut(key).map(|entry| &mut entry.state) {
-            *to = target;
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.choose(target);
             self.send(key);
         }
     }
@@ -203,7 +200,7 @@ impl Ownership {
     /// Who would get each session if the node were drained at this moment; `None` where no other node is ready.
     pub fn plan_drain(&mut self) -> Vec<(Key, Option<NodeId>)> {
         let ready = self.others.ready();
-        let sessions = self.entries.iter().filter(|(_, entry)| entry.state.is_session());
+        let sessions = self.entries.iter().filter(|(_, entry)| entry.state().is_session());
         let mut plan = Vec::new();
         for (key, _) in sessions {
             let best = (!ready.is_empty()).then(|| self.ranking.best(key, &ready));
@@ -215,7 +212,7 @@ impl Ownership {
 
     /// The chosen node is over.
     pub(super) fn target_ended(&mut self, key: &Key, now: Instant) {
-        if let Some(State::HandingOff { to: Some(to), .. }) = self.entries.get(key).map(|entry| &entry.state) {
+        if let Some(State::HandingOff { to: Some(to), .. }) = self.entries.state(key) {
             self.others.mark_ended(&to.clone(), now);
             self.count(Event::HandoffRetried);
             self.give_to_best(key, now);
@@ -224,7 +221,7 @@ impl Ownership {
 
     /// The key has its next owner: whoever waits goes there.
     pub(super) fn handed_off(&mut self, key: &Key, epoch: Epoch, now: Instant) {
-        let Some(State::HandingOff { to, .. }) = self.entries.get(key).map(|entry| &entry.state) else {
+        let Some(State::HandingOff { to, .. }) = self.entries.state(key) else {
             return;
         };
         let Some(owner) = to.clone() else {

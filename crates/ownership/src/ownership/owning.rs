@@ -19,8 +19,8 @@ impl Ownership {
         let Some(entry) = self.entries.get(key) else {
             return;
         };
-        let taken_over = matches!(entry.state, State::TakingOver { .. });
-        match entry.state {
+        let taken_over = matches!(entry.state(), State::TakingOver { .. });
+        match entry.state() {
             // Nobody waits for it any more, so that nobody knows of it.
             State::Creating { .. } if entry.waiting.is_empty() => self.step(key, State::Deleting { epoch }),
             State::Creating { .. } => self.begin(key, epoch, Origin::Created, Event::Created, now),
@@ -34,20 +34,18 @@ impl Ownership {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        let State::Adopting { epoch, legacy, taken_over } = &mut entry.state else {
+        let State::Adopting { epoch, taken_over, .. } = *entry.state() else {
             return;
         };
-        let (epoch, Legacy { estate, peers, in_flight }) = (*epoch, std::mem::take(legacy));
-        let event = if *taken_over { Event::EstateTakenOver } else { Event::EstateAdopted };
+        let Legacy { estate, peers, in_flight } = entry.take_legacy();
+        let event = if taken_over { Event::EstateTakenOver } else { Event::EstateAdopted };
         let estate = Estate { bytes: estate.unwrap_or_default(), peers, in_flight };
         self.begin(key, epoch, Origin::Estate(estate), event, now);
     }
 
     fn begin(&mut self, key: &Key, epoch: Epoch, origin: Origin, event: Event, now: Instant) {
         let created = origin == Origin::Created;
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.state = State::Owned { epoch };
-        }
+        self.entries.turn(key, State::Owned { epoch });
         self.actions.push_back(Action::Begin { key: key.clone(), epoch, origin });
         self.count(event);
         self.giving.began(key);
@@ -81,20 +79,20 @@ impl Ownership {
         if estates.is_empty() {
             return;
         }
-        let is_adopting = |entry: &&Entry| matches!(entry.state, State::Reading { .. } | State::Adopting { .. });
-        let adopting = self.entries.values().filter(is_adopting).count();
+        let is_adopting = |entry: &Entry| matches!(entry.state(), State::Reading { .. } | State::Adopting { .. });
+        let adopting = self.entries.iter().filter(|(_, entry)| is_adopting(entry)).count();
         let room = self.settings.moving_max.saturating_sub(adopting);
-        let is_new = |(key, _): &(Key, Epoch)| !self.entries.contains_key(key) && !self.giving.has_parked(key);
+        let is_new = |(key, _): &(Key, Epoch)| !self.entries.contains(key) && !self.giving.has_parked(key);
         let estates: Vec<_> = estates.into_iter().filter(is_new).take(room).collect();
         for (key, epoch) in estates {
-            self.entries.insert(key.clone(), Entry::new(State::Reading { epoch }));
+            self.entries.insert(key.clone(), State::Reading { epoch });
             self.send(&key);
         }
     }
 
     /// A command found that the record is not what it was taken for: this is what it is.
     pub(super) fn lost(&mut self, key: &Key, record: Record, now: Instant) {
-        match self.entries.get(key).map(|entry| &entry.state) {
+        match self.entries.state(key) {
             Some(State::HandingOff { to, .. }) => {
                 // An earlier try may have been executed though its answer was lost.
                 let parked = to.is_none() && record.owner == self.lease;
@@ -113,11 +111,11 @@ impl Ownership {
 
     /// The store says that the session at `epoch` is another's.
     pub(super) fn lose(&mut self, key: &Key, epoch: Epoch) {
-        let Some(entry) = self.entries.get_mut(key) else {
+        let Some(entry) = self.entries.get(key) else {
             return;
         };
-        match entry.state {
-            State::Owned { epoch: own } | State::Moving { epoch: own } if own == epoch => {}
+        match entry.state() {
+            State::Owned { epoch: own } | State::Moving { epoch: own } if *own == epoch => {}
             _ => return,
         }
         let is_wanted = !entry.waiting.is_empty();
@@ -133,7 +131,7 @@ impl Ownership {
 
     /// The session in memory is over.
     pub(super) fn end_session(&mut self, key: &Key, epoch: Epoch) {
-        match self.entries.get(key).map(|entry| &entry.state) {
+        match self.entries.state(key) {
             Some(State::Owned { epoch: own } | State::Moving { epoch: own }) if *own == epoch => {}
             _ => return,
         }
