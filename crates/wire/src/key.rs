@@ -1,5 +1,6 @@
 //! The stickiness value, and the tokens that carry it back to us.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -92,8 +93,13 @@ impl KeyedToken {
     /// The key that the token names. The token is not verified by this: only the node that issued it knows it.
     #[must_use]
     pub fn key(&self) -> Key {
-        let end = self.0.len() - RANDOM_CHARS - 1;
-        Key(self.0[..end].into())
+        Key(self.key_text().into())
+    }
+
+    /// The text of the key that the token names, for looking it up in a table of keys.
+    #[must_use]
+    pub fn key_text(&self) -> &str {
+        &self.0[..self.0.len() - RANDOM_CHARS - 1]
     }
 
     /// The token as text.
@@ -124,6 +130,13 @@ fn random_text(random: &Random) -> String {
         text.push(char::from(ALPHABET[usize::from(fair) % ALPHABET.len()]));
     }
     text
+}
+
+/// Keys are compared, ordered and hashed as their texts are.
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Display for Key {

@@ -23,7 +23,13 @@ impl Driver {
     /// The first one who asked begins the session. When all who did have gone away, nobody wants it, except for the logins
     /// that wait under the key.
     fn begin_fresh(&mut self, key: &Key, epoch: Epoch) -> bool {
-        let Some((ticket, beginning)) = self.questions.beginning(key) else { return self.login_keys.contains(key) };
+        let Some((ticket, beginning)) = self.questions.beginning(key) else {
+            let is_wanted = self.login_keys.contains(key);
+            if is_wanted {
+                self.login_keys.own(key.clone());
+            }
+            return is_wanted;
+        };
         self.login_keys.remove(key);
         let is_begun = self.app.hub.begin_owned(key, beginning, epoch.0);
         if is_begun {
@@ -37,7 +43,7 @@ impl Driver {
         if let Some(waiting) = waiting {
             logins::restore(&self.app.logins, waiting, std::time::Instant::now());
             if session.is_empty() {
-                self.login_keys.insert(key.clone());
+                self.login_keys.own(key.clone());
                 return true;
             }
         }

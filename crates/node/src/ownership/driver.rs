@@ -3,7 +3,7 @@
 //! It has a runtime of its own, so that its heartbeats wait for nothing that the node does. What takes time (the store, a
 //! probe, a session that moves) runs in tasks there; the machine itself is called from one place, one input at a time.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use super::giving::Given;
 use super::keeper::Keeper;
+use super::logins::LoginKeys;
 use super::questions::Questions;
 use super::target::Placement;
 use super::{Input, Journal, Order, Owners, View, logins, probe, tidy};
@@ -148,7 +149,7 @@ pub(super) struct Driver {
     pub(super) tasks: JoinSet<Done>,
     pub(super) questions: Questions,
     /// Keys that are owned for the logins that wait under them.
-    pub(super) login_keys: HashSet<Key>,
+    pub(super) login_keys: LoginKeys,
     probe_timeout: Duration,
 }
 
@@ -167,7 +168,7 @@ impl Driver {
             machine,
             tasks: JoinSet::new(),
             questions: Questions::default(),
-            login_keys: HashSet::new(),
+            login_keys: LoginKeys::default(),
             probe_timeout: ownership.probe_timeout,
         }
     }
@@ -260,7 +261,7 @@ impl Driver {
         if drain.exit {
             for key in logins::keys(&self.app.logins) {
                 let is_owned = self.machine.epoch(&key).is_some();
-                if !is_owned && self.login_keys.insert(key.clone()) {
+                if !is_owned && self.login_keys.ask(key.clone()) {
                     self.machine.asked(logins::ask_for(key, self.owners.next_ticket()), now);
                 }
             }
@@ -298,7 +299,7 @@ impl Driver {
             self.carry_out(action);
         }
         // Keys that are owned for logins are no sessions.
-        let login_keys = self.login_keys.iter().filter(|key| self.machine.epoch(key).is_some()).count();
+        let login_keys = self.login_keys.owned();
         let drain = self.machine.drain_progress(Instant::now());
         let view = View {
             lease: self.machine.lease().clone(),
@@ -402,9 +403,7 @@ impl Driver {
 
     fn keep_house(&mut self) {
         let now = Instant::now();
-        let over = self.login_keys.extract_if(|key| !logins::wait_under(&self.app.logins, key));
-        let over: Vec<Key> = over.collect();
-        for key in over {
+        for key in self.login_keys.take_idle(&self.app.logins) {
             if let Some(epoch) = self.machine.epoch(&key) {
                 self.machine.session_ended(&key, epoch, now);
             }

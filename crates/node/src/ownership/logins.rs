@@ -4,6 +4,7 @@
 //! because a client names its session in all of its requests, the login goes with the session. A node that is about to end
 //! owns the other keys for a moment, and hands them off like sessions.
 
+use std::collections::{HashMap, hash_map};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -31,22 +32,70 @@ struct WaitingLogin {
     left: Duration,
 }
 
+/// The keys that a node owns, or is about to, for the logins that wait under them.
+#[derive(Default)]
+pub(super) struct LoginKeys {
+    /// Each with whether it is owned.
+    keys: HashMap<Key, bool>,
+    owned: usize,
+}
+
+impl LoginKeys {
+    /// Takes in a key that is asked for. `false` if it is there.
+    pub(super) fn ask(&mut self, key: Key) -> bool {
+        match self.keys.entry(key) {
+            hash_map::Entry::Occupied(_) => false,
+            hash_map::Entry::Vacant(place) => {
+                place.insert(false);
+                true
+            }
+        }
+    }
+
+    /// Takes in a key that is owned.
+    pub(super) fn own(&mut self, key: Key) {
+        self.owned += usize::from(!self.keys.insert(key, true).unwrap_or(false));
+    }
+
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// How many are owned.
+    pub(super) fn owned(&self) -> usize {
+        self.owned
+    }
+
+    /// Whether it was there.
+    pub(super) fn remove(&mut self, key: &Key) -> bool {
+        let removed = self.keys.remove(key);
+        self.owned -= usize::from(removed == Some(true));
+        removed.is_some()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Takes out the keys under which nothing waits any more.
+    pub(super) fn take_idle(&mut self, logins: &PendingTable<LoginToken>) -> Vec<Key> {
+        let now = Instant::now();
+        let idle: Vec<Key> = self.keys.keys().filter(|key| !logins.has_any_of(key, now)).cloned().collect();
+        for key in &idle {
+            self.remove(key);
+        }
+        idle
+    }
+}
+
 /// The keys under which logins wait.
 pub(super) fn keys(logins: &PendingTable<LoginToken>) -> Vec<Key> {
-    let mut keys = logins.keys(Instant::now());
-    keys.sort();
-    keys.dedup();
-    keys
+    logins.keys(Instant::now())
 }
 
 /// The question by which a key comes to be owned for its logins. Nobody waits for the answer.
 pub(super) fn ask_for(key: Key, ticket: Ticket) -> Ask {
     Ask { ticket, key, wants: Wants::New, unreachable: Vec::new() }
-}
-
-/// Whether logins wait under the key.
-pub(super) fn wait_under(logins: &PendingTable<LoginToken>, key: &Key) -> bool {
-    logins.keys(Instant::now()).contains(key)
 }
 
 /// Takes the logins that wait under the key out of the table, so that those who poll for them ask again. `None` when
@@ -117,6 +166,23 @@ mod tests {
         assert!(to.contains(&token, start + MINUTE / 2 - Duration::from_millis(1)));
         assert!(!to.contains(&token, start + MINUTE / 2));
         assert!(take(&from, &key, start).is_none());
+    }
+
+    #[test]
+    fn keys_that_are_owned_for_logins_are_counted_once() {
+        let mut keys = LoginKeys::default();
+        let key = |text: &str| Key::parse(text).unwrap();
+        assert!(keys.ask(key("a")) && keys.ask(key("b")) && !keys.ask(key("a")));
+        assert_eq!(keys.owned(), 0);
+        for own in ["a", "a", "c"] {
+            keys.own(key(own));
+        }
+        assert_eq!(keys.owned(), 2);
+        assert!(keys.remove(&key("a")) && keys.remove(&key("b")) && !keys.remove(&key("b")));
+        assert_eq!(keys.owned(), 1);
+        let logins = PendingTable::new(10, MINUTE);
+        assert_eq!(keys.take_idle(&logins), [key("c")]);
+        assert_eq!(keys.owned(), 0);
     }
 
     #[test]

@@ -55,10 +55,7 @@ impl Questions {
 
     /// Answers a question, unless it is left to the store.
     pub(super) fn answer(&mut self, ticket: Ticket, verdict: Verdict) -> Option<Left> {
-        let question = self.open.remove(&ticket);
-        let began = self.begun.contains(&ticket);
-        self.forget(ticket);
-        let question = question?;
+        let (question, began) = self.take(ticket)?;
         if matches!(verdict, Verdict::Unavailable { why: Unavailable::NoLease, .. }) {
             return Some(Left { question, verdict });
         }
@@ -68,12 +65,20 @@ impl Questions {
 
     /// Nobody waits for the answer.
     pub(super) fn forget(&mut self, ticket: Ticket) {
-        self.open.remove(&ticket);
-        self.begun.remove(&ticket);
-        self.beginnings.retain(|_, beginnings| {
+        self.take(ticket);
+    }
+
+    /// Forgets a question. Gives it, and whether a session was begun for it.
+    fn take(&mut self, ticket: Ticket) -> Option<(Question, bool)> {
+        let question = self.open.remove(&ticket)?;
+        if let Some(beginnings) = self.beginnings.get_mut(&question.key) {
             beginnings.retain(|(asked, _)| *asked != ticket);
-            !beginnings.is_empty()
-        });
+            if beginnings.is_empty() {
+                self.beginnings.remove(&question.key);
+            }
+        }
+        let began = self.begun.remove(&ticket);
+        Some((question, began))
     }
 }
 
