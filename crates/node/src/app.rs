@@ -110,7 +110,7 @@ impl App {
             peers: totals.peers,
             connections: self.hub.connections().count(),
             http_connections: self.http_connections_max - self.http_connections.available_permits(),
-            outbox_bytes: self.hub.collect(),
+            kept: self.hub.collect(),
             pending_logins: self.logins.len(),
             pending_joins: self.hub.joins().len(),
             lag_seconds: self.lag.average_ms() / 1000.0,

@@ -6,6 +6,7 @@
 //! - `attachment`: a transport's end of a session.
 //! - `cell`: one session behind its lock, with the wakers of its transports.
 //! - `effects`: what a session asks for, carried out after its lock is released.
+//! - `held`: messages that wait until it is known whether their session is this node's.
 //! - `owning`: which sessions this node has, and what it does about those that it does not have.
 //! - `moving`: sessions leave for other nodes, and come from them.
 //! - `table`: the sessions by their keys.
@@ -14,6 +15,7 @@
 mod attachment;
 mod cell;
 mod effects;
+mod held;
 mod moving;
 mod owning;
 mod refusal;
@@ -98,6 +100,15 @@ pub struct HubTotals {
     pub sessions: usize,
     /// Their peers, those within their grace period included.
     pub peers: usize,
+}
+
+/// Bytes of messages that sessions keep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptBytes {
+    /// Until their receipt is proven.
+    pub outboxes: usize,
+    /// Until it is known whether their session is this node's.
+    pub held: usize,
 }
 
 impl Hub {
@@ -320,11 +331,15 @@ impl Hub {
         self.sessions.for_each(SessionCell::audit_stop);
     }
 
-    /// Moves what the sessions counted into the metrics, and gives the bytes that their outboxes hold.
-    pub(crate) fn collect(&self) -> usize {
-        let mut outbox_bytes = 0;
-        self.sessions.for_each(|cell| outbox_bytes += cell.collect(&self.metrics));
-        outbox_bytes
+    /// Moves what the sessions counted into the metrics, and gives the bytes that they keep.
+    pub(crate) fn collect(&self) -> KeptBytes {
+        let mut all = KeptBytes::default();
+        self.sessions.for_each(|cell| {
+            let KeptBytes { outboxes, held } = cell.collect(&self.metrics);
+            all.outboxes += outboxes;
+            all.held += held;
+        });
+        all
     }
 
     /// Visits the users of all sessions, with whether each has a transport. One that is in several is visited again.

@@ -8,6 +8,7 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::hub::KeptBytes;
 use crate::license::{LicenseGauges, SeatCounts};
 use crate::ownership::counts::{Measured, OwnershipCounts};
 
@@ -50,6 +51,7 @@ struct Gauges {
     connections: IntGauge,
     http_connections: IntGauge,
     outbox_bytes: IntGauge,
+    held_bytes: IntGauge,
     pending: IntGaugeVec,
     lag_seconds: Gauge,
     status: GaugeVec,
@@ -66,8 +68,8 @@ pub struct Snapshot {
     pub connections: usize,
     /// Open TCP connections of the HTTP server.
     pub http_connections: usize,
-    /// Bytes kept until their receipt is proven.
-    pub outbox_bytes: usize,
+    /// Bytes of messages that are kept.
+    pub kept: KeptBytes,
     /// Logins that wait for a decision.
     pub pending_logins: usize,
     /// Join requests that wait for a decision.
@@ -113,6 +115,7 @@ impl Metrics {
                 connections: gauge("ctedge_node_connections", "Open transport connections."),
                 http_connections: gauge("ctedge_node_http_connections", "Open TCP connections of the HTTP server."),
                 outbox_bytes: gauge("ctedge_node_outbox_bytes", "Bytes kept until their receipt is proven."),
+                held_bytes: gauge("ctedge_node_held_bytes", "Bytes of messages that wait until the lease is verified."),
                 pending: register(
                     &registry,
                     IntGaugeVec::new(Opts::new("ctedge_node_pending", "What waits for a decision."), &["what"]),
@@ -152,6 +155,11 @@ impl Metrics {
         }
     }
 
+    /// One more message for which there was no room to wait until the node had verified its lease.
+    pub(crate) fn lost_held(&self) {
+        self.dropped.with_label_values(&["held_full"]).inc();
+    }
+
     /// One more refusal for `reason`.
     pub fn refused(&self, reason: &str) {
         self.refusals.with_label_values(&[reason]).inc();
@@ -179,7 +187,8 @@ impl Gauges {
         set(&self.peers, snapshot.peers);
         set(&self.connections, snapshot.connections);
         set(&self.http_connections, snapshot.http_connections);
-        set(&self.outbox_bytes, snapshot.outbox_bytes);
+        set(&self.outbox_bytes, snapshot.kept.outboxes);
+        set(&self.held_bytes, snapshot.kept.held);
         set(&self.pending.with_label_values(&["login"]), snapshot.pending_logins);
         set(&self.pending.with_label_values(&["join"]), snapshot.pending_joins);
         self.lag_seconds.set(snapshot.lag_seconds);

@@ -76,6 +76,8 @@ pub enum CloseReason {
     SessionEnded,
     /// More was undelivered to the peer than may be kept; what was undelivered is gone.
     OutboxFull,
+    /// More of what the peer sent had to wait than may be kept; what was beyond is lost.
+    HeldFull,
     /// A newer transport of the same peer has taken over.
     Displaced,
     /// The same token came back with another public key: the client was started anew.
@@ -100,6 +102,7 @@ impl CloseReason {
             Self::Left => "left",
             Self::SessionEnded => "session-ended",
             Self::OutboxFull => "outbox-full",
+            Self::HeldFull => "held-full",
             Self::Displaced => "displaced",
             Self::Replaced => "replaced",
             Self::Gone => "gone",
@@ -117,6 +120,8 @@ pub enum EndReason {
     HostLost,
     /// The host did not read what it was sent.
     HostOutboxFull,
+    /// More of what the host sent had to wait than may be kept.
+    HostHeldFull,
     /// The host's client was started anew.
     HostReplaced,
     /// The host never came.
@@ -133,6 +138,7 @@ impl EndReason {
             Self::HostLeft => "host-left",
             Self::HostLost => "host-lost",
             Self::HostOutboxFull => "host-outbox-full",
+            Self::HostHeldFull => "host-held-full",
             Self::HostReplaced => "host-replaced",
             Self::HostNeverCame => "host-never-came",
             Self::Closed => "closed",

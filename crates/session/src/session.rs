@@ -318,6 +318,7 @@ impl Session {
         match reason {
             EndReason::HostLeft if self.host == Some(slot) => CloseReason::Left,
             EndReason::HostOutboxFull if self.host == Some(slot) => CloseReason::OutboxFull,
+            EndReason::HostHeldFull if self.host == Some(slot) => CloseReason::HeldFull,
             EndReason::HostReplaced if self.host == Some(slot) => CloseReason::Replaced,
             _ => CloseReason::SessionEnded,
         }

@@ -112,6 +112,20 @@ fn a_host_that_does_not_read_ends_the_session() {
 }
 
 #[test]
+fn a_peer_of_which_a_message_was_lost_goes() {
+    let mut world = World::with_peers(SessionLimits::default(), &["h", "a", "b"]);
+    let [host, guest] = ["h", "a"].map(|name| world.clients[name].attached.unwrap());
+    world.session.lose_message_of(guest.peer, world.now);
+    assert_eq!(
+        world.step("0 s pass"),
+        ["b gets broadcast room/left a", "h gets broadcast room/left a", "audit: left: a", "close a (held-full)"]
+    );
+    world.session.lose_message_of(host.peer, world.now);
+    assert_eq!(world.session.closing(host.peer, host.attachment), Some(CloseReason::HeldFull));
+    assert!(world.step("0 s pass").contains(&"ended (host-held-full)".to_owned()));
+}
+
+#[test]
 fn a_join_of_a_host_that_does_not_read_fails_with_the_session() {
     let limits = SessionLimits { outbox_bytes_max: 700, ..SessionLimits::default() };
     let mut world = World::with_peers(limits, &["h"]);

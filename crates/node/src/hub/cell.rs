@@ -13,12 +13,13 @@ use ctedge_wire::{Key, KeyedToken};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::Hub;
 use super::attachment::Pending;
 use super::effects::{Effects, Rare, Share, warning_text};
+use super::held::Held;
 use super::moving::Export;
 use super::refusal::NotAttached;
 use super::timers::Deadline;
+use super::{Hub, KeptBytes};
 use crate::metrics::Metrics;
 
 /// One session. Every call locks it, lets the session decide, and carries out what it asks for after unlocking.
@@ -46,7 +47,7 @@ struct State {
     seats: usize,
     received_bytes: u64,
     /// Messages that wait until the node has verified that the session is its own.
-    held: Vec<(PeerSlot, Box<[u8]>)>,
+    held: Held,
     /// Whether requests in flight are written in the store.
     wrote_in_flight: bool,
 }
@@ -78,7 +79,7 @@ impl SessionCell {
                 share: Share::default(),
                 seats: 0,
                 received_bytes: 0,
-                held: Vec::new(),
+                held: Held::default(),
                 wrote_in_flight: false,
             }),
         })
@@ -149,10 +150,19 @@ impl SessionCell {
         });
     }
 
-    /// Keeps a message until the node has verified that the session is its own. Few come: transports stop reading.
-    fn hold(self: &Arc<Self>, hub: &Hub, peer: PeerSlot, message: &[u8]) {
-        self.state.lock().held.push((peer, message.into()));
-        hub.hold(self);
+    /// Keeps a message until the node has verified that the session is its own.
+    pub(super) fn hold(self: &Arc<Self>, hub: &Hub, peer: PeerSlot, message: &[u8]) {
+        let kept = {
+            let mut state = self.state.lock();
+            if state.is_over {
+                return;
+            }
+            state.held.keep(peer, message, hub.settings.limits.outbox_bytes_max)
+        };
+        if kept.is_lost {
+            hub.metrics.lost_held();
+        }
+        hub.hold(self, kept.is_first);
     }
 
     /// Relays what was held.
@@ -201,7 +211,7 @@ impl SessionCell {
     pub(super) fn let_go(self: &Arc<Self>, hub: &Hub) {
         self.change(hub, |state| {
             state.is_over = true;
-            state.held = Vec::new();
+            state.held = Held::default();
             state.session.cut(Instant::now());
         });
         hub.sessions.remove(self);
@@ -269,15 +279,15 @@ impl SessionCell {
         }
     }
 
-    /// Moves what the session counted into the metrics, and gives the bytes that its outboxes hold.
-    pub(super) fn collect(&self, metrics: &Metrics) -> usize {
+    /// Moves what the session counted into the metrics, and gives the bytes that it keeps.
+    pub(super) fn collect(&self, metrics: &Metrics) -> KeptBytes {
         let mut state = self.state.lock();
         let counters = state.session.take_counters();
         let received_bytes = std::mem::take(&mut state.received_bytes);
-        let outbox_bytes = state.session.outbox_bytes();
+        let kept = KeptBytes { outboxes: state.session.outbox_bytes(), held: state.held.bytes() };
         drop(state);
         metrics.add(&counters, received_bytes);
-        outbox_bytes
+        kept
     }
 
     /// Visits the users of all peers, with whether each has a transport.
@@ -362,8 +372,14 @@ impl State {
     }
 
     fn relay_held(&mut self, now: Instant) {
-        for (peer, message) in std::mem::take(&mut self.held) {
+        let (messages, full) = self.held.take();
+        for (peer, message) in messages {
             self.receive(peer, &message, now);
+        }
+        for peer in full {
+            if !self.is_over {
+                self.session.lose_message_of(peer, now);
+            }
         }
     }
 

@@ -57,6 +57,9 @@ impl Hub {
         let cell = self.sessions.find(key)?;
         let ready = cell.begin_move(self);
         ready.await.ok()?;
+        // What waits for the gate goes along: no transport is left that it could reach from here, and the store decides
+        // whether this estate counts.
+        cell.release_held(self);
         cell.export(self.pack_answers(key))
     }
 

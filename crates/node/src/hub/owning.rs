@@ -190,10 +190,17 @@ impl Hub {
         }
     }
 
-    /// A message has to wait until the node has verified that the session is still its own.
-    pub(super) fn hold(&self, cell: &Arc<SessionCell>) {
+    /// A message has to wait until the node has verified that the session is still its own. `is_first` of those of the
+    /// session.
+    pub(super) fn hold(&self, cell: &Arc<SessionCell>, is_first: bool) {
         self.metrics.ownership.fence_holds.inc();
-        self.held.lock().push(Arc::downgrade(cell));
+        if is_first {
+            self.held.lock().push(Arc::downgrade(cell));
+        }
+        // It may have opened before the message was in its place: who opened it did not see the message then.
+        if self.gate.is_open(Instant::now()) {
+            cell.release_held(self);
+        }
     }
 
     /// What had to wait goes on.

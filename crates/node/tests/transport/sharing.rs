@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use ctedge_node::hub::{CloseReason, Handshake, Pending};
 use ctedge_ownership::{Command, Estate, LeaseId, NodeId, Outcome};
 use ctedge_store::Store;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
-use crate::client::{Client, Frame, content, soon};
+use crate::client::{Client, Frame, PUBLIC_KEY, broadcast, content, soon};
 use crate::polling::{Polling, request};
 use crate::room::{LOST_AFTER, Room, share, store_in};
 
@@ -302,6 +303,40 @@ async fn a_message_waits_until_its_node_has_made_sure_that_the_session_is_its_ow
     host.send(b"in between", &[&guest.peer_id]).await;
     assert_eq!(guest.broadcast().await, b"in between");
     assert!(gate.is_open(Instant::now()), "it was relayed before the next heartbeat");
+}
+
+#[tokio::test]
+async fn a_peer_that_sends_more_than_may_wait_for_that_goes() {
+    let folder = TempDir::new().unwrap();
+    let room = Room::start_with(|settings| {
+        share(settings, folder.path(), "a");
+        settings.lease.beat = 5 * LOST_AFTER;
+        (settings.limits.message_bytes_max, settings.limits.outbox_bytes_max) = (50_000, 100_000);
+    })
+    .await;
+    soon(room.hub.gate().opened()).await;
+    let mut host = back(&room, &room.host_token()).await;
+    // Without a transport, which would stop reading.
+    let handshake = Handshake::new(PUBLIC_KEY, None, None);
+    let guest = room.hub.attach(Some(&room.key), &[], &room.guest_token(1), handshake).await.unwrap();
+    let is_closed = async {
+        while room.hub.gate().is_open(Instant::now()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(is_closed).await;
+    for number in 0..4 {
+        guest.receive(&broadcast(&[number; 40_000], &[&host.peer_id]));
+    }
+    let text = room.ask("GET", "/metrics").await;
+    assert!(text.contains("ctedge_node_messages_dropped_total{reason=\"held_full\"} 2\n"), "{text}");
+    let held = text.lines().find_map(|line| line.strip_prefix("ctedge_node_held_bytes ")).unwrap();
+    assert!((80_000..=100_000).contains(&held.parse::<u64>().unwrap()), "{held}");
+
+    assert_eq!(host.broadcasts(2).await, [vec![0; 40_000], vec![1; 40_000]]);
+    let left = soon(std::future::poll_fn(|cx| guest.poll_pending(cx, u64::MAX, 1, &mut |_, _| ()))).await;
+    assert_eq!(left, Pending::Close { reason: CloseReason::HeldFull });
+    assert_eq!(room.health().await.peers, 1);
 }
 
 #[tokio::test]

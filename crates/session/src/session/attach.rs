@@ -90,6 +90,12 @@ impl Session {
         self.settle(now);
     }
 
+    /// Something that a peer sent was lost before it came here: the peer goes. If it is the host, the session ends.
+    pub fn lose_message_of(&mut self, peer: PeerSlot, now: Instant) {
+        self.remove(peer, CloseReason::HeldFull, now);
+        self.settle(now);
+    }
+
     fn check_claim(&self, claim: &RoomClaim) -> Result<(), Refusal> {
         if claim.room != self.key {
             return Err(Refusal::WrongSession);
@@ -184,6 +190,7 @@ fn end_reason(reason: CloseReason) -> EndReason {
     match reason {
         CloseReason::Left => EndReason::HostLeft,
         CloseReason::OutboxFull => EndReason::HostOutboxFull,
+        CloseReason::HeldFull => EndReason::HostHeldFull,
         CloseReason::Replaced => EndReason::HostReplaced,
         CloseReason::Gone | CloseReason::Displaced | CloseReason::Moved => EndReason::HostLost,
         CloseReason::SessionEnded => EndReason::Closed,
