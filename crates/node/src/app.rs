@@ -15,7 +15,7 @@ use crate::figures::FigureBoard;
 use crate::hub::Hub;
 use crate::lag::Lag;
 use crate::license::{license_report, seats_report};
-use crate::metrics::Snapshot;
+use crate::metrics::{Snapshot, Waiting};
 use crate::ownership::counts::Measured;
 use crate::ownership::{Journal, Keeper, Owners};
 use crate::pending::PendingTable;
@@ -113,11 +113,20 @@ impl App {
             kept: self.hub.collect(),
             pending_logins: self.logins.len(),
             pending_joins: self.hub.joins().len(),
+            waiting: self.waiting(),
             lag_seconds: self.lag.average_ms() / 1000.0,
             status: self.hub.status().current().as_str(),
             ownership: self.measured(),
             license: (self.hub.licensing().verdict(), self.hub.seats()),
         })
+    }
+
+    fn waiting(&self) -> Waiting {
+        Waiting {
+            handshakes: self.transports.handshakes_waiting(),
+            owners: self.hub.owners().map_or(0, |owners| owners.view().waiting),
+            seats: self.hub.seats.waiting() as usize,
+        }
     }
 
     fn measured(&self) -> Option<Measured> {

@@ -53,6 +53,7 @@ struct Gauges {
     outbox_bytes: IntGauge,
     held_bytes: IntGauge,
     pending: IntGaugeVec,
+    waiting: IntGaugeVec,
     lag_seconds: Gauge,
     status: GaugeVec,
 }
@@ -74,6 +75,8 @@ pub struct Snapshot {
     pub pending_logins: usize,
     /// Join requests that wait for a decision.
     pub pending_joins: usize,
+    /// Requests that wait.
+    pub waiting: Waiting,
     /// How late the event loop runs its timers, in seconds.
     pub lag_seconds: f64,
     /// The word of the node's status.
@@ -82,6 +85,17 @@ pub struct Snapshot {
     pub ownership: Option<Measured>,
     /// What the license is worth, and its seats.
     pub license: (Arc<Verdict>, SeatCounts),
+}
+
+/// Requests that wait for something else than a decision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Handshakes, for their turn.
+    pub handshakes: usize,
+    /// Whatever is about a session, for the word whose it is.
+    pub owners: usize,
+    /// People, for a licensed seat.
+    pub seats: usize,
 }
 
 impl Metrics {
@@ -119,6 +133,13 @@ impl Metrics {
                 pending: register(
                     &registry,
                     IntGaugeVec::new(Opts::new("ctedge_node_pending", "What waits for a decision."), &["what"]),
+                ),
+                waiting: register(
+                    &registry,
+                    IntGaugeVec::new(
+                        Opts::new("ctedge_node_waiting", "Requests that wait for their turn, their owner or a seat."),
+                        &["what"],
+                    ),
                 ),
                 lag_seconds: register(
                     &registry,
@@ -191,6 +212,10 @@ impl Gauges {
         set(&self.held_bytes, snapshot.kept.held);
         set(&self.pending.with_label_values(&["login"]), snapshot.pending_logins);
         set(&self.pending.with_label_values(&["join"]), snapshot.pending_joins);
+        let Waiting { handshakes, owners, seats } = snapshot.waiting;
+        for (what, count) in [("handshake", handshakes), ("owner", owners), ("seat", seats)] {
+            set(&self.waiting.with_label_values(&[what]), count);
+        }
         self.lag_seconds.set(snapshot.lag_seconds);
         for status in ["ready", "draining", "suspended"] {
             self.status.with_label_values(&[status]).set(f64::from(u8::from(status == snapshot.status)));

@@ -118,7 +118,8 @@ impl Node {
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
         let Self { app, listener, address, shared, usage_log, pages } = self;
         let permits = Arc::clone(&app.http_connections);
-        let server = Server::new(http::router(Arc::clone(&app), pages), permits, app.http_connections_max);
+        let router = http::router(Arc::clone(&app), pages);
+        let server = Server::new(router, permits, app.http_connections_max, app.hub.metrics().clone());
         let mut driver = shared.map(|shared| DriverThread::start(Arc::clone(&app), shared)).transpose()?;
         await_lease(&app).await;
         // Dropping the set at the end of this function ends the tasks.

@@ -65,6 +65,8 @@ pub(crate) struct View {
     pub(crate) status: NodeStatus,
     pub(crate) drain: Option<DrainProgress>,
     pub(crate) store: StoreState,
+    /// How many requests wait for the owner of a key.
+    pub(crate) waiting: usize,
 }
 
 /// What the driver is told.
@@ -112,7 +114,7 @@ impl Owners {
     /// The handle, and what the driver listens to.
     pub(crate) fn new(lease: LeaseId) -> (Self, Inbox) {
         let (inbox, inputs) = mpsc::unbounded_channel();
-        let view = View { lease, status: NodeStatus::Ready, drain: None, store: StoreState::Unreachable };
+        let view = View { lease, status: NodeStatus::Ready, drain: None, store: StoreState::Unreachable, waiting: 0 };
         let handle = Handle {
             inbox,
             tickets: AtomicU64::new(0),

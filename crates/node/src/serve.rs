@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::metrics::Metrics;
 use crate::stop::{StopSignal, StopSwitch};
 
 /// How long a connection may wait for the next request, and how long the head of a request may take. Longer than the
@@ -39,11 +40,12 @@ pub(crate) struct Server {
     permits_max: usize,
     /// Ends the connections: idle ones at once, others after their request.
     closing: StopSwitch,
+    metrics: Metrics,
 }
 
 impl Server {
-    pub(crate) fn new(router: Router, permits: Arc<Semaphore>, permits_max: usize) -> Arc<Self> {
-        Arc::new(Self { router, permits, permits_max, closing: StopSwitch::new() })
+    pub(crate) fn new(router: Router, permits: Arc<Semaphore>, permits_max: usize, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self { router, permits, permits_max, closing: StopSwitch::new(), metrics })
     }
 
     /// Accepts connections until it is dropped.
@@ -63,7 +65,10 @@ impl Server {
             let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
             match Arc::clone(&self.permits).try_acquire_owned() {
                 Ok(permit) => drop(tokio::spawn(Arc::clone(&self).serve(stream, permit))),
-                Err(_) => drop(tokio::spawn(refuse(stream))),
+                Err(_) => {
+                    self.metrics.refused("http_connections_full");
+                    drop(tokio::spawn(refuse(stream)));
+                }
             }
         }
     }
@@ -102,4 +107,25 @@ impl Server {
 async fn refuse(mut stream: TcpStream) {
     let _ = stream.write_all(REFUSAL).await;
     let _ = stream.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_beyond_the_maximum_is_told_when_to_come_again_and_counted() {
+        let metrics = Metrics::new();
+        let server = Server::new(Router::new(), Arc::new(Semaphore::new(0)), 0, metrics.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepting = tokio::spawn(server.accept(listener));
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        accepting.abort();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 5\r\n"), "{answer}");
+        assert_eq!(metrics.refusals.with_label_values(&["http_connections_full"]).get(), 1);
+    }
 }

@@ -111,6 +111,11 @@ impl Transports {
         }
     }
 
+    /// How many handshakes wait for their turn.
+    pub(crate) fn handshakes_waiting(&self) -> usize {
+        self.pace.waiting()
+    }
+
     async fn open_polling(self: &Arc<Self>, hello: ClientHello) -> Response {
         let sid = hello.mint_sid(&self.hub);
         let link = match self.link(hello, Transport::Polling).await {
@@ -175,8 +180,14 @@ impl Transports {
     /// Waits for the handshake's turn, takes a connection's slot and, if the client showed its token, attaches it.
     async fn link(&self, hello: ClientHello, transport: Transport) -> Result<Link, AttachRefusal> {
         let turn = self.pace.turn(|| hello.is_host(&self.hub)).await;
-        turn.map_err(|crowded| AttachRefusal::Unavailable { retry_after: crowded.retry_after })?;
-        let slot = self.hub.connections().open().ok_or_else(AttachRefusal::unavailable)?;
+        turn.map_err(|crowded| {
+            self.hub.metrics().refused("handshake_pace");
+            AttachRefusal::Unavailable { retry_after: crowded.retry_after }
+        })?;
+        let slot = self.hub.connections().open().ok_or_else(|| {
+            self.hub.metrics().refused(if self.hub.status().is_stopping() { "stopping" } else { "connections_full" });
+            AttachRefusal::unavailable()
+        })?;
         let engine = Engine::new(Arc::clone(&self.engine), transport, Instant::now());
         Link::new(Arc::clone(&self.hub), slot, engine, hello).await
     }

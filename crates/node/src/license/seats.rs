@@ -125,6 +125,11 @@ impl NodeSeats {
         SeatCounts { licensed: holder.licensed(), held: holder.held(), taken: holder.taken() }
     }
 
+    /// How many wait for a seat.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.state.lock().waiting
+    }
+
     /// Until when somebody waits who begins at this moment.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.wait_max

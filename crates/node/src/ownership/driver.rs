@@ -306,6 +306,7 @@ impl Driver {
             status: self.machine.status(),
             drain: drain.map(|drain| DrainProgress { sessions: drain.sessions.saturating_sub(login_keys), ..drain }),
             store: self.keeper.state(),
+            waiting: self.machine.waiting(),
         };
         self.app.hub.status().follow(view.status);
         *self.owners.0.view.lock() = view;

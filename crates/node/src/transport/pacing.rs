@@ -127,6 +127,11 @@ impl Pace {
         turn.await.map_err(|_| Crowded { retry_after: QUEUE })
     }
 
+    /// How many wait, those included that have given up since.
+    pub(super) fn waiting(&self) -> usize {
+        self.pacer.lock().waiting()
+    }
+
     /// Tells everybody whose turn it is, and says when to look again.
     fn call(&self) -> Option<Instant> {
         let mut pacer = self.pacer.lock();

@@ -138,7 +138,9 @@ async fn a_seat_is_sold_once_over_all_nodes_and_moves_with_its_session() {
     let (_two, _) = hosted(&second, "two").await;
     let (three, _) = hosted(&second, "three").await;
     for node in [&first, &second] {
-        assert_eq!(create(node, "four").await.info(), info(503, "SeatsTaken"));
+        let waits = |answer: &Answer| answer.body.contains("ctedge_node_waiting{what=\"seat\"} 1\n");
+        let (created, _) = tokio::join!(create(node, "four"), node.until(|| node.get("/metrics"), waits));
+        assert_eq!(created.info(), info(503, "SeatsTaken"));
     }
 
     // The one who was on the node that died is seated at the other; there is still no fourth seat.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, Frame, frame};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::client::{Client, Frame, frame, soon};
 use crate::room::Room;
 
 async fn check(bytes: &[u8], code: u16, reason: &str) {
@@ -42,10 +45,27 @@ async fn connections_are_bounded_and_come_back() {
         panic!("the node is full")
     };
     assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("retry-after: "), "{head}");
+    let text = room.ask("GET", "/metrics").await;
+    assert!(text.contains("ctedge_node_refusals_total{reason=\"connections_full\"} 1\n"), "{text}");
     only.close().await;
     while only.frame().await != Frame::End {}
     let mut next = Client::websocket(&room, &room.host_token()).await;
     next.connect("/").await;
+}
+
+#[tokio::test]
+async fn handshakes_beyond_the_queue_are_refused_and_counted() {
+    let room = Room::start_with(|settings| settings.limits.handshakes_per_second = 1).await;
+    let request = format!("GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\n{}\r\n", room.headers_of("other"));
+    let mut streams = Vec::new();
+    // One enters, ten seconds' worth wait.
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(room.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    soon(room.until_metric("ctedge_node_refusals_total{reason=\"handshake_pace\"}", |refused| refused >= 5)).await;
+    soon(room.until_metric("ctedge_node_waiting{what=\"handshake\"}", |waiting| (1..=10).contains(&waiting))).await;
 }
 
 #[tokio::test]

@@ -124,7 +124,9 @@ async fn who_asks_a_node_for_a_session_that_it_hands_over_waits_and_is_sent_on()
     first.ask("POST", "/ct-control/drain?now=true").await;
     goes(&mut host).await;
     // The guest says nothing: until it is cut, the session is neither here nor there.
-    let answer = refused(&first, &first.headers(&first.host_token())).await;
+    let headers = first.headers(&first.host_token());
+    let waits = first.until_metric("ctedge_node_waiting{what=\"owner\"}", |waiting| waiting == 1);
+    let (answer, ()) = tokio::join!(refused(&first, &headers), soon(waits));
     assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
     let address = format!("x-ctedge-address: {}\r\n", second.address);
     assert!(answer.contains("x-ctedge-owner: b\r\n") && answer.contains(&address), "{answer}");
