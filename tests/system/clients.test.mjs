@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { after, test } from 'node:test';
@@ -206,10 +207,13 @@ test('whole downloads of clients are counted by editor and version, and nothing 
         assert.equal((await get(vsix, { range: 'bytes=-22' })).status, 206);
         for (const file of [ui, 'eclipse/content.jar', 'intellij/updatePlugins.xml', '']) assert.equal((await get(file)).status, 200, file);
         assert.equal((await get('vscode/codetogether-onpremises-9.vsix')).status, 404);
-        const large = path.join(edge.data, 'clients/vscode/large.vsix');
+        // Less than what lies in buffers between a node and a client, and much more.
         const named = PACKAGE.replace('0.3.8', '9.9');
-        writeFileSync(large, zipped({ 'extension/package.json': named, noise: Buffer.alloc(8 << 20) }));
-        const stalled = await begun(`${edge.http}/clients/vscode/large.vsix`);
+        for (const [name, bytes] of /** @type {[string, number][]} */ ([['small', 200 << 10], ['medium', 300 << 10], ['large', 8 << 20]])) {
+            const file = zipped({ 'extension/package.json': named, noise: Buffer.alloc(bytes) });
+            writeFileSync(path.join(edge.data, `clients/vscode/${name}.vsix`), file);
+        }
+        const stalled = await Promise.all(['small', 'small', 'medium', 'medium', 'large'].map(name => begun(`${edge.http}/clients/vscode/${name}.vsix`)));
 
         for (let round = 0; round < 3; round += 1) await get(vsix);
         // What was broken off and is resumed is one download.
@@ -221,11 +225,21 @@ test('whole downloads of clients are counted by editor and version, and nothing 
             const counts = await counted(edge);
             return Object.values(counts).reduce((sum, count) => sum + count, 0) >= 5;
         });
-        // By then all of the large file that fits into buffers had long been sent.
-        const closed = new Promise(resolve => stalled.once('close', resolve));
-        stalled.resetAndDestroy();
-        await within('end of the connection', closed);
+        // By then all that fits into buffers had long been sent.
+        for (const socket of stalled) {
+            const closed = new Promise(resolve => socket.once('close', resolve));
+            socket.resetAndDestroy();
+            await within('end of the connection', closed);
+        }
+        await eventually('the balancer without requests', async () => (await edge.admin.status()).balancer.requests_in_flight === 0);
         assert.deepEqual(await counted(edge), expected);
+        // Who takes long has downloaded it all the same.
+        await begun(`${edge.http}/clients/vscode/small.vsix`).then(socket => socket.resume());
+        await eventually('the slow one', async () => (await counted(edge))['vscode 9.9'] === 1);
+        const session = connectHttp2(edge.https, { rejectUnauthorized: false });
+        for await (const _ of session.request({ ':path': '/clients/vscode/small.vsix' }));
+        await eventually('one over HTTP/2', async () => (await counted(edge))['vscode 9.9'] === 2);
+        session.close();
     });
 });
 

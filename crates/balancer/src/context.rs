@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 use prometheus::IntGauge;
 
 use crate::answer::Refusal;
+use crate::download::Download;
 use crate::forwarded::Origin;
 use crate::route::Route;
 use crate::shared::{Live, Shared};
@@ -34,6 +35,8 @@ pub(crate) struct RequestContext {
     pub(crate) wants_new_connection: bool,
     /// Whether the request became a tunnel, which is logged when it ends.
     pub(crate) is_tunnel: bool,
+    /// What the client downloads, by the node's word.
+    pub(crate) download: Option<Download>,
     _in_flight: InFlight,
 }
 
@@ -61,6 +64,7 @@ impl RequestContext {
             is_answered: false,
             wants_new_connection: false,
             is_tunnel: false,
+            download: None,
             _in_flight: InFlight(shared.metrics.in_flight.clone()),
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! A client's way through: [`listeners`] accept it, [`stream`] and [`limits`] bound it, [`prepare`] looks at its
 //! request and [`route`] finds the node, [`proxy`] or [`tunnel`] carry it there, [`answer`] says no where that is the
-//! answer. Beside them [`membership`] and [`health`] keep the nodes, [`reload`] the settings, and [`admin`] serves the
+//! answer, [`download`] tells the node what has arrived. Beside them [`membership`] and [`health`] keep the nodes, [`reload`] the settings, and [`admin`] serves the
 //! operator.
 
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ mod answer;
 mod balancer;
 mod client;
 mod context;
+mod download;
 mod forwarded;
 mod handle;
 mod health;

@@ -46,8 +46,7 @@ const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Requests that one HTTP/2 connection may have open.
 const HTTP2_STREAMS_MAX: u32 = 128;
 
-/// What the kernel takes for a client before it can send it. It would take megabytes, which cost memory, and which a node
-/// would count as received: that of a download, of which the client has seen nothing. What is on its way to the client is
+/// What the kernel takes for a client before it can send it. It would take megabytes, which cost memory. What is on its way to the client is
 /// not bounded by this, so that no client is slowed down by it.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ctedge_wire::{Redirect, headers};
 use http::header;
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -19,6 +19,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::answer::{Refusal, refuse, respond};
 use crate::context::RequestContext;
+use crate::download::Download;
 use crate::request::{KEY, epoch_of, may_be_repeated, target_below_prefix};
 use crate::shared::Shared;
 use crate::stop::Phase;
@@ -26,6 +27,7 @@ use crate::stream::Connection;
 use crate::{prepare, tunnel};
 
 const NODE: HeaderName = HeaderName::from_static(headers::NODE);
+const DOWNLOAD: HeaderName = HeaderName::from_static(headers::DOWNLOAD);
 const UNREACHABLE: HeaderName = HeaderName::from_static(headers::UNREACHABLE);
 
 /// The headers of a node's answer that are for the balancer alone.
@@ -124,6 +126,9 @@ impl ProxyHttp for Edge {
         {
             request.set_uri(target);
         }
+        if request.method == Method::GET && request.uri.path().starts_with(headers::CLIENTS_PATH) {
+            request.insert_header(DOWNLOAD, HeaderValue::from_static("told"))?;
+        }
         Ok(())
     }
 
@@ -186,7 +191,7 @@ impl ProxyHttp for Edge {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         answer: &mut ResponseHeader,
         context: &mut RequestContext,
     ) -> Result<()> {
@@ -196,6 +201,7 @@ impl ProxyHttp for Edge {
         for name in &REDIRECT_HEADERS {
             answer.remove_header(name);
         }
+        context.download = answer.remove_header(&DOWNLOAD).map(|value| Download::begin(value, session));
         if let Some(cookie) = prepare::cookie_due(context) {
             answer.append_header(header::SET_COOKIE, cookie)?;
         }
@@ -266,9 +272,12 @@ impl ProxyHttp for Edge {
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, context: &mut RequestContext) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut RequestContext) {
         if !context.is_tunnel {
             context.finish(&self.0, session);
+        }
+        if let (None, Some(download), Some(route)) = (error, context.download.take(), &context.route) {
+            download.finish(&self.0, session, route, context.live.settings.timeouts.body).await;
         }
     }
 

@@ -24,7 +24,7 @@ use crate::stop::Stop;
 use crate::tls::Certificates;
 
 /// What the kernel keeps of an answer that the balancer has not read. It is as much as the kernel begins with; what it would grow
-/// to is megabytes, all of which a node would count as received by the client.
+/// to is megabytes for each client that reads slowly.
 const NODE_RECEIVE_BYTES: usize = 128 * 1024;
 
 /// How long a connection to a node may lie idle before it is closed here. Below the 5 s after which servers on Node.js

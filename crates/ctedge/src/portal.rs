@@ -24,6 +24,10 @@ impl Surroundings for Served {
         self.0.store()
     }
 
+    fn is_control_token(&self, given: &[u8]) -> bool {
+        self.0.is_control_token(given)
+    }
+
     fn downloaded(&self, download: &Download) {
         self.0.downloaded(download.ide.as_str(), &download.version, &download.artifact);
     }

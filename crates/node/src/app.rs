@@ -9,6 +9,7 @@ use ctedge_protocol::http::{AuthProvider, SIMPLE_LOGIN_PROVIDER};
 use ctedge_protocol::{LoginToken, User};
 use ctedge_settings::NodeSettings;
 use ctedge_wire::{DrainPhase, DrainProgress, HealthReport, StoreState};
+use subtle::ConstantTimeEq;
 
 use crate::clock::unix_now;
 use crate::figures::FigureBoard;
@@ -100,6 +101,11 @@ impl App {
             license: Some(license_report(&self.hub.licensing().verdict())),
             seats: Some(seats_report(self.hub.seats())),
         }
+    }
+
+    /// Whether this is the control token.
+    pub(crate) fn is_control_token(&self, given: &[u8]) -> bool {
+        given.ct_eq(self.settings().secret.control_token().as_bytes()).into()
     }
 
     /// The metrics as Prometheus text.

@@ -28,6 +28,12 @@ impl NodeHandle {
         self.0.keeper.as_ref()?.store().cloned()
     }
 
+    /// Whether this is the control token, which balancers and operators have.
+    #[must_use]
+    pub fn is_control_token(&self, given: &[u8]) -> bool {
+        self.0.is_control_token(given)
+    }
+
     /// Counts a client that was downloaded completely. `version` must come from a file of the operator, not from a
     /// stranger: it becomes a label of a metric.
     pub fn downloaded(&self, ide: &str, version: &str, artifact: &str) {

@@ -24,7 +24,8 @@ use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_TYPE, LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, post};
+use ctedge_wire::headers::{CLIENTS_PATH, CONTROL_TOKEN, DOWNLOAD, DOWNLOADED_PATH};
 
 use crate::files;
 use crate::folder::{self, Found};
@@ -37,16 +38,14 @@ pub use archive::Unfit;
 pub use catalog::{Artifact, Catalog};
 pub use downloads::Download;
 
-/// Where everything of this module is.
-const BELOW: &str = "/clients/";
-
 const NO_FILE: &str = "There is no such file among the client downloads.";
 
 pub(crate) fn router(portal: Portal) -> Router {
     Router::new()
         .route("/clients", any(clients))
-        .route(BELOW, any(clients))
+        .route(CLIENTS_PATH, any(clients))
         .route("/clients/{*path}", any(clients))
+        .route(DOWNLOADED_PATH, post(downloaded))
         .with_state(portal)
 }
 
@@ -60,7 +59,7 @@ async fn clients(State(portal): State<Portal>, request: Request) -> Response {
             .into_response();
     }
     // Relative links of the page need the slash.
-    let Some(path) = request.uri().path().strip_prefix(BELOW) else { return moved("clients/") };
+    let Some(path) = request.uri().path().strip_prefix(CLIENTS_PATH) else { return moved("clients/") };
     match path {
         "" => overview(&portal, request.headers()).await,
         repository::UPDATE_PLUGINS => update_plugins(&portal, request.headers()).await,
@@ -92,11 +91,12 @@ async fn file(portal: &Portal, path: &str, request: Request) -> Response {
     match folder::find(&portal.settings().clients_folder, &segments).await {
         Ok(Found::File(file)) => {
             let (method, range) = (request.method().clone(), request.headers().get(RANGE).cloned());
+            let is_told = downloads::is_told(request.headers());
             let response = files::serve(&file, request).await;
             if !downloads::completes(&method, range.as_ref(), &response) {
                 return response;
             }
-            counted(portal, &segments.join("/"), response).await
+            counted(portal, &segments.join("/"), response, is_told).await
         }
         Ok(Found::FolderWithoutSlash) => match path.rsplit('/').next() {
             Some(name) => moved(&format!("{name}/")),
@@ -112,14 +112,29 @@ async fn file(portal: &Portal, path: &str, request: Request) -> Response {
     }
 }
 
-/// Counts the download when `response` has been sent whole, if the file is a client at all.
-async fn counted(portal: &Portal, path: &str, response: Response) -> Response {
+/// Counts the download when `response` has arrived whole, if the file is a client at all.
+async fn counted(portal: &Portal, path: &str, response: Response, is_told: bool) -> Response {
     let Some(artifact) = portal.shelf().artifact(path).await else { return response };
     let Artifact { ide, path, about, .. } = artifact;
     let artifact = path.rsplit('/').next().unwrap_or_default().to_owned();
     let download = Download { ide, version: about.version, artifact };
     let portal = portal.clone();
-    downloads::when_sent(response, move || portal.surroundings().downloaded(&download))
+    downloads::count_when_complete(response, download, is_told, move |download| {
+        portal.surroundings().downloaded(download);
+    })
+}
+
+/// Counts a download whose client has it all, by the word of the balancer in front of that client.
+async fn downloaded(State(portal): State<Portal>, headers: HeaderMap) -> StatusCode {
+    let token = headers.get(CONTROL_TOKEN).map(HeaderValue::as_bytes).unwrap_or_default();
+    if !portal.surroundings().is_control_token(token) {
+        return StatusCode::FORBIDDEN;
+    }
+    let Some(download) = headers.get(DOWNLOAD).and_then(Download::from_header) else {
+        return StatusCode::BAD_REQUEST;
+    };
+    portal.surroundings().downloaded(&download);
+    StatusCode::NO_CONTENT
 }
 
 /// Found at an address relative to the request's, so that a path before both of them keeps working.

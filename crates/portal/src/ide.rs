@@ -1,9 +1,9 @@
 //! The editors that clients are offered for.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An editor that clients are offered for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ide {
     /// Eclipse: an update site.

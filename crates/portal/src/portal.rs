@@ -21,6 +21,9 @@ pub trait Surroundings: Send + Sync + 'static {
     /// The store that the nodes share: none without one, and none before it is open.
     fn store(&self) -> Option<Store>;
 
+    /// Whether this is the token of those who may control the node: then a balancer says so.
+    fn is_control_token(&self, given: &[u8]) -> bool;
+
     /// Somebody has downloaded a client completely.
     fn downloaded(&self, download: &Download);
 }

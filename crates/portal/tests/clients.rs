@@ -31,6 +31,10 @@ impl Surroundings for Counting {
         None
     }
 
+    fn is_control_token(&self, given: &[u8]) -> bool {
+        given == b"control"
+    }
+
     fn downloaded(&self, download: &Download) {
         self.0.lock().unwrap().push(download.clone());
     }
@@ -215,6 +219,37 @@ async fn a_download_that_is_broken_off_does_not_count() {
     assert!(first.unwrap().unwrap().into_data().unwrap().len() > 1000);
     drop(body);
     assert_eq!(fixture.counted(), []);
+}
+
+#[tokio::test]
+async fn a_download_that_a_balancer_looks_after_counts_by_its_word_alone() {
+    let fixture = Fixture::filled();
+    let told = fixture.ask("GET", VSIX, &[("x-ctedge-download", "told")]).await;
+    assert_eq!((told.status, fixture.counted().len()), (StatusCode::OK, 0));
+    let download = told.header("x-ctedge-download");
+    let word = async |token, download| {
+        let headers = [("x-ctedge-control", token), ("x-ctedge-download", download)];
+        fixture.ask("POST", "/ct-control/downloaded", &headers).await.status
+    };
+    assert_eq!(word("stranger", download).await, StatusCode::FORBIDDEN);
+    assert_eq!(word("control", "told").await, StatusCode::BAD_REQUEST);
+    assert_eq!(fixture.counted(), []);
+    // A node that has been started anew, or another, can count it as well.
+    fs::remove_file(fixture.folder.path().join(&VSIX[1..])).unwrap();
+    assert_eq!(word("control", download).await, StatusCode::NO_CONTENT);
+    assert_eq!(fixture.counted(), [("vscode", "1.2.3".to_owned())]);
+    // What is no download says nothing of one.
+    let part = [("x-ctedge-download", "told"), ("range", "bytes=0-9")];
+    assert_eq!(fixture.ask("GET", "/clients/eclipse/content.jar", &part).await.header("x-ctedge-download"), "");
+}
+
+#[tokio::test]
+async fn a_version_too_long_for_a_header_counts_when_it_has_been_handed_over() {
+    let fixture = Fixture::filled();
+    let package = format!(r#"{{"name":"n","publisher":"p","version":"{}"}}"#, "9".repeat(3000));
+    fixture.put("vscode/long.vsix", &zipped(&[("extension/package.json", package.as_bytes())]));
+    let answer = fixture.ask("GET", "/clients/vscode/long.vsix", &[("x-ctedge-download", "told")]).await;
+    assert_eq!((answer.header("x-ctedge-download"), fixture.counted().len()), ("", 1));
 }
 
 #[tokio::test]

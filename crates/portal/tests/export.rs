@@ -34,6 +34,10 @@ impl Surroundings for Node {
         self.0.clone()
     }
 
+    fn is_control_token(&self, _: &[u8]) -> bool {
+        false
+    }
+
     fn downloaded(&self, _: &Download) {}
 }
 

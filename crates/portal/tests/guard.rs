@@ -38,6 +38,10 @@ impl Surroundings for Node {
         None
     }
 
+    fn is_control_token(&self, _: &[u8]) -> bool {
+        false
+    }
+
     fn downloaded(&self, _: &Download) {}
 }
 

@@ -26,6 +26,11 @@ pub const NODE: &str = "x-ctedge-node";
 /// A node that would send the request on to one of them waits until that one has proven to be gone instead.
 pub const UNREACHABLE: &str = "x-ctedge-unreachable";
 
+/// What a download is, for whoever owns the client's socket: that end alone can know whether the client has it all. On a
+/// request it says that the balancer will tell; on the answer it is what the balancer then posts to [`DOWNLOADED_PATH`], in
+/// this header, of whichever node.
+pub const DOWNLOAD: &str = "x-ctedge-download";
+
 /// The access token of the nodes' control endpoints below [`CONTROL_PATH`].
 pub const CONTROL_TOKEN: &str = "x-ctedge-control";
 
@@ -37,6 +42,12 @@ pub const INTERNAL_PREFIX: &str = "x-ctedge-";
 
 /// The path prefix of the nodes' control endpoints. The balancer never lets it through from outside.
 pub const CONTROL_PATH: &str = "/ct-control/";
+
+/// Where a balancer tells that a client has the whole of a download.
+pub const DOWNLOADED_PATH: &str = "/ct-control/downloaded";
+
+/// The path prefix of what may be downloaded.
+pub const CLIENTS_PATH: &str = "/clients/";
 
 /// The path of liveness and readiness, on balancer and node.
 pub const HEALTH_PATH: &str = "/ct-health/";

@@ -11,9 +11,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ctedge_ownership::Drain;
 use ctedge_protocol::{Info, InfoCode};
-use ctedge_wire::{DrainPlan, HealthReport, NodeStatus, headers};
+use ctedge_wire::headers::CONTROL_TOKEN;
+use ctedge_wire::{DrainPlan, HealthReport, NodeStatus};
 use serde::Deserialize;
-use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
 use crate::app::App;
@@ -95,8 +95,8 @@ pub(super) async fn plan(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
 }
 
 fn check_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
-    let given = headers.get(headers::CONTROL_TOKEN).map(HeaderValue::as_bytes).unwrap_or_default();
-    if bool::from(given.ct_eq(app.settings().secret.control_token().as_bytes())) {
+    let given = headers.get(CONTROL_TOKEN).map(HeaderValue::as_bytes).unwrap_or_default();
+    if app.is_control_token(given) {
         return Ok(());
     }
     let info = Info::new(InfoCode::Forbidden, "The control token is missing or wrong");

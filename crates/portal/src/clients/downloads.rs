@@ -1,13 +1,16 @@
 //! Which answer is a download, and when it is complete.
 //!
-//! A download counts when the answer that holds the last byte of a real artifact has been handed to its connection whole.
-//! That is a `GET` answered with all of the file, or the last part of one that a client resumes (`Range: bytes=N-`). A
-//! client that looks into the end of an archive (`bytes=-N`) or fetches parts from the middle has not downloaded it.
-//! Several nodes share the requests of one client, so no node could put the earlier parts together.
+//! A download counts when its client has the answer that holds the last byte of a real artifact. That is a `GET` answered
+//! with all of the file, or the last part of one that a client resumes (`Range: bytes=N-`). A client that looks into the end
+//! of an archive (`bytes=-N`) or fetches parts from the middle has not downloaded it. Several nodes share the requests of one
+//! client, so no node could put the earlier parts together.
 //!
-//! What has been handed to a connection may still lie in the buffers of kernels and of the balancer, about a megabyte in all.
-//! A client that goes away while no more than that is left for it is counted all the same, as with any server: it is the
-//! client alone that knows what has arrived.
+//! What a node has handed to its connection may still lie in the buffers of kernels and of the balancer, a megabyte in all,
+//! which is more than many clients have. The balancer owns the client's socket and knows what has been acknowledged: it says
+//! in its request that it will tell ([`DOWNLOAD`]), and does so when nothing is left. The answer carries all that is to be
+//! counted, so that a node keeps no list of what is on its way, and any node of any age can count it.
+//!
+//! Behind another balancer, a download counts when its last byte has been handed to the connection.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,14 +19,21 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use ctedge_wire::headers::DOWNLOAD;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ide::Ide;
 
+/// The longest description of a download in a header. A version that is longer stands in no file of a sound mind; its
+/// download counts when it has been handed over.
+const HEADER_BYTES_MAX: usize = 2048;
+
 /// A client that somebody downloaded whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Download {
     /// The editor that it is for.
     pub ide: Ide,
@@ -31,6 +41,40 @@ pub struct Download {
     pub version: String,
     /// The name of the file.
     pub artifact: String,
+}
+
+impl Download {
+    /// As it stands in [`DOWNLOAD`], if there is room for it.
+    fn to_header(&self) -> Option<HeaderValue> {
+        let text = URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).ok()?);
+        HeaderValue::try_from(text).ok().filter(|value| value.len() <= HEADER_BYTES_MAX)
+    }
+
+    /// The one that stands in [`DOWNLOAD`].
+    pub(super) fn from_header(value: &HeaderValue) -> Option<Self> {
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(value).ok()?).ok()
+    }
+}
+
+/// Whether whoever sends a request with these headers tells when its client has the answer.
+pub(super) fn is_told(request: &HeaderMap) -> bool {
+    request.contains_key(DOWNLOAD)
+}
+
+/// Has `download` counted when all of `response` has arrived: by whoever asked if that end tells, or else by `count`.
+pub(super) fn count_when_complete(
+    mut response: Response,
+    download: Download,
+    is_told: bool,
+    count: impl FnOnce(&Download) + Send + 'static,
+) -> Response {
+    match download.to_header().filter(|_| is_told) {
+        Some(value) => {
+            response.headers_mut().insert(DOWNLOAD, value);
+            response
+        }
+        None => when_sent(response, move || count(&download)),
+    }
 }
 
 /// Whether `response` to a request of `method` with this `Range` header brings the last byte of a download.
@@ -62,7 +106,7 @@ fn reaches_the_end(headers: &HeaderMap) -> bool {
 }
 
 /// Calls `done` when all of the response's body has been handed to its connection.
-pub(super) fn when_sent(response: Response, done: impl FnOnce() + Send + 'static) -> Response {
+fn when_sent(response: Response, done: impl FnOnce() + Send + 'static) -> Response {
     let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let Some(left) = length.filter(|length| *length > 0) else { return response };
     response.map(|body| Body::new(Counted { body, left, done: Some(Box::new(done)) }))
