@@ -9,11 +9,15 @@ import { CHROMIUM, hasChromium, picture, withBrowser } from '../harness/browser.
 import { eventually } from '../harness/deadline.mjs';
 import { Edge, temporaryDirectory, withEdge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
+import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
 
 const BROWSER = hasChromium ? false : `there is no ${CHROMIUM}: apt-get install chromium`;
 
 const OPERATOR = { CT_DASHBOARD_USER: 'ada', CT_DASHBOARD_PASSWORD: 'a pass:wörd' };
 const OPERATOR_LOGIN = 'ada:a pass:wörd';
+
+/** How long a node waits for its store (`store.timeout`). */
+const STORE_TIMEOUT_MS = 2_000;
 
 /**
  * What the edge answers to somebody with this login.
@@ -143,8 +147,9 @@ test('the dashboard tells of nodes, sessions, seats and license, of all nodes to
             await edge.operate(['suspend', 'node-2']);
             await edge.operate(['stop', 'node-3']);
             await eventually('what is wrong', async () => {
-                const { nodes } = await state(edge, OPERATOR_LOGIN);
-                return nodes[1].state === 'suspended' && nodes[2].stopped;
+                const { nodes, seats } = await state(edge, OPERATOR_LOGIN);
+                // The session may have been on the node that was stopped.
+                return nodes[1].state === 'suspended' && nodes[2].stopped && seats.taken === 2;
             }, 20_000);
             const { problems } = await state(edge, OPERATOR_LOGIN);
             assert.ok(problems.some((/** @type {any} */ { node, advice }) => node === 'node-2' && advice.includes('ctedge resume node-2')), JSON.stringify(problems));
@@ -168,6 +173,41 @@ test('the dashboard tells of nodes, sessions, seats and license, of all nodes to
             }
         });
     });
+});
+
+test('while the store does not answer the dashboard says so soon, shows what the node knows, and what to do', { skip: withoutPostgres() }, async () => {
+    await withPostgres(postgres => withEdge({ nodes: 3, env: OPERATOR, config: postgres.settings() }, async edge => {
+        await eventually('all nodes', async () => {
+            const { nodes, of_all_nodes: ofAll } = await state(edge, OPERATOR_LOGIN);
+            return ofAll && nodes.every((/** @type {any} */ node) => node.state === 'ready');
+        }, 20_000);
+        for (const [begin, end, failure] of /** @type {[() => any, () => any, RegExp][]} */ ([
+            [() => postgres.freeze(), () => postgres.thaw(), /^the store is too slow$/],
+            [() => postgres.stop(), () => postgres.begin(), /^the store cannot be reached$/],
+        ])) {
+            await begin();
+            const told = await eventually('the failure', async () => {
+                const since = Date.now();
+                const told = await state(edge, OPERATOR_LOGIN);
+                // One timeout of the store, not one for each of its tables.
+                assert.ok(Date.now() - since < 2 * STORE_TIMEOUT_MS, `the page took ${Date.now() - since} ms`);
+                return failure.test(told.store_failure ?? '') && told;
+            }, 20_000);
+            assert.equal(told.of_all_nodes, false);
+            const others = told.nodes.filter((/** @type {any} */ node) => node.id !== told.node);
+            assert.deepEqual(others.map((/** @type {any} */ node) => node.state), ['unknown', 'unknown']);
+            const problem = told.problems.find((/** @type {any} */ { what }) => what.includes(`of ${told.node} alone`));
+            assert.ok(problem?.advice.includes('ctedge doctor'), JSON.stringify(told.problems));
+            assert.ok(!told.problems.some((/** @type {any} */ { what }) => /does not run|No node takes/.test(what)), JSON.stringify(told.problems));
+            // Another node may have a page from a moment ago.
+            await eventually('the page', async () => {
+                const page = (await ask(edge, '/dashboard', OPERATOR_LOGIN)).bytes.toString();
+                return /the figures of node-\d alone: the store/.test(page);
+            });
+            await end();
+            await eventually('all nodes again', async () => (await state(edge, OPERATOR_LOGIN)).of_all_nodes, 20_000);
+        }
+    }));
 });
 
 /** A person with a browser. @param {Edge} edge */

@@ -55,6 +55,7 @@ struct Gathered {
 }
 
 impl Dashboard {
+    /// Who comes while it is being gathered waits for the same.
     async fn state(&self) -> Arc<State> {
         let mut last = self.last.lock().await;
         if let Some(gathered) = last.as_ref().filter(|gathered| gathered.at.elapsed() < HOLDS) {

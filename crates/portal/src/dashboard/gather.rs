@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ctedge_ownership::Lease;
 use ctedge_store::{Day as CivilDay, DownloadFigures, Store, StoreFailure, UnixMillis};
 use ctedge_wire::HealthReport;
-use ctedge_wire::health::NodeStatus;
+use ctedge_wire::health::{NodeStatus, StoreState};
 
 use super::problems;
 use super::state::{Client, DAYS, Day, Download, Node, NodeState, Seats, Sessions, State, Users, Versions};
@@ -17,18 +17,22 @@ const REGISTRY_PATIENCE: Duration = Duration::from_millis(1_500);
 
 const DAY_MILLIS: u64 = 86_400_000;
 
-/// The state at this moment.
+/// The state at this moment. It takes no longer than the store's timeout, or what a registry is waited for: everything is
+/// asked at the same time.
 pub(super) async fn gather(portal: &Portal) -> State {
-    let asking = portal.clone();
-    let versions = tokio::spawn(async move { asking.versions().await });
-    let health = portal.surroundings().health();
-    let (listed, now) = (&portal.settings().nodes, now());
-    let mut state = match portal.surroundings().store() {
-        Some(store) => of_all(&store, &health, listed, now).await.unwrap_or_else(|_| alone(&health)),
-        None => alone(&health),
-    };
+    let now = now();
+    let (mut state, versions) = tokio::join!(of_nodes(portal, now), versions(portal));
     state.at = timestamp(now);
-    state.versions = match tokio::time::timeout(REGISTRY_PATIENCE, versions).await {
+    state.versions = versions;
+    state.problems = problems::problems(&state);
+    state
+}
+
+async fn versions(portal: &Portal) -> Option<Versions> {
+    let asking = portal.clone();
+    // What is answered too late for this page is there for the next one.
+    let answer = tokio::spawn(async move { asking.versions().await });
+    match tokio::time::timeout(REGISTRY_PATIENCE, answer).await {
         Ok(Ok(listed)) => listed.map(|listed| match listed {
             Ok(published) => Versions { published: published.to_vec(), problem: None },
             Err(error) => Versions { published: Vec::new(), problem: Some(error.to_string()) },
@@ -36,13 +40,24 @@ pub(super) async fn gather(portal: &Portal) -> State {
         // It panicked, which was logged.
         Ok(Err(_)) => None,
         Err(_) => Some(Versions { problem: Some("the registry has not answered yet".into()), ..Versions::default() }),
-    };
-    state.problems = problems::problems(&state);
-    state
+    }
 }
 
-/// What the node knows by itself.
-fn alone(health: &HealthReport) -> State {
+/// What the store knows of all nodes, or else what the node that is asked knows by itself.
+async fn of_nodes(portal: &Portal, now: u64) -> State {
+    let health = portal.surroundings().health();
+    let listed = &portal.settings().nodes;
+    let read = match portal.surroundings().store() {
+        Some(store) => of_all(&store, &health, listed, now).await,
+        None if health.store == StoreState::None => return alone(&health, listed),
+        // It has not been opened yet.
+        None => Err(StoreFailure::Unreachable),
+    };
+    read.unwrap_or_else(|failure| State { store_failure: Some(failure.to_string()), ..alone(&health, listed) })
+}
+
+/// What the node knows by itself: nothing of the others that the settings list.
+fn alone(health: &HealthReport, listed: &[String]) -> State {
     let node = Node {
         id: health.node.clone(),
         state: state_of(health.status),
@@ -50,34 +65,41 @@ fn alone(health: &HealthReport) -> State {
         report: Some(health.clone()),
         ..Node::default()
     };
-    summed(health, vec![node], None)
+    let unknown = |id: &String| Node { id: id.clone(), state: NodeState::Unknown, listed: true, ..Node::default() };
+    let mut nodes: Vec<_> = listed.iter().filter(|id| **id != health.node).map(unknown).collect();
+    nodes.push(node);
+    nodes.sort_by(|one, other| one.id.cmp(&other.id));
+    summed(health, nodes, None)
 }
 
 /// What the store knows of all nodes.
 async fn of_all(store: &Store, health: &HealthReport, listed: &[String], now: u64) -> Result<State, StoreFailure> {
-    let nodes = nodes(store.leases().await?, listed, health);
-    let held = store.seats_held().await?;
     // The operator's days may be a day ahead of UTC.
     let day = |millis: u64| CivilDay::of_utc(UnixMillis(millis));
     let (from, to) = (day(now.saturating_sub((DAYS - 1) * DAY_MILLIS)), day(now + DAY_MILLIS));
-    let downloads = store.downloads(from, to).await?;
-    let days = store.days(from, to).await?;
-    let totals = store.totals().await?;
-    let mut state = summed(health, nodes, Some(held));
+    let (leases, held, downloads, days, totals, unique, clients) = tokio::try_join!(
+        store.leases(),
+        store.seats_held(),
+        store.downloads(from, to),
+        store.days(from, to),
+        store.totals(),
+        store.unique_users(from, to),
+        store.clients(from, to),
+    )?;
+    let mut state = summed(health, nodes(leases, listed, health), Some(held));
     state.of_all_nodes = true;
-    state.users.unique = Some(store.unique_users(from, to).await?);
+    state.users.unique = Some(unique);
     state.sessions.total = Some(totals.sessions);
     state.sessions.average_size =
         (totals.sessions > 0).then(|| (totals.sessions + totals.joins) as f64 / totals.sessions as f64);
     state.days = Some(by_day(days, &downloads));
     state.downloads = Some(by_version(downloads));
-    let clients = store.clients(from, to).await?.into_iter();
     let client = |figures: ctedge_store::ClientFigures| Client {
         name: figures.client,
         hosted: figures.hosted,
         joined: figures.joined,
     };
-    state.clients = Some(clients.map(client).collect());
+    state.clients = Some(clients.into_iter().map(client).collect());
     Ok(state)
 }
 
@@ -248,6 +270,16 @@ mod tests {
         assert_eq!(nodes.iter().map(of).collect::<Vec<_>>(), expected);
         // A dead node serves nobody, whatever it said last.
         assert_eq!(summed(&health, nodes, None).sessions.open, 10);
+    }
+
+    #[test]
+    fn without_an_answer_of_the_store_the_other_nodes_are_unknown() {
+        let health = HealthReport { node: "node-2".into(), sessions: 9, ..HealthReport::default() };
+        let state = alone(&health, &["node-1", "node-2", "node-3"].map(str::to_owned));
+        let nodes: Vec<_> = state.nodes.iter().map(|node| (node.id.as_str(), node.state)).collect();
+        let unknown = NodeState::Unknown;
+        assert_eq!(nodes, [("node-1", unknown), ("node-2", NodeState::Ready), ("node-3", unknown)]);
+        assert_eq!((state.sessions.open, state.of_all_nodes), (9, false));
     }
 
     #[test]

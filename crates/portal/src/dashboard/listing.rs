@@ -38,7 +38,8 @@ pub(super) fn body(state: &State, refresh_seconds: u16) -> String {
          <a href=\"dashboard/api/state\">JSON</a></p>\n",
     );
     if !state.of_all_nodes {
-        let _ = writeln!(html, "<p>These are the figures of {} alone: it reads no store.</p>", escape(&state.node));
+        let why = state.store_failure.as_deref().unwrap_or("it shares no store with others");
+        let _ = writeln!(html, "<p>These are the figures of {} alone: {}.</p>", escape(&state.node), escape(why));
     }
     html.push_str("</main>\n");
     problems(&mut html, &state.problems);
@@ -137,6 +138,7 @@ fn nodes(html: &mut String, state: &State) {
             NodeState::Suspended => ("", "suspended"),
             NodeState::Down if node.stopped => ("quiet", "stopped"),
             NodeState::Down => ("bad", "down"),
+            NodeState::Unknown => ("quiet", "unknown"),
         };
         let report = node.alive();
         vec![

@@ -10,13 +10,15 @@ const LAG_MS_MAX: f64 = 100.0;
 /// The worst first.
 pub(super) fn problems(state: &State) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if !state.nodes.iter().any(|node| node.state == NodeState::Ready) {
+    // One of which nothing is known may take them.
+    if !state.nodes.iter().any(|node| matches!(node.state, NodeState::Ready | NodeState::Unknown)) {
         problems.push(problem(
             Severity::Critical,
             "No node takes new sessions.",
             "Start one with `ctedge start NODE`, or let a suspended one go on with `ctedge resume NODE`.",
         ));
     }
+    problems.extend(state.store_failure.as_deref().map(|failure| of_reading(&state.node, failure)));
     problems.extend(state.nodes.iter().flat_map(of_node));
     problems.extend(of_license(state));
     problems.extend(state.seats.and_then(of_seats));
@@ -32,7 +34,7 @@ fn problem(severity: Severity, what: impl Into<String>, advice: impl Into<String
 fn of_node(node: &Node) -> Vec<Problem> {
     let id = &node.id;
     let mut problems = vec![match node.state {
-        NodeState::Ready | NodeState::Draining => None,
+        NodeState::Ready | NodeState::Draining | NodeState::Unknown => None,
         NodeState::Suspended => Some(problem(
             Severity::Note,
             format!("{id} is suspended: it takes no new sessions."),
@@ -63,6 +65,16 @@ fn of_node(node: &Node) -> Vec<Problem> {
     }
     let named = |problem| Problem { node: Some(id.clone()), ..problem };
     problems.into_iter().flatten().map(named).collect()
+}
+
+/// What this page lacks itself.
+fn of_reading(node: &str, failure: &str) -> Problem {
+    problem(
+        Severity::Warning,
+        format!("{}: all that is shown here is of {node} alone.", sentence(failure).trim_end_matches('.')),
+        "Look at the database and at the network to it, `ctedge doctor` asks it from this machine; meanwhile \
+         `ctedge status` shows all nodes without it.",
+    )
 }
 
 fn of_store(id: &str, store: StoreState) -> Option<Problem> {
@@ -209,6 +221,11 @@ mod tests {
             &[(Note, "was stopped")],
         );
         check(|state| (state.nodes[1].state, state.nodes[1].listed) = (NodeState::Down, false), &[]);
+        check(
+            |state| state.store_failure = Some("the store is too slow".into()),
+            &[(Warning, "The store is too slow: all")],
+        );
+        check(|state| state.nodes.iter_mut().for_each(|node| node.state = NodeState::Unknown), &[]);
         check(|state| report(state).store = StoreState::Slow, &[(Warning, "late")]);
         check(|state| report(state).store = StoreState::Unreachable, &[(Critical, "node-2 cannot reach the store")]);
         check(|state| report(state).store = StoreState::Full, &[(Critical, "no more writes from node-2")]);

@@ -27,6 +27,8 @@ pub struct State {
     pub store: StoreState,
     /// Whether this is of all nodes. `false` where that node has no store, or cannot read it: then it speaks of itself alone.
     pub of_all_nodes: bool,
+    /// Why the store, which that node has, could not be read: in words, for people.
+    pub store_failure: Option<String>,
     /// All nodes by id, with those that should run and do not.
     pub nodes: Vec<Node>,
     /// Who is there.
@@ -85,6 +87,8 @@ pub enum NodeState {
     /// It does not run: its lease has ended, or it never had one.
     #[default]
     Down,
+    /// Nothing is known of it: there is no store that would tell, or it cannot be read.
+    Unknown,
 }
 
 /// One node.
@@ -108,7 +112,7 @@ impl Node {
     /// What it says of itself, if it still says something.
     #[must_use]
     pub fn alive(&self) -> Option<&HealthReport> {
-        self.report.as_ref().filter(|_| self.state != NodeState::Down)
+        self.report.as_ref().filter(|_| !matches!(self.state, NodeState::Down | NodeState::Unknown))
     }
 }
 
