@@ -210,6 +210,18 @@ test('while the store does not answer the dashboard says so soon, shows what the
     }));
 });
 
+test('with CT_NOCLIENTS the dashboard links no client downloads, and no link of it is dead', async () => {
+    for (const [env, offers] of /** @type {[Record<string, string>, boolean][]} */ ([[{}, true], [{ CT_NOCLIENTS: 'true' }, false]])) {
+        await withEdge({ nodes: 1, env: { ...OPERATOR, ...env } }, async edge => {
+            const page = (await ask(edge, '/dashboard', OPERATOR_LOGIN)).bytes.toString();
+            assert.equal(page.includes('Client downloads</a>'), offers);
+            const links = [...page.matchAll(/<a href="([^"]+)"/g)].map(match => new URL(match[1], `${edge.http}/dashboard`).pathname);
+            assert.ok(links.length >= 4, page);
+            for (const link of links) assert.ok((await ask(edge, link, OPERATOR_LOGIN)).status < 400, link);
+        });
+    }
+});
+
 /** A person with a browser. @param {Edge} edge */
 async function looked(edge) {
     const httpCredentials = { username: OPERATOR.CT_DASHBOARD_USER, password: OPERATOR.CT_DASHBOARD_PASSWORD };

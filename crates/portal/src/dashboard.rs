@@ -69,7 +69,8 @@ impl Dashboard {
 
 async fn overview(Extracted(dashboard): Extracted<Dashboard>) -> Response {
     let state = dashboard.state().await;
-    let mut response = page(StatusCode::OK, &listing::title(&state), &listing::body(&state, REFRESH_SECONDS));
+    let body = listing::body(&state, REFRESH_SECONDS, dashboard.portal.settings().clients);
+    let mut response = page(StatusCode::OK, &listing::title(&state), &body);
     response.headers_mut().insert(REFRESH, HeaderValue::from(REFRESH_SECONDS));
     response
 }

@@ -22,8 +22,9 @@ pub(super) fn title(state: &State) -> String {
     }
 }
 
-/// The body of the page, which reads itself again every `refresh_seconds`.
-pub(super) fn body(state: &State, refresh_seconds: u16) -> String {
+/// The body of the page, which reads itself again every `refresh_seconds`. `offers_clients`: whether there are client
+/// downloads to link to.
+pub(super) fn body(state: &State, refresh_seconds: u16, offers_clients: bool) -> String {
     let mut html = String::from("<main>\n<h1>CodeTogether edge</h1>\n");
     let _ = writeln!(
         html,
@@ -32,10 +33,11 @@ pub(super) fn body(state: &State, refresh_seconds: u16) -> String {
         node = escape(&state.node),
         version = escape(&state.version),
     );
-    html.push_str(
-        "<p><a href=\"logs/\">Logs</a> · <a href=\"clients\">Client downloads</a> · \
-         <a href=\"dashboard/metrics.tar.gz\">metrics.tar.gz</a> · <a href=\"dashboard/audit.csv\">audit.csv</a> · \
-         <a href=\"dashboard/api/state\">JSON</a></p>\n",
+    let to_clients = if offers_clients { "<a href=\"clients\">Client downloads</a> · " } else { "" };
+    let _ = writeln!(
+        html,
+        "<p><a href=\"logs/\">Logs</a> · {to_clients}<a href=\"dashboard/metrics.tar.gz\">metrics.tar.gz</a> · \
+         <a href=\"dashboard/audit.csv\">audit.csv</a> · <a href=\"dashboard/api/state\">JSON</a></p>",
     );
     if !state.of_all_nodes {
         let why = state.store_failure.as_deref().unwrap_or("it shares no store with others");
@@ -272,7 +274,7 @@ mod tests {
             versions: Some(Versions { published: vec![Version { tag: evil(), runs: false }], problem: None }),
             ..State::default()
         };
-        let html = body(&state, 30);
+        let html = body(&state, 30, true);
         assert!(!html.contains("<script") && html.matches("&lt;script&gt;").count() >= 7, "{html}");
     }
 
