@@ -68,5 +68,5 @@ export async function picture(page, name) {
     const directory = process.env.CTEDGE_PICTURES;
     if (!directory) return;
     mkdirSync(directory, { recursive: true });
-    await page.screenshot({ path: path.join(directory, `${name}.png`) });
+    await page.screenshot({ path: path.join(directory, `${name}.png`), fullPage: true });
 }

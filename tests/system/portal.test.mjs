@@ -236,6 +236,10 @@ async function looked(edge) {
         const row = page.getByRole('row').filter({ hasText: 'node-2' });
         assert.match(await row.innerText(), /suspended/);
         assert.match(await page.innerText('dl'), /2 of 25/);
+        // A name or an address on two lines is read as two.
+        await page.setViewportSize({ width: 1280, height: 900 });
+        const { height } = /** @type {any} */ (await row.boundingBox());
+        assert.ok(height < 40, `the row of a node is ${height} px high`);
         await picture(page, 'dashboard');
         await page.setViewportSize({ width: 390, height: 800 });
         const overflow = await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth');
@@ -244,6 +248,10 @@ async function looked(edge) {
         await page.setViewportSize({ width: 1100, height: 760 });
 
         await page.getByRole('link', { name: 'Logs' }).click();
+        for (const log of ['balancer.log', 'node-2.log', 'access.log']) {
+            assert.match(await page.getByRole('row').filter({ hasText: log }).innerText(), /itself says|one line a request/);
+        }
+        await picture(page, 'logs');
         await page.getByRole('link', { name: 'server.log', exact: true }).click();
         assert.match(await page.innerText('pre'), /services now available on port/);
         await picture(page, 'log');

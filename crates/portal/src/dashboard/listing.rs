@@ -57,10 +57,14 @@ pub(super) fn body(state: &State, refresh_seconds: u16, offers_clients: bool) ->
     html
 }
 
-/// A section with one table. A column whose name begins with `#` holds numbers.
+/// A section with one table. A column whose name begins with `#` holds numbers, one with `=` words that are never broken.
 fn table(html: &mut String, title: &str, columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>, none: &str) {
     let _ = writeln!(html, "<section>\n<h2>{title}</h2>");
-    let class = |column: &str| if column.starts_with('#') { " class=\"number\"" } else { "" };
+    let class = |column: &str| match column.chars().next() {
+        Some('#') => " class=\"number\"",
+        Some('=') => " class=\"word\"",
+        _ => "",
+    };
     let mut rows = rows.into_iter().peekable();
     if rows.peek().is_none() {
         let _ = writeln!(html, "<p class=\"quiet\">{none}</p>\n</section>");
@@ -68,7 +72,7 @@ fn table(html: &mut String, title: &str, columns: &[&str], rows: impl IntoIterat
     }
     html.push_str("<div class=\"wide\"><table>\n<thead><tr>");
     for column in columns {
-        let _ = write!(html, "<th scope=\"col\"{}>{}</th>", class(column), column.trim_start_matches('#'));
+        let _ = write!(html, "<th scope=\"col\"{}>{}</th>", class(column), column.trim_start_matches(['#', '=']));
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
@@ -122,16 +126,16 @@ fn figures(html: &mut String, state: &State) {
 
 fn nodes(html: &mut String, state: &State) {
     let columns = [
-        "Node",
-        "State",
+        "=Node",
+        "=State",
         "#Sessions",
         "#Users",
         "#In sessions",
         "#Connections",
         "#Lag",
         "#Running for",
-        "Version",
-        "Address",
+        "=Version",
+        "=Address",
     ];
     let rows = state.nodes.iter().map(|node| {
         let (class, word) = match node.state {
@@ -191,7 +195,7 @@ fn license(html: &mut String, state: &State) {
 fn days(html: &mut String, state: &State) {
     let Some(days) = &state.days else { return };
     let columns =
-        ["Day", "#Sessions", "#Joins", "#Most sessions at once", "#Most users at once", "#Unique users", "#Downloads"];
+        ["=Day", "#Sessions", "#Joins", "#Most sessions at once", "#Most users at once", "#Unique users", "#Downloads"];
     // The latest is what somebody looks for.
     let rows = days.iter().rev().map(|day| {
         let figures = [day.sessions, day.joins, day.sessions_most, day.users_online_most, day.users, day.downloads]
