@@ -16,9 +16,6 @@ use crate::client::{Client, Frame, PUBLIC_KEY, broadcast, content, soon};
 use crate::polling::{Polling, request};
 use crate::room::{LOST_AFTER, Room, share, store_in};
 
-/// What is written of a host and a guest who come: each of them as a peer, and for the audit.
-const PAIR_ENTRIES: u64 = 4;
-
 const SOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
 /// Two nodes that share, `a` and `b`. The first one knows the second.
@@ -156,7 +153,7 @@ async fn the_sessions_of_a_node_that_died_go_on_with_the_same_peers() {
     let (first, second) = two(folder.path()).await;
     let (host, guest) = first.pair().await;
     let before = ids([&host, &guest]);
-    written(&first, PAIR_ENTRIES).await;
+    pair_written(folder.path()).await;
     drop(first);
     let mut host = let_in(&second, &second.host_token()).await;
     assert_eq!(second.health().await.peers, 2, "the guest is within its grace period");
@@ -170,9 +167,21 @@ async fn the_sessions_of_a_node_that_died_go_on_with_the_same_peers() {
     assert!(text.contains("ctedge_node_ownership_total{event=\"taken_over\"} 1"), "{text}");
 }
 
-/// Waits until what the store is to know of `entries` comings and goings is written.
-async fn written(room: &Room, entries: u64) {
-    soon(room.until_metric("ctedge_node_journal_written_entries", |written| written >= entries)).await;
+/// Waits until the store knows of a host and a guest.
+async fn pair_written(folder: &Path) {
+    until_true(folder, "SELECT COUNT(*) = 2 FROM peers WHERE session_key = 'room'").await;
+}
+
+/// Waits until the store says that it is so.
+async fn until_true(folder: &Path, question: &'static str) {
+    let url = format!("sqlite:{}", folder.join("ctedge.db").display());
+    let mut store = SqliteConnection::connect(&url).await.unwrap();
+    let becomes_true = async {
+        while !sqlx::query_scalar::<_, bool>(question).fetch_one(&mut store).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(becomes_true).await;
 }
 
 #[tokio::test]
@@ -181,7 +190,8 @@ async fn who_waits_for_a_response_when_its_node_dies_hears_that_there_will_be_no
     let (first, second) = two(folder.path()).await;
     let (host, mut guest) = first.pair().await;
     guest.say(&message("request", &[("id", 7.into()), ("target", (&*host.peer_id).into())])).await;
-    written(&first, PAIR_ENTRIES + 1).await;
+    until_true(folder.path(), "SELECT COUNT(*) = 1 FROM sessions WHERE in_flight IS NOT NULL").await;
+    pair_written(folder.path()).await;
     drop(first);
     let mut guest = let_in(&second, &second.guest_token(1)).await;
     let response = guest.message().await;
@@ -233,7 +243,7 @@ async fn a_node_whose_lease_was_ended_lets_go_and_begins_anew() {
     let (first, second) = two(folder.path()).await;
     let (mut host, _guest) = first.pair().await;
     let peer_id = host.peer_id.clone();
-    written(&first, PAIR_ENTRIES).await;
+    pair_written(folder.path()).await;
     let incarnation = first.health().await.incarnation;
     let store = Store::open(&store_in(folder.path())).await.unwrap();
     let lease = LeaseId::new(NodeId::new("a"), incarnation);
@@ -268,7 +278,7 @@ async fn a_node_that_learns_that_a_session_is_not_its_own_any_more_closes_its_co
     let (first, second) = two(folder.path()).await;
     let (mut host, mut guest) = first.pair().await;
     let other = Client::upgrade(&first, SOCKET, &first.headers_of("other")).await;
-    written(&first, PAIR_ENTRIES).await;
+    pair_written(folder.path()).await;
     give_away(folder.path(), &first, &second).await;
 
     // What it writes next about the session is refused.
@@ -346,7 +356,7 @@ async fn without_the_store_a_node_serves_what_it_owns_and_begins_nothing() {
     let folder = TempDir::new().unwrap();
     let room = Room::sharing(folder.path(), "a").await;
     let (mut host, mut guest) = room.pair().await;
-    written(&room, PAIR_ENTRIES).await;
+    pair_written(folder.path()).await;
     // Another process that never lets go of the file is as good as no file.
     let url = format!("sqlite:{}", folder.path().join("ctedge.db").display());
     let mut hog = SqliteConnection::connect(&url).await.unwrap();
@@ -456,7 +466,7 @@ async fn a_node_that_was_stopped_for_a_while_relays_nothing_and_lets_go() {
     let child = start(folder.path(), &mut first).await;
     let (mut host, mut guest) = first.pair().await;
     let before = ids([&host, &guest]);
-    written(&first, PAIR_ENTRIES).await;
+    pair_written(folder.path()).await;
 
     stop(&child).await;
     // This waits in the socket for the node to go on.
