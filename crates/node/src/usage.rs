@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ctedge_protocol::User;
+use ctedge_store::AuditUser;
 use ctedge_telemetry::Users;
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -91,7 +92,7 @@ fn count(hub: &Hub) -> Counted {
     let (mut online, mut in_sessions) = (HashSet::new(), HashSet::new());
     hub.for_each_user(|user, is_online| {
         // Hashes instead of names: they are small, and those that other nodes see tell nothing without the secret.
-        let identity = xxh3_64_with_seed(identity(user).as_bytes(), seed);
+        let identity = xxh3_64_with_seed(audit_user(user).identity().as_bytes(), seed);
         in_sessions.insert(identity);
         if is_online {
             online.insert(identity);
@@ -112,7 +113,24 @@ fn users(hashes: &HashSet<u64>) -> Users {
     users
 }
 
-/// What tells a user from others: the address, else the id.
-fn identity(user: &User) -> String {
-    user.email.as_ref().filter(|email| !email.is_empty()).map_or_else(|| user.id.clone(), |email| email.to_lowercase())
+/// A user as the store knows and counts users.
+pub(crate) fn audit_user(user: &User) -> AuditUser {
+    let User { id, name, email, auth_provider } = user.clone();
+    AuditUser { id: Some(id), name, email, provider: Some(auth_provider) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_logs_in_twice_by_the_form_is_one_user() {
+        assert_eq!(AuditUser::UNVERIFIED, ctedge_protocol::http::SIMPLE_LOGIN_PROVIDER);
+        let user = |id: &str, provider: &str| {
+            let user = User { id: id.into(), name: "Ada".into(), email: None, auth_provider: provider.into() };
+            audit_user(&user).identity()
+        };
+        assert_eq!(user("1", AuditUser::UNVERIFIED), user("2", AuditUser::UNVERIFIED));
+        assert_ne!(user("1", "sso"), user("2", "sso"));
+    }
 }

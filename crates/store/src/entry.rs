@@ -174,13 +174,18 @@ pub struct AuditUser {
 }
 
 impl AuditUser {
-    /// What tells this user from others when users are counted: the email, else the id, else the name.
+    /// The provider of users who say who they are, and nobody vouches for it. The word is the protocol's.
+    pub const UNVERIFIED: &'static str = "Unverified";
+
+    /// What tells this user from others when users are counted: the email, else the id, else the name. An unverified user
+    /// has another id after each login, so that the name tells more than that.
     #[must_use]
     pub fn identity(&self) -> String {
-        match (&self.email, &self.id) {
+        let id = self.id.as_ref().filter(|_| self.provider.as_deref() != Some(Self::UNVERIFIED));
+        match (&self.email, id) {
             (Some(email), _) if !email.is_empty() => email.to_lowercase(),
             (_, Some(id)) if !id.is_empty() => id.clone(),
-            _ => self.name.clone(),
+            _ => self.name.to_lowercase(),
         }
     }
 }
@@ -262,14 +267,16 @@ mod tests {
 
     #[test]
     fn a_user_is_counted_by_what_is_surest_to_be_one_persons_own() {
-        let user = |email: &str, id: &str| AuditUser {
-            name: "Ada".into(),
-            email: Some(email.into()),
-            id: Some(id.into()),
-            provider: None,
+        let check = |email: &str, id: &str, provider: &str, expected: &str| {
+            let (email, id, provider) = (Some(email.into()), Some(id.into()), Some(provider.into()));
+            let user = AuditUser { name: "Ada".into(), email, id, provider };
+            assert_eq!(user.identity(), expected, "{user:?}");
         };
-        assert_eq!(user("Ada@Example.org", "7").identity(), "ada@example.org");
-        assert_eq!(user("", "7").identity(), "7");
-        assert_eq!(user("", "").identity(), "Ada");
+        check("Ada@Example.org", "7", "Unverified", "ada@example.org");
+        check("Ada@Example.org", "7", "sso", "ada@example.org");
+        check("", "7", "sso", "7");
+        check("", "7", "", "7");
+        check("", "7", "Unverified", "ada");
+        check("", "", "sso", "ada");
     }
 }

@@ -8,13 +8,13 @@ use bytes::Bytes;
 use ctedge_logs::Zone;
 use ctedge_ownership::{Epoch, LeaseId};
 use ctedge_session::{AuditEvent, AuditKind, StoredPeer};
-use ctedge_store::{Audit, AuditUser, Day, Download, Entry, UnixMillis, UsageSample};
+use ctedge_store::{Audit, Day, Download, Entry, UnixMillis, UsageSample};
 use ctedge_wire::Key;
 use parking_lot::RwLock;
 
 use super::begin::stored_peer;
 use super::keeper::Keeper;
-use crate::usage::{Scope, Usage};
+use crate::usage::{Scope, Usage, audit_user};
 
 /// Where the node writes. Cheap to clone. Nothing here waits: entries are queued, in order and bounded.
 #[derive(Clone)]
@@ -60,16 +60,9 @@ impl Journal {
             AuditKind::Left => (ctedge_store::AuditEvent::Left, None),
             AuditKind::Ended(reason) => (ctedge_store::AuditEvent::Ended, Some(reason.as_str())),
         };
-        let user = &event.user;
-        let user = AuditUser {
-            id: Some(user.id.clone()),
-            name: user.name.clone(),
-            email: user.email.clone(),
-            provider: Some(user.auth_provider.clone()),
-        };
         self.write_audit(&event.session, kind, reason, |audit| {
             audit.peer = Some(event.peer.as_str().to_owned());
-            audit.user = Some(user);
+            audit.user = Some(audit_user(&event.user));
             audit.client = Some(event.client.clone());
         });
     }
