@@ -14,7 +14,8 @@ pub struct OwnershipSettings {
     pub probe_timeout: Duration,
     /// How long a request waits for a verdict at most.
     pub ask_wait_max: Duration,
-    /// How many requests may wait for a verdict at the same time.
+    /// How many requests may wait for a verdict at the same time, and about how many keys the store may be asked for them,
+    /// those included that nobody waits for any more.
     pub asks_max: usize,
     /// How many sessions are begun to be handed off in a second.
     pub handoffs_per_second: u32,

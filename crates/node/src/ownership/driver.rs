@@ -150,6 +150,8 @@ pub(super) struct Driver {
     pub(super) questions: Questions,
     /// Keys that are owned for the logins that wait under them.
     pub(super) login_keys: LoginKeys,
+    /// How many questions the store is asked about without a lease.
+    settling: usize,
     probe_timeout: Duration,
 }
 
@@ -169,6 +171,7 @@ impl Driver {
             tasks: JoinSet::new(),
             questions: Questions::default(),
             login_keys: LoginKeys::default(),
+            settling: 0,
             probe_timeout: ownership.probe_timeout,
         }
     }
@@ -280,7 +283,7 @@ impl Driver {
             }
             Ok(Done::Probed(lease, alive)) => self.machine.probe_answered(&lease, alive, now),
             Ok(Done::Given(given)) => self.given(given, now),
-            Ok(Done::Settled) => {}
+            Ok(Done::Settled) => self.settling -= 1,
             // Nothing in these tasks panics, and nothing aborts them before the driver's end.
             Err(error) => tracing::error!(%error, "a task of the node's ownership failed"),
         }
@@ -371,6 +374,10 @@ impl Driver {
     fn answer(&mut self, ticket: Ticket, verdict: Verdict) {
         self.app.hub.metrics().ownership.answered(&verdict);
         if let Some(left) = self.questions.answer(ticket, verdict) {
+            if self.settling >= self.app.settings().limits.pending_max {
+                return left.give_up();
+            }
+            self.settling += 1;
             let (keeper, own) = (Arc::clone(&self.keeper), self.machine.lease().clone());
             self.tasks.spawn(async move {
                 left.settle(keeper, own).await;

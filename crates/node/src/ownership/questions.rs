@@ -90,6 +90,11 @@ impl Question {
 }
 
 impl Left {
+    /// Answers as far as this node knows: too many ask the store.
+    pub(super) fn give_up(self) {
+        self.question.answer(self.verdict, false);
+    }
+
     /// Sends the request to where the store says that the key is. Reading takes no lease.
     pub(super) async fn settle(self, keeper: Arc<Keeper>, own: LeaseId) {
         let Self { question, verdict } = self;

@@ -31,6 +31,10 @@ impl Ownership {
                 _ => self.wait(ask, now),
             },
             None if creates && !ready => self.answer(ask.ticket, unavailable(Unavailable::NotReady)),
+            // Those who asked and went away do not count among those who wait, but the store is asked all the same.
+            None if self.entries.asked() >= self.settings.asks_max => {
+                self.answer(ask.ticket, unavailable(Unavailable::TooMany));
+            }
             None => {
                 let (key, ticket) = (ask.key.clone(), ask.ticket);
                 let state = if creates { State::Creating { in_doubt: false } } else { State::Looking };

@@ -17,6 +17,8 @@ use crate::record::Legacy;
 pub(super) struct Entries {
     by_key: BTreeMap<Key, Entry>,
     sessions: usize,
+    /// See [`State::is_asked`].
+    asked: usize,
     /// See [`State::may_be_forgotten`].
     forgettable: usize,
 }
@@ -161,6 +163,12 @@ impl Entries {
         self.sessions
     }
 
+    /// How many there are because somebody asked.
+    pub(super) fn asked(&self) -> usize {
+        debug_assert_eq!(self.asked, self.iter().filter(|(_, entry)| entry.state.is_asked()).count());
+        self.asked
+    }
+
     /// Whether nothing is lost by forgetting all of them.
     pub(super) fn may_be_forgotten(&self) -> bool {
         debug_assert_eq!(self.forgettable, self.iter().filter(|(_, entry)| entry.state.may_be_forgotten()).count());
@@ -169,11 +177,13 @@ impl Entries {
 
     fn add(&mut self, state: &State) {
         self.sessions += usize::from(state.is_session());
+        self.asked += usize::from(state.is_asked());
         self.forgettable += usize::from(state.may_be_forgotten());
     }
 
     fn deduct(&mut self, state: &State) {
         self.sessions -= usize::from(state.is_session());
+        self.asked -= usize::from(state.is_asked());
         self.forgettable -= usize::from(state.may_be_forgotten());
     }
 }
@@ -186,6 +196,18 @@ impl State {
             Self::Looking | Self::Creating { .. } | Self::TakingOver { .. } | Self::Reading { .. } => false,
             Self::Awaiting { .. } | Self::Deleting { .. } => false,
         }
+    }
+
+    /// Whether it is only looked after because somebody asked, be it that they wait no more.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(
+            self,
+            Self::Looking
+                | Self::Awaiting { .. }
+                | Self::Creating { .. }
+                | Self::TakingOver { .. }
+                | Self::Reading { .. }
+        )
     }
 
     /// Whether it is on its way out.
