@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
-use super::state::{DAYS, NodeState, Problem, Severity, State, Versions};
+use super::state::{DAYS, Node, NodeState, Problem, Severity, State, Versions};
 use crate::page::{ago, escape};
 
 /// Most versions that are shown.
@@ -125,7 +125,7 @@ fn figures(html: &mut String, state: &State) {
 }
 
 fn nodes(html: &mut String, state: &State) {
-    let columns = [
+    let mut columns = vec![
         "=Node",
         "=State",
         "#Sessions",
@@ -137,6 +137,11 @@ fn nodes(html: &mut String, state: &State) {
         "=Version",
         "=Address",
     ];
+    let region = |node: &Node| node.report.as_ref().and_then(|report| report.region.clone());
+    let has_regions = state.nodes.iter().any(|node| region(node).is_some());
+    if has_regions {
+        columns.insert(1, "=Region");
+    }
     let rows = state.nodes.iter().map(|node| {
         let (class, word) = match node.state {
             NodeState::Ready => ("good", "ready"),
@@ -147,7 +152,7 @@ fn nodes(html: &mut String, state: &State) {
             NodeState::Unknown => ("quiet", "unknown"),
         };
         let report = node.alive();
-        vec![
+        let mut cells = vec![
             escape(&node.id),
             format!("<span class=\"{class}\">{word}</span>"),
             known(report.map(|report| report.sessions)),
@@ -158,7 +163,11 @@ fn nodes(html: &mut String, state: &State) {
             known(report.map(|report| ago(Duration::from_secs(report.uptime_s)))),
             known(report.map(|report| escape(&report.version))),
             known(node.address.as_deref().map(escape)),
-        ]
+        ];
+        if has_regions {
+            cells.insert(1, known(region(node).as_deref().map(escape)));
+        }
+        cells
     });
     table(html, "Nodes", &columns, rows, "There are none.");
 }
@@ -262,9 +271,10 @@ fn known(figure: Option<impl Display>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::{Client, Download, Node};
+    use super::super::state::{Client, Download};
     use super::*;
     use crate::versions::Version;
+    use ctedge_wire::HealthReport;
 
     #[test]
     fn what_others_call_themselves_stays_text() {
@@ -280,6 +290,18 @@ mod tests {
         };
         let html = body(&state, 30, true);
         assert!(!html.contains("<script") && html.matches("&lt;script&gt;").count() >= 7, "{html}");
+    }
+
+    #[test]
+    fn regions_are_shown_where_a_node_has_one() {
+        let node = |region: Option<&str>| Node {
+            report: Some(HealthReport { region: region.map(str::to_owned), ..HealthReport::default() }),
+            ..Node::default()
+        };
+        let page = |nodes: Vec<Node>| body(&State { nodes, ..State::default() }, 30, true);
+        let html = page(vec![node(Some("north & east")), node(None)]);
+        assert!(html.contains(">Region</th>") && html.contains(">north &amp; east</td>"), "{html}");
+        assert!(!page(vec![node(None)]).contains("Region"));
     }
 
     #[test]
