@@ -137,6 +137,9 @@ test('what the operator adds is offered to each editor, with this server in it',
             assert.ok(page.text.includes(part), `${part} is missing in\n${page.text}`);
         }
         assert.doesNotMatch(page.text, /<script/i);
+        // Nobody installs a bundle by itself: the site is what is offered.
+        assert.ok(!page.text.includes('href="eclipse') && !page.text.includes(CORE), page.text);
+        assert.match(page.text, /<tr><td>com\.genuitec\.eclipse\.codetogether<\/td><td>2026\.1\.0\.v1<\/td>/);
         assert.equal((await ask(`${edge.http}/clients`)).header('location'), 'clients/');
         for (const [, link] of page.text.matchAll(/<a href="([^"]+)" download>/g)) {
             assert.equal((await ask(new URL(link, `${edge.http}/clients/`).href)).status, 200, link);
@@ -190,6 +193,12 @@ test('the files of an update site are served as they are, in parts and only when
         assert.equal((await ask(url, { range: 'bytes=100000-', 'if-range': '"another"' })).status, 200);
         assert.equal((await ask(url, { range: `bytes=${file.length}-` })).status, 416);
         assert.equal((await ask(url, {}, 'POST')).status, 405);
+        // A cache may keep these for everybody; a cookie in them would bring all its users to one key.
+        for (const shared of ['', 'intellij/updatePlugins.xml', `eclipse/${jar}`, 'eclipse/p2.index']) {
+            const answer = await ask(`${edge.http}/clients/${shared}`);
+            assert.equal(answer.status, 200, shared);
+            assert.deepEqual([answer.header('cache-control'), answer.header('set-cookie')], ['public, no-cache', ''], shared);
+        }
     });
 });
 

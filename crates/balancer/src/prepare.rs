@@ -1,7 +1,7 @@
 //! What happens to a request before anybody sends it on.
 
 use ctedge_wire::headers::{CONTROL_PATH, HEALTH_PATH};
-use http::header;
+use http::header::{self, HeaderMap};
 use http::request::Parts;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -85,6 +85,13 @@ pub(crate) fn cookie_due(context: &RequestContext) -> Option<String> {
     let route = context.route.as_ref()?;
     let secure = context.origin.is_some_and(|origin| origin.secure);
     context.live.finder.cookie_to_set(&route.finding, &route.key, secure, &context.live.settings.path_prefix)
+}
+
+/// Whether a cache that many share may keep the answer (RFC 9111, section 5.2.2.9): a cookie in it would give one key to all
+/// of them.
+pub(crate) fn may_be_shared(answer: &HeaderMap) -> bool {
+    let directives = answer.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    directives.flat_map(|value| value.split(',')).any(|directive| directive.trim().eq_ignore_ascii_case("public"))
 }
 
 fn take_parts(header: &mut RequestHeader) -> Parts {

@@ -202,7 +202,9 @@ impl ProxyHttp for Edge {
             answer.remove_header(name);
         }
         context.download = answer.remove_header(&DOWNLOAD).map(|value| Download::begin(value, session));
-        if let Some(cookie) = prepare::cookie_due(context) {
+        if !prepare::may_be_shared(&answer.headers)
+            && let Some(cookie) = prepare::cookie_due(context)
+        {
             answer.append_header(header::SET_COOKIE, cookie)?;
         }
         answer.remove_header(&NODE);

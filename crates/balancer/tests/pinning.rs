@@ -72,6 +72,23 @@ async fn a_client_without_a_key_gets_one_and_comes_back_by_its_cookie() {
 }
 
 #[tokio::test]
+async fn an_answer_that_many_may_share_sets_no_cookie() {
+    let backend = Backend::new(1, |request| {
+        Reply::status(200, &[("cache-control", request.path.strip_prefix("/?").unwrap_or_default())])
+    })
+    .await;
+    let edge = Edge::with(&[&backend]).await;
+    for (cache_control, is_set) in
+        [("public", false), ("max-age=9,Public", false), ("no-cache", true), ("private", true), ("", true)]
+    {
+        let answer = edge.get(&format!("/?{cache_control}"), &[]).await;
+        assert_eq!(answer.cookie().is_some(), is_set, "{cache_control:?}");
+        let another = edge.get(&format!("/?{cache_control}"), &[("Cookie", "ctstickiness=nonsense!")]).await;
+        assert_eq!(another.cookie().is_some(), is_set, "{cache_control:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_header_beats_the_cookie_and_nonsense_is_no_key() {
     let backends = three().await;
     let edge = Edge::with(&refs(&backends)).await;

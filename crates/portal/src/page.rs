@@ -47,7 +47,7 @@ pub(crate) fn page(status: StatusCode, title: &str, body: &str) -> Response {
 }
 
 /// Lets whoever has `response` already, whose body is `text`, be told so: it must be asked for each time, and is sent
-/// when it has changed.
+/// when it has changed. It is the same for everybody, and caches may keep it for all.
 pub(crate) fn revalidated(request: &HeaderMap, mut response: Response, text: &str) -> Response {
     let digest = Sha256::digest(text);
     let mut tag = String::from("\"");
@@ -66,7 +66,7 @@ pub(crate) fn revalidated(request: &HeaderMap, mut response: Response, text: &st
         response = Response::from_parts(parts, Body::empty());
     }
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, no-cache"));
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         headers.insert(ETAG, tag);
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::catalog::{Artifact, Catalog};
-use super::eclipse::SITE_INDEXES;
+use super::eclipse::{SITE_INDEXES, site_of};
 use crate::ide::Ide;
 use crate::page::{encode, escape, size};
 
@@ -31,7 +31,7 @@ fn section(html: &mut String, ide: Ide, catalog: &Catalog, url: &str) {
         return;
     }
     match ide {
-        Ide::Eclipse => eclipse(html, catalog, url),
+        Ide::Eclipse => return eclipse(html, catalog, &artifacts, url),
         Ide::IntelliJ => intellij(html, url),
         Ide::VsCode => html.push_str(VS_CODE),
     }
@@ -60,7 +60,8 @@ fn row(html: &mut String, artifact: &Artifact) {
     );
 }
 
-fn eclipse(html: &mut String, catalog: &Catalog, url: &str) {
+/// Nobody installs the files of an update site by hand, so that none is offered: the site is.
+fn eclipse(html: &mut String, catalog: &Catalog, artifacts: &[&Artifact], url: &str) {
     let _ = writeln!(
         html,
         "<ol>\n<li>In Eclipse, choose <em>Help</em>, <em>Install New Software…</em></li>\n\
@@ -72,6 +73,18 @@ fn eclipse(html: &mut String, catalog: &Catalog, url: &str) {
     if !SITE_INDEXES.iter().any(|index| catalog.has(&format!("eclipse/{index}"))) {
         html.push_str("<p class=\"bad\">This is no whole update site: its metadata (content.jar) is missing.</p>\n");
     }
+    html.push_str("<table>\n<thead><tr><th>Client</th><th>Version</th><th>Update site</th></tr></thead>\n<tbody>\n");
+    for Artifact { about, path, .. } in artifacts {
+        let site: Vec<_> = site_of(path).split('/').map(encode).collect();
+        let _ = writeln!(
+            html,
+            "<tr><td>{}</td><td>{}</td><td><code>{url}/clients/{}/</code></td></tr>",
+            escape(&about.name),
+            escape(&about.version),
+            escape(&site.join("/")),
+        );
+    }
+    html.push_str("</tbody>\n</table>\n</section>\n");
 }
 
 fn intellij(html: &mut String, url: &str) {
