@@ -33,7 +33,8 @@ async function running() {
  * @param {Record<string, string>} [env]
  */
 async function versions(args, env) {
-    const child = new Child('ctedge versions', BINARY, ['versions', ...args], { env });
+    const nobody = args.includes('--admin') ? [] : ['--admin', '127.0.0.1:1'];
+    const child = new Child('ctedge versions', BINARY, ['versions', ...args, ...nobody], { env });
     const { code } = await within('end of ctedge versions', child.exit, 40_000);
     return { code, output: child.output };
 }
@@ -42,20 +43,25 @@ test('ctedge versions lists the tags behind a password, the newest first, and ma
     const registry = await DockerRegistry.start('operator', PASSWORD);
     try {
         const own = await running();
-        const releases = Array.from({ length: 30 }, (_, index) => `9.${Math.floor(index / 10)}.${index % 10}`);
-        await registry.push('example/edge', [own, 'latest', '10.0.0-rc.1', '10.0.0', 'nightly', ...releases]);
+        // More than one page.
+        const releases = Array.from({ length: 120 }, (_, index) => `9.${Math.floor(index / 10)}.${index % 10}`);
+        const tags = [own, 'latest', '2025.01.1', '10.0.0-rc.1', '10.0.0', 'v25.3', 'nightly', 'sha256-0123.sig', ...releases];
+        await registry.push('example/edge', tags);
         const asked = ['--registry', registry.url, '--repository', 'example/edge'];
         const login = ['--username', 'operator', '--password-file', password];
 
         const { code, output } = await versions([...asked, ...login]);
         assert.equal(code, 0, output);
-        const lines = output.split('\n');
-        assert.equal(lines.length, 35);
-        assert.deepEqual(lines.slice(0, 4), ['  10.0.0', '  10.0.0-rc.1', '  9.2.9', '  9.2.8']);
-        assert.deepEqual(lines.slice(-3), [`* ${own}`, '  nightly', '  latest']);
+        const told = /^marked is the version of this program: .*127\.0\.0\.1:1.*$/m;
+        assert.match(output, told);
+        const lines = output.replace(told, '').trimEnd().split('\n').filter(line => line !== '');
+        assert.equal(lines.length, tags.length);
+        assert.deepEqual(lines.slice(0, 6), ['  2025.01.1', '  v25.3', '  10.0.0', '  10.0.0-rc.1', '  9.11.9', '  9.11.8']);
+        assert.deepEqual(lines.slice(-4), [`* ${own}`, '  nightly', '  latest', '  sha256-0123.sig']);
 
-        const json = JSON.parse((await versions([...asked, ...login, '--json'])).output);
-        assert.deepEqual(json.filter((/** @type {any} */ version) => version.runs), [{ tag: own, runs: true }]);
+        const json = lines.map(line => ({ tag: line.slice(2), runs: line.startsWith('*') }));
+        const printed = (await versions([...asked, ...login, '--json'])).output;
+        assert.deepEqual(JSON.parse(printed.replace(told, '')), json);
 
         const config = path.join(scratch, 'registry.toml');
         writeFileSync(config, `[portal]\nregistry = "${registry.url}"\nrepository = "example/edge"\n`
@@ -69,6 +75,15 @@ test('ctedge versions lists the tags behind a password, the newest first, and ma
             assert.deepEqual(shown.published, json);
             const page = await (await fetch(`${edge.http}/dashboard`, { headers })).text();
             assert.ok(page.includes('<td>10.0.0-rc.1</td>'), page);
+            const { code, output: marked } = await versions(['--config', config, '--admin', edge.admin.address]);
+            assert.deepEqual([code, marked.split('\n').filter(line => !line.startsWith('  '))], [0, [`* ${own}`]]);
+        });
+
+        // What runs is what the edge says, whatever program asks.
+        const status = { balancer: { version: '10.0.0' }, nodes: [{ version: '10.0.0-rc.1' }, { version: null }] };
+        await withServer(() => ({ body: status }), async url => {
+            const { output: marked } = await versions([...asked, ...login, '--admin', new URL(url).host]);
+            assert.deepEqual(marked.split('\n').filter(line => !line.startsWith('  ')), ['* 10.0.0', '* 10.0.0-rc.1']);
         });
 
         const denied = await versions([...asked, '--username', 'operator', '--password-file', wrong]);
@@ -154,6 +169,18 @@ test('ctedge versions says what is wrong with an answer, and follows no page to 
             assert.match(output, expected);
         });
     }
+    // A list without an end is no list: what is missing may be the newest.
+    let pages = 0;
+    const endless = () => {
+        pages += 1;
+        return { headers: { link: `</v2/a/tags/list?last=${pages}>; rel="next"` }, body: { tags: [`1.0.${pages}`] } };
+    };
+    await withServer(endless, async url => {
+        const { code, output } = await versions(['--registry', url, '--repository', 'a']);
+        assert.equal(code, 1);
+        assert.match(output, /answers like no OCI registry: its list has more than 200 pages/);
+        assert.equal(pages, 200);
+    });
     await withServer(() => ({ body: { name: 'a', tags: null } }), async url => {
         assert.deepEqual(await versions(['--registry', url, '--repository', 'a']), { code: 0, output: 'the repository has no tags' });
     });

@@ -250,7 +250,7 @@ pub(crate) struct AdminOptions {
     /// The admin API's token, where it asks for one
     #[arg(long, value_name = "TOKEN", env = "CTEDGE_ADMIN_TOKEN", hide_env_values = true)]
     pub(crate) admin_token: Option<String>,
-    /// Print the balancer's answer as JSON
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -10,6 +10,8 @@ use ctedge_portal::versions::{Version, versions};
 use ctedge_settings::{Override, Value};
 use serde_json::json;
 
+use crate::arguments::AdminOptions;
+use crate::operator::ask_status;
 use crate::settings_file::{SettingsFile, path_text};
 
 /// Each option counts more than the same setting of the file.
@@ -30,23 +32,40 @@ pub(crate) struct VersionsOptions {
     /// The settings file; without one everything has its default
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    admin: AdminOptions,
 }
 
-/// Prints the tags, the newest first, with a mark at the version of this program.
+/// Prints the tags, the newest first, with a mark at those that the edge runs; where none answers, at the version of this
+/// program.
 pub(crate) fn run(options: VersionsOptions) -> anyhow::Result<ExitCode> {
     let overrides = overrides(&options)?;
     let settings = SettingsFile::new(options.config, overrides).load(vec![])?.portal();
     let registry =
         settings.registry.context("which registry? Name it with --registry and --repository, or in the settings")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let versions = runtime.block_on(versions(&registry, env!("CARGO_PKG_VERSION")))?;
-    let text = if options.json { format!("{:#}\n", json!(versions)) } else { listed(&versions) };
+    let asked = running(&options.admin);
+    let running = asked.as_deref().unwrap_or(&[]);
+    let own = [env!("CARGO_PKG_VERSION")];
+    let running: Vec<_> = if running.is_empty() { own.to_vec() } else { running.iter().map(String::as_str).collect() };
+    let versions = runtime.block_on(versions(&registry, &running))?;
+    if let Err(unanswered) = &asked
+        && versions.iter().any(|version| version.runs)
+    {
+        eprintln!("marked is the version of this program: {unanswered:#}");
+    }
+    let text = if options.admin.json { format!("{:#}\n", json!(versions)) } else { listed(&versions) };
     // Whoever reads may stop reading, like `head`.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The versions of the balancer that answers, and of its nodes.
+fn running(admin: &AdminOptions) -> anyhow::Result<Vec<String>> {
+    let status = ask_status(admin)?;
+    let nodes = status["nodes"].as_array().into_iter().flatten();
+    let told = nodes.chain([&status["balancer"]]).filter_map(|process| process["version"].as_str());
+    Ok(told.map(str::to_owned).collect())
 }
 
 fn overrides(options: &VersionsOptions) -> anyhow::Result<Vec<Override>> {

@@ -32,8 +32,8 @@ pub struct Version {
     pub runs: bool,
 }
 
-/// The versions in the repository of `settings`, the newest first. `running` is the version that runs.
-pub async fn versions(settings: &RegistrySettings, running: &str) -> Result<Vec<Version>, RegistryError> {
+/// The versions in the repository of `settings`, the newest first. `running` are those that run.
+pub async fn versions(settings: &RegistrySettings, running: &[&str]) -> Result<Vec<Version>, RegistryError> {
     let login = settings.login.as_ref().map(|(user, file)| {
         let password = fs::read_to_string(file);
         let password = password.map_err(|problem| RegistryError::PasswordFile { path: file.clone(), problem })?;
@@ -41,7 +41,8 @@ pub async fn versions(settings: &RegistrySettings, running: &str) -> Result<Vec<
     });
     let mut tags = registry::tags(&settings.url, &settings.repository, login.transpose()?).await?;
     order::newest_first(&mut tags);
-    Ok(tags.into_iter().map(|tag| Version { runs: order::is_same(&tag, running), tag }).collect())
+    let runs = |tag: &str| running.iter().any(|running| order::is_same(tag, running));
+    Ok(tags.into_iter().map(|tag| Version { runs: runs(&tag), tag }).collect())
 }
 
 /// The versions as pages show them: asked for now and then, whoever looks.
@@ -68,7 +69,7 @@ impl Published {
         if let Some((_, listed)) = last.as_ref().filter(|last| holds(last)) {
             return Some(listed.clone());
         }
-        let listed = versions(settings, running).await.map(Arc::new).map_err(Arc::new);
+        let listed = versions(settings, &[running]).await.map(Arc::new).map_err(Arc::new);
         if let Err(error) = &listed {
             tracing::warn!(%error, registry = settings.url, "the versions cannot be listed");
         }

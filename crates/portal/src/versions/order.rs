@@ -1,29 +1,43 @@
 //! The order of tags.
 
-use std::cmp::Ordering;
-
-use semver::Version;
-
 use crate::clients::by_version;
 
-/// Puts the newest version first (Semantic Versioning 2.0), and behind the versions whatever else there is, like `latest`.
+/// Puts the newest version first. A version is what begins with a number, whatever rule it keeps to; behind the versions
+/// come other names, like `latest`, and last what tools keep beside an image under its digest.
 pub(super) fn newest_first(tags: &mut [String]) {
-    tags.sort_by(|one, other| match (version(one), version(other)) {
-        (Some(one_version), Some(other_version)) => other_version.cmp(&one_version).then_with(|| one.cmp(other)),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => by_version(other, one).then_with(|| one.cmp(other)),
+    tags.sort_by(|one, other| {
+        let kinds = kind(one).cmp(&kind(other));
+        kinds.then_with(|| by_version(plain(other), plain(one))).then_with(|| one.cmp(other))
     });
 }
 
 /// Whether the tag names the version `running`.
 pub(super) fn is_same(tag: &str, running: &str) -> bool {
-    tag == running || version(tag).is_some_and(|tag| Some(tag) == version(running))
+    tag == running || (kind(tag) == Kind::Version && plain(tag) == plain(running))
+}
+
+/// What a tag is. The order of these is the order of tags.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Version,
+    Name,
+    /// `sha256-…`, of signatures and attestations (cosign's "Signature Storage Specification").
+    Digest,
+}
+
+fn kind(tag: &str) -> Kind {
+    if plain(tag).starts_with(|first: char| first.is_ascii_digit()) {
+        Kind::Version
+    } else if tag.starts_with("sha256-") {
+        Kind::Digest
+    } else {
+        Kind::Name
+    }
 }
 
 /// Many repositories have a `v` before the version.
-fn version(tag: &str) -> Option<Version> {
-    Version::parse(tag.strip_prefix('v').unwrap_or(tag)).ok()
+fn plain(tag: &str) -> &str {
+    tag.strip_prefix('v').filter(|rest| rest.starts_with(|first: char| first.is_ascii_digit())).unwrap_or(tag)
 }
 
 #[cfg(test)]
@@ -32,10 +46,27 @@ mod tests {
 
     #[test]
     fn versions_come_first_and_the_newest_before_all() {
-        let mut tags =
-            ["0.9.0", "latest", "v0.10.0", "0.10.0-rc.1", "1.0", "nightly", "0.10.1", "2"].map(str::to_owned).to_vec();
+        let ordered = [
+            "2025.10.1",
+            "2025.01.1",
+            "25.3",
+            "v2",
+            "1.0",
+            "0.10.1",
+            "v0.10.0",
+            "0.10.0-rc.10",
+            "0.10.0-rc.1",
+            "0.9.0",
+            "vnext",
+            "nightly",
+            "latest",
+            "sha256-ab.sig",
+            "sha256-aa.att",
+        ];
+        let mut tags = ordered.map(str::to_owned).to_vec();
+        tags.sort();
         newest_first(&mut tags);
-        assert_eq!(tags, ["0.10.1", "v0.10.0", "0.10.0-rc.1", "0.9.0", "nightly", "latest", "2", "1.0"]);
+        assert_eq!(tags, ordered);
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Asking {
         let mut tags = Vec::new();
         let mut next = Some(format!("{}/v2/{}/tags/list?n={PAGE}", self.url, self.repository));
         for _ in 0..PAGES_MAX {
-            let Some(page) = next else { break };
+            let Some(page) = next.take() else { break };
             let answer = self.page(&page).await?;
             let list: TagsList =
                 serde_json::from_slice(&answer.body).map_err(|error| self.strange(error.to_string()))?;
@@ -108,7 +108,11 @@ impl Asking {
             }
             next = self.next_page(&page, &answer.headers)?;
         }
-        Ok(tags)
+        match next {
+            None => Ok(tags),
+            // What is missing may be the newest.
+            Some(_) => Err(self.strange(format!("its list has more than {PAGES_MAX} pages"))),
+        }
     }
 
     /// One page; says who asks if the registry wants to know.
