@@ -59,6 +59,10 @@ async fn obedient(number: usize) -> Backend {
             let targets = vec![DrainTarget { node: "node-2".into(), sessions: 2, peers: 5 }];
             return Reply::text(serde_json::to_string(&DrainPlan { sessions: 2, peers: 5, targets }).unwrap());
         }
+        if order == "drain?deadline_s=18446744073709551615" {
+            let told = r#"{"code":"BadRequest","params":[],"message":"deadline_s is too long"}"#;
+            return Reply::Answer(400, Vec::new(), told.as_bytes().to_vec());
+        }
         let status = match order {
             "drain?now=true&exit=true" | "drain" => NodeStatus::Draining,
             "suspend" => NodeStatus::Suspended,
@@ -93,6 +97,9 @@ async fn orders_reach_the_node_and_count_at_once() {
     let plan = edge.admin("GET", "/plan/drain/node-1").await.json();
     assert_eq!((&plan["sessions"], &plan["targets"][0]["peers"]), (&2.into(), &5.into()));
     assert_eq!(edge.admin("GET", "/plan/drain/node-9").await.status, 404);
+    let wrong = edge.admin("POST", "/nodes/node-1/drain?deadline_s=18446744073709551615").await;
+    assert_eq!((wrong.status, &wrong.json()["error"]), (400, &"deadline_s is too long".into()));
+    assert_eq!(edge.state_of("node-1").await, "ready");
     let orders = [("drain?now=true&exit=true", "draining"), ("suspend", "suspended"), ("resume", "ready")];
     for (order, state) in orders {
         let answer = edge.admin("POST", &format!("/nodes/node-1/{order}")).await.json();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use ctedge_settings::DRAIN_DEADLINE_MAX;
 
 use crate::clients::ClientsCommand;
 use crate::doctor::DoctorOptions;
@@ -144,7 +145,7 @@ pub(crate) enum PlanCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct DrainOptions {
-    /// How long sessions may go on there, like 30s, 10m or 2h; `none` waits for their end [default: node.drain.deadline]
+    /// How long sessions may go on there, like 30s, 10m or 2h, at most 240h; `none` waits for their end [default: node.drain.deadline]
     #[arg(long, value_name = "TIME", value_parser = deadline)]
     pub(crate) deadline: Option<Deadline>,
     /// Hand everything over at once
@@ -171,7 +172,12 @@ fn deadline(text: &str) -> Result<Deadline, String> {
         let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
         number.checked_mul(*seconds)
     });
-    seconds.map(Deadline::Seconds).ok_or_else(|| "write a time like 30s, 10m or 2h, or none".to_owned())
+    let seconds = seconds.ok_or("write a time like 30s, 10m or 2h, or none")?;
+    let most = DRAIN_DEADLINE_MAX.as_secs();
+    if seconds > most {
+        return Err(format!("the longest is {}h; `none` waits for the end of all sessions", most / 3600));
+    }
+    Ok(Deadline::Seconds(seconds))
 }
 
 /// Where the supervisor of the processes is found.
@@ -273,6 +279,10 @@ mod tests {
         assert_eq!(deadline("none"), Ok(Deadline::None));
         for wrong in ["", "10", "m", "-1s", "1d", "99999999999999999999h", "18446744073709551615h"] {
             assert!(deadline(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(deadline("240h"), Ok(Deadline::Seconds(864_000)));
+        for long in ["864001s", "241h", "18446744073709551615s"] {
+            assert!(deadline(long).is_err_and(|error| error.contains("240h")), "{long:?}");
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// How a drain goes. Draining begins at once: the node takes no new sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
-    /// When the sessions that are left are handed off; `Duration::ZERO` is at once, `None` never.
+    /// When the sessions that are left are handed off; `Duration::ZERO` is at once, `None` never, like
+    /// one that the clock cannot name.
     pub deadline: Option<Duration>,
     /// Whether the process ends when nothing is left. Only then is a session parked if no other node is ready; without,
     /// it stays until one is.

@@ -140,3 +140,13 @@ fn the_late_estate_of_a_session_that_was_lost_is_not_handed_over_for_its_success
     node.carry_out();
     assert_eq!(node.owner().map(|(owner, _)| owner), Some(lease("c")));
 }
+
+#[test]
+fn a_drain_whose_deadline_no_clock_can_name_never_hands_over() {
+    let mut node = Node::beside_another();
+    node.serve(Wants::New);
+    node.ownership.drain(Drain { deadline: Some(Duration::MAX), exit: true }, node.now);
+    node.carry_out();
+    assert_eq!(node.ownership.drain_progress(node.now).map(|progress| progress.deadline_left), Some(None));
+    assert!(!node.decided.iter().any(|action| matches!(action, Action::StartMoving { .. })));
+}

@@ -22,7 +22,7 @@ use ctedge_wire::ClusterSecret;
 pub use license::LicenseSettings;
 pub use log::{LogFormat, LogLevel, LogRotation, LogSettings};
 pub use metrics::{MetricsSettings, StatsdProtocol, StatsdSettings};
-pub use ownership::{DrainSettings, LeaseSettings};
+pub use ownership::{DRAIN_DEADLINE_MAX, DrainSettings, LeaseSettings};
 pub use portal::{GENERATED_USER, Login, Password, PortalLimits, PortalSettings, RegistrySettings};
 pub use restart::RestartSettings;
 pub use sign_on::{ProviderEndpoints, SignOnSettings};

@@ -50,7 +50,21 @@ pub(super) async fn order(
             answer["node"] = json!(view::node(&node, Instant::now()));
             Json(answer).into_response()
         }
-        Err(reason) => error(StatusCode::BAD_GATEWAY, format!("{id} cannot be told: {reason}")),
+        Err(NotTold::Wrong(reason)) => error(StatusCode::BAD_REQUEST, reason),
+        Err(NotTold::Failed(reason)) => error(StatusCode::BAD_GATEWAY, format!("{id} cannot be told: {reason}")),
+    }
+}
+
+/// Why a node does not follow an order.
+enum NotTold {
+    /// The order is wrong, and this is how, by the node's own word.
+    Wrong(String),
+    Failed(String),
+}
+
+impl From<String> for NotTold {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
     }
 }
 
@@ -88,7 +102,7 @@ async fn call(shared: &Shared, node: &Node, method: &str, what: &str) -> Result<
 }
 
 /// Returns whether the node itself was told.
-async fn tell(shared: &Shared, node: &Arc<Node>, order: &str, status: NodeStatus) -> Result<bool, String> {
+async fn tell(shared: &Shared, node: &Arc<Node>, order: &str, status: NodeStatus) -> Result<bool, NotTold> {
     let is_ours = node.report().is_some();
     let asked = Instant::now();
     let reply = call(shared, node, "POST", order).await;
@@ -103,13 +117,18 @@ async fn tell(shared: &Shared, node: &Arc<Node>, order: &str, status: NodeStatus
             }
         }
         Ok(Reply { status: 403, .. }) if is_ours => {
-            return Err("it refuses the control token; do both have the same cluster secret?".to_owned());
+            return Err("it refuses the control token; do both have the same cluster secret?".to_owned().into());
         }
         Ok(Reply { status: 409, .. }) if is_ours => {
-            return Err("it is giving its sessions away to stop, and cannot turn back".to_owned());
+            return Err("it is giving its sessions away to stop, and cannot turn back".to_owned().into());
         }
-        Ok(Reply { status, .. }) if is_ours => return Err(format!("it answered {status}")),
-        Err(unanswered) if is_ours => return Err(unanswered.to_string()),
+        Ok(Reply { status: 400, body }) if is_ours => {
+            let told = serde_json::from_slice::<serde_json::Value>(&body).unwrap_or_default();
+            let reason = told["message"].as_str().unwrap_or("the node does not understand the order");
+            return Err(NotTold::Wrong(reason.to_owned()));
+        }
+        Ok(Reply { status, .. }) if is_ours => return Err(format!("it answered {status}").into()),
+        Err(unanswered) if is_ours => return Err(unanswered.to_string().into()),
         Ok(_) | Err(_) => {}
     }
     shared.note(node, shared.router.order(node, status, now));

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ctedge_ownership::Drain;
 use ctedge_protocol::{Info, InfoCode};
+use ctedge_settings::DRAIN_DEADLINE_MAX;
 use ctedge_wire::headers::CONTROL_TOKEN;
 use ctedge_wire::{DrainPlan, HealthReport, NodeStatus};
 use serde::Deserialize;
@@ -103,16 +104,22 @@ fn check_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, info))
 }
 
+/// A deadline within the range of the setting `node.drain.deadline`.
+fn deadline_of(seconds: &str) -> Result<Duration, Problem> {
+    let deadline = seconds.parse().map(Duration::from_secs);
+    deadline.ok().filter(|deadline| *deadline <= DRAIN_DEADLINE_MAX).ok_or_else(|| {
+        let most = DRAIN_DEADLINE_MAX.as_secs();
+        Problem::bad_request(&format!("deadline_s is a number of seconds from 0 to {most}, or none"))
+    })
+}
+
 impl DrainQuery {
     fn drain(&self, default_deadline: Duration) -> Result<Drain, Problem> {
         let deadline = match self.deadline_s.as_deref() {
             _ if self.now => Some(Duration::ZERO),
             None => Some(default_deadline),
             Some("none") => None,
-            Some(seconds) => {
-                let seconds = seconds.parse().map_err(|_| Problem::bad_request("deadline_s is in seconds, or none"))?;
-                Some(Duration::from_secs(seconds))
-            }
+            Some(seconds) => Some(deadline_of(seconds)?),
         };
         Ok(Drain { deadline, exit: self.exit })
     }

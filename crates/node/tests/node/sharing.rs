@@ -146,7 +146,12 @@ async fn a_drain_with_a_deadline_waits_and_can_be_taken_back() {
     assert_eq!(node.post("/api/session/join/room").key("room").token(&login).send().await.status, 200);
     let refused = node.post("/api/session/create").key("other").token(&login).send().await;
     assert_eq!(refused.info(), info(503, "ServerDraining"));
-    assert_eq!(node.order("drain?deadline_s=soon").await.status, 400);
+    for wrong in ["soon", "-1", "864001", "18446744073709551615"] {
+        let refused = node.order(&format!("drain?deadline_s={wrong}")).await;
+        assert_eq!(refused.status, 400, "{wrong}");
+        let told = refused.json()["message"].to_string();
+        assert!(told.contains("from 0 to 864000, or none"), "{told}");
+    }
 
     let resumed = node.order("resume").await.json();
     assert_eq!((&resumed["status"], resumed.get("drain")), (&json!("ready"), None));

@@ -61,7 +61,7 @@ impl Giving {
         }
         self.status = NodeStatus::Draining;
         (self.drain, self.finished) = (Some(drain), false);
-        self.deadline = drain.deadline.map(|deadline| now + deadline);
+        self.deadline = drain.deadline.and_then(|deadline| now.checked_add(deadline));
         self.begun = false;
     }
 

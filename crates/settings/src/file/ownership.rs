@@ -1,8 +1,8 @@
 //! `[node.lease]` and `[node.drain]`: how a node holds what it owns, and how it gives it up.
 
-use super::units::{hours, milliseconds, minutes, seconds};
+use super::units::{milliseconds, minutes, seconds};
 use crate::reader::Reader;
-use crate::settled::{DrainSettings, LeaseSettings};
+use crate::settled::{DRAIN_DEADLINE_MAX, DrainSettings, LeaseSettings};
 
 pub(super) fn lease(reader: &mut Reader) -> LeaseSettings {
     let mut section =
@@ -30,7 +30,7 @@ pub(super) fn drain(reader: &mut Reader) -> DrainSettings {
             "deadline",
             "How long sessions may go on there before they are handed off to other nodes.",
             minutes(10),
-            seconds(0)..=hours(240),
+            seconds(0)..=DRAIN_DEADLINE_MAX,
         ),
         handoffs_per_second: section.within(
             "handoffs_per_second",

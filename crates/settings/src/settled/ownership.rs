@@ -12,6 +12,9 @@ pub struct LeaseSettings {
     pub lost_after: Duration,
 }
 
+/// The longest deadline that a drain may have, by the settings or by its order: ten days.
+pub const DRAIN_DEADLINE_MAX: Duration = Duration::from_secs(240 * 3600);
+
 /// How a node gives its sessions up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DrainSettings {
