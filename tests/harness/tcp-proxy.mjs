@@ -1,7 +1,12 @@
-//! A wire that a test can cut: a TCP proxy between a client and the balancer.
+//! A wire that a test can cut or make slow: a TCP proxy between a client and the balancer.
 
 import { createServer, connect } from 'node:net';
 import { once } from 'node:events';
+import { Transform } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** A slow wire sends so much in one piece. */
+const SLICE_BYTES = 4096;
 
 export class Wire {
     /**
@@ -23,6 +28,8 @@ export class Wire {
         /** Where connections that are made from here on lead. */
         this.target = target;
         this.isCut = false;
+        /** How many bytes a second the near side may send over each connection. */
+        this.uplinkBytesPerSecond = Infinity;
         /** How many connections were ever made through the wire. */
         this.connections = 0;
         /** @type {Set<import('node:net').Socket>} */
@@ -42,7 +49,23 @@ export class Wire {
                     other.destroy();
                 });
             }
-            near.pipe(far).pipe(near);
+            near.pipe(this.uplink()).pipe(far).pipe(near);
+        });
+    }
+
+    /** What the near side sends, at the pace of the wire at that time. */
+    uplink() {
+        const wire = this;
+        return new Transform({
+            highWaterMark: SLICE_BYTES,
+            async transform(chunk, _, done) {
+                for (let at = 0; at < chunk.length; at += SLICE_BYTES) {
+                    const slice = chunk.subarray(at, at + SLICE_BYTES);
+                    if (wire.uplinkBytesPerSecond < Infinity) await sleep(1000 * slice.length / wire.uplinkBytesPerSecond);
+                    this.push(slice);
+                }
+                done();
+            },
         });
     }
 

@@ -1,12 +1,14 @@
 //! A node gives its sessions up to be stopped, and nobody in them can tell.
 
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { eventually } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { Conversations } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
 import { STORES } from '../harness/stores.mjs';
+import { Wire } from '../harness/tcp-proxy.mjs';
 
 /** @typedef {import('../harness/edge.mjs').Edge} Edge */
 
@@ -92,6 +94,29 @@ test('people who may only poll lose nothing when their node is drained, though t
         await conversations.assertNothingHappened(t);
     }));
 });
+
+for (const transport of /** @type {const} */ (['websocket', 'polling'])) {
+    test(`what a ${transport} client with a slow uplink has under way is waited for when its node is drained`, async t => {
+        await withEdge({ nodes: 2 }, edge => meeting(async meet => {
+            const wire = await Wire.to(edge.http);
+            t.after(() => wire.close());
+            const host = await meet('host', edge.http).host();
+            const guest = await meet('slow', wire.url).only(transport).join(host.roomId);
+            const { node } = await edge.admin.explain(host.roomId);
+            wire.uplinkBytesPerSecond = 60_000;
+            const texts = Array.from({ length: 40 }, (_, index) => `${index}: ${randomBytes(15_000).toString('hex')}`);
+            for (const text of texts) await guest.say(text);
+            assert.ok(host.chat.length < 20, 'most of it is under way');
+            const draining = edge.operate(['drain', node, '--now', '--wait']);
+            await eventually('everything that was said', () => host.chat.length >= texts.length || undefined, 90_000);
+            assert.match(await draining, /has ended/);
+            assert.deepEqual(host.chat.map(text => text.split(':')[0]), texts.map(text => text.split(':')[0]));
+            await guest.say('still here');
+            await host.hears('still here', 30_000);
+            assert.notEqual((await edge.admin.explain(host.roomId)).node, node);
+        }));
+    });
+}
 
 test('a drain can be taken back until its deadline', async t => {
     await withEdge({ nodes: 2 }, edge => meeting(async meet => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ctedge_license::Verdict;
-use ctedge_session::Counters;
+use ctedge_session::{Counters, CutReason};
 use prometheus::{
     Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -30,6 +30,8 @@ pub struct Metrics {
     pub dropped: IntCounterVec,
     /// What was refused, by reason.
     pub refusals: IntCounterVec,
+    /// Transports that were cut before their clients had closed them, by reason: what was under way on them is lost.
+    pub transports_cut: IntCounterVec,
     /// Sessions created, brought back ones included.
     pub sessions_created: IntCounter,
     /// HTTP requests by route and status.
@@ -106,6 +108,15 @@ impl Metrics {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
         let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help));
+        let transports_cut = counters(
+            "ctedge_node_transports_cut_total",
+            "Connections that were cut before their clients had closed them, as their sessions moved.",
+            &["reason"],
+        );
+        // A counter that is not there before the first cut shows no rise at it.
+        for reason in [CutReason::Silent, CutReason::Time] {
+            transports_cut.with_label_values(&[reason.as_str()]);
+        }
         Self {
             messages_in: counter("ctedge_node_messages_received_total", "Messages that peers sent."),
             messages_out: counter("ctedge_node_messages_delivered_total", "Messages put into outboxes."),
@@ -114,6 +125,7 @@ impl Metrics {
             requests_failed: counter("ctedge_node_requests_failed_total", "Requests that the server answered itself."),
             dropped: counters("ctedge_node_messages_dropped_total", "Messages that were not relayed.", &["reason"]),
             refusals: counters("ctedge_node_refusals_total", "What was refused.", &["reason"]),
+            transports_cut,
             sessions_created: counter("ctedge_node_sessions_created_total", "Sessions created."),
             http_requests: counters("ctedge_node_http_requests_total", "HTTP requests.", &["route", "status"]),
             downloads: counters("ctedge_node_downloads_total", "Clients downloaded completely.", &["ide", "version"]),

@@ -35,5 +35,5 @@ pub use outbox::Outbox;
 pub use peers::PeerSlot;
 pub use session::estate::EstateError;
 pub use session::resume::ResumeError;
-pub use session::{Attached, Beginning, Session};
+pub use session::{Attached, Beginning, CutReason, Session};
 pub use stored::StoredPeer;

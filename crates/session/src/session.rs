@@ -28,6 +28,7 @@ use crate::peers::{Delivery, Member, PeerSlot, Peers, deliver};
 use crate::pending::Pending;
 
 use joins::Join;
+pub use moving::CutReason;
 use moving::Moving;
 use relay::Request;
 

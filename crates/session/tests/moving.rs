@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use ctedge_session::{Action, CloseReason, SessionLimits};
+use ctedge_session::{Action, CloseReason, CutReason, SessionLimits};
 use support::World;
 
 /// The actions of the session, in words. Transports are not closed by it.
@@ -26,6 +26,9 @@ fn describe(world: &World, action: &Action) -> Option<String> {
     }
 }
 
+/// How long a move may take.
+const WITHIN: Duration = Duration::from_secs(60);
+
 fn closing(world: &World, name: &str) -> Option<CloseReason> {
     let attached = world.clients[name].attached.unwrap();
     world.session.closing(attached.peer, attached.attachment)
@@ -33,7 +36,7 @@ fn closing(world: &World, name: &str) -> Option<CloseReason> {
 
 fn moving(names: &[&str]) -> World {
     let mut world = World::with_peers(SessionLimits::default(), names);
-    world.session.begin_move(world.now);
+    world.session.begin_move(WITHIN, world.now);
     world
 }
 
@@ -70,8 +73,46 @@ fn transports_that_do_not_go_are_cut_and_what_they_still_bring_does_not_count() 
     world.send("a", support::messages::broadcast(b"too late", &["h"]));
     let host = world.clients["h"].attached.unwrap().peer;
     assert!(world.session.outbox(host).unwrap().is_empty());
+    assert_eq!(world.session.cut_short(), Some((2, CutReason::Silent)));
     world.cut("a");
     assert_eq!(said(&mut world), Vec::<String>::new());
+}
+
+#[test]
+fn a_peer_that_still_brings_something_is_waited_for_until_the_time_of_the_move_is_over() {
+    let mut world = moving(&["h", "a"]);
+    world.cut("h");
+    said(&mut world);
+    for _ in 0..14 {
+        world.now += Duration::from_secs(4);
+        world.session.heard(world.now);
+        world.session.handle_timeout(world.now);
+        assert_eq!(said(&mut world), Vec::<String>::new());
+    }
+    world.now += Duration::from_secs(4);
+    world.session.heard(world.now);
+    world.session.handle_timeout(world.now);
+    assert_eq!(said(&mut world), ["cut a", "ready"]);
+    assert_eq!(world.session.cut_short(), Some((1, CutReason::Time)));
+}
+
+#[test]
+fn who_cannot_come_back_while_the_session_moves_is_not_given_up_for_it() {
+    let mut world = World::with_peers(SessionLimits::default(), &["h", "a", "b"]);
+    world.cut("b");
+    world.step("10 s pass");
+    world.session.begin_move(WITHIN, world.now);
+    world.cut("h");
+    for _ in 0..10 {
+        world.now += Duration::from_secs(4);
+        world.session.heard(world.now);
+        world.session.handle_timeout(world.now);
+    }
+    world.session.cancel_move(world.now);
+    said(&mut world);
+    assert_eq!(world.step("h attaches"), ["h is back"]);
+    assert_eq!(world.step("19 s pass"), Vec::<String>::new());
+    assert_eq!(world.step("b attaches"), ["b is back"]);
 }
 
 #[test]
@@ -89,7 +130,7 @@ fn a_moving_session_relays_and_lets_nobody_in() {
 fn a_session_without_transports_is_ready_at_once() {
     let mut world = World::with_peers(SessionLimits::default(), &["h"]);
     world.cut("h");
-    world.session.begin_move(world.now);
+    world.session.begin_move(WITHIN, world.now);
     assert_eq!(said(&mut world), ["ready"]);
 }
 
@@ -98,7 +139,7 @@ fn a_displaced_transport_is_waited_for_too() {
     let mut world = World::with_peers(SessionLimits::default(), &["h"]);
     let older = world.clients["h"].attached.unwrap();
     world.step("h attaches");
-    world.session.begin_move(world.now);
+    world.session.begin_move(WITHIN, world.now);
     world.cut("h");
     assert_eq!(said(&mut world), ["close h (moved)"]);
     world.session.detach(older.peer, older.attachment, world.now);
@@ -109,7 +150,7 @@ fn a_displaced_transport_is_waited_for_too() {
 fn a_cancelled_move_leaves_the_session_as_it_was() {
     let mut world = moving(&["h", "a"]);
     world.step("1 s pass");
-    world.session.cancel_move();
+    world.session.cancel_move(world.now);
     assert_eq!(world.step("h attaches"), ["h is back"]);
     assert_eq!(world.step("a attaches"), ["a is back"]);
     assert_eq!(world.step("h says broadcast on"), ["a gets broadcast on from h with the key of a"]);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use ctedge_protocol::PeerId;
@@ -96,6 +97,23 @@ impl Attachment {
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.cell.is_cut()
+    }
+
+    /// Whether the session moves: what this transport brings is to be told by [`Self::heard`].
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        self.cell.is_moving()
+    }
+
+    /// The transport has brought something, be it a part of a message. Locks the session: it need not be told of each byte.
+    pub fn heard(&self, now: Instant) {
+        self.cell.heard(now);
+    }
+
+    /// When the transports of a session that moves are cut at the latest.
+    #[must_use]
+    pub fn move_ends(&self) -> Option<Instant> {
+        self.cell.move_ends()
     }
 
     /// Since when this node owns the key that the balancer placed the request by; 0 where ownership is not shared.

@@ -4,11 +4,11 @@ use std::cmp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ctedge_protocol::{Handshake, PeerId, RoomClaim, User};
-use ctedge_session::{Action, Attached, AttachmentId, CloseReason, PeerSlot, Refusal, Session};
+use ctedge_session::{Action, Attached, AttachmentId, CloseReason, CutReason, PeerSlot, Refusal, Session};
 use ctedge_wire::{Key, KeyedToken};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -30,6 +30,8 @@ pub(super) struct SessionCell {
     epoch: u64,
     /// Whether the session's transports are to end at once: what they still bring does not count.
     is_cut: AtomicBool,
+    /// Whether the session moves, so that its transports say when they bring something.
+    is_moving: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -70,6 +72,7 @@ impl SessionCell {
             recovery_id: session.recovery_id().into(),
             epoch,
             is_cut: AtomicBool::new(false),
+            is_moving: AtomicBool::new(false),
             state: Mutex::new(State {
                 session,
                 transports: Transports::default(),
@@ -175,13 +178,14 @@ impl SessionCell {
     }
 
     /// Closes all transports politely, the host's first, while the session goes on reading and relaying. Completes when
-    /// the last one is gone, after a few seconds at most, and with an error when the move was cancelled or the session
+    /// the last one is gone, or was cut (see [`Session::begin_move`]), and with an error when the move was cancelled or the session
     /// has finished meanwhile. From here on attaching and joining are refused with [`Refusal::Moving`].
-    pub(super) fn begin_move(self: &Arc<Self>, hub: &Hub) -> oneshot::Receiver<()> {
+    pub(super) fn begin_move(self: &Arc<Self>, hub: &Hub, within: Duration) -> oneshot::Receiver<()> {
         let (ready, readiness) = oneshot::channel();
+        self.is_moving.store(true, Ordering::Release);
         self.change(hub, |state| {
             state.move_ready = Some(ready);
-            state.session.begin_move(Instant::now());
+            state.session.begin_move(within, Instant::now());
         });
         readiness
     }
@@ -190,9 +194,30 @@ impl SessionCell {
     pub(super) fn cancel_move(self: &Arc<Self>, hub: &Hub) {
         self.change(hub, |state| {
             state.move_ready = None;
-            state.session.cancel_move();
+            state.session.cancel_move(Instant::now());
         });
         self.is_cut.store(false, Ordering::Release);
+        self.is_moving.store(false, Ordering::Release);
+    }
+
+    /// Whether the session moves.
+    pub(super) fn is_moving(&self) -> bool {
+        self.is_moving.load(Ordering::Acquire)
+    }
+
+    /// A transport has brought something.
+    pub(super) fn heard(&self, now: Instant) {
+        self.state.lock().session.heard(now);
+    }
+
+    /// When the transports of a session that moves are cut at the latest.
+    pub(super) fn move_ends(&self) -> Option<Instant> {
+        self.state.lock().session.move_ends()
+    }
+
+    /// How many transports had to be cut for the session to move, and why.
+    pub(super) fn cut_short(&self) -> Option<(usize, CutReason)> {
+        self.state.lock().session.cut_short()
     }
 
     /// Writes the session down, with `luggage` beside it. It must be ready to move. `None` if it was let go.

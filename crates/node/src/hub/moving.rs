@@ -50,16 +50,21 @@ pub enum AdoptError {
 }
 
 impl Hub {
-    /// Closes the session's transports politely, reads on until they are gone (or cut after some seconds), and writes it
-    /// down. From the first moment nobody new is let in. The session stays here, at rest, until [`Self::let_go`] or
+    /// Closes the session's transports politely, reads on until they are gone, and writes it down. They are cut after `within`,
+    /// and sooner if nothing comes from them for some seconds. From the first moment nobody new is let in. The session stays here, at rest, until [`Self::let_go`] or
     /// [`Self::cancel_move`]. `None` when there is none, or it has finished or was let go, or its move was cancelled, meanwhile.
-    pub async fn export(self: &Arc<Self>, key: &Key) -> Option<Export> {
+    pub async fn export(self: &Arc<Self>, key: &Key, within: Duration) -> Option<Export> {
         let cell = self.sessions.find(key)?;
-        let ready = cell.begin_move(self);
+        let ready = cell.begin_move(self, within);
         ready.await.ok()?;
         // What waits for the gate goes along: no transport is left that it could reach from here, and the store decides
         // whether this estate counts.
         cell.release_held(self);
+        if let Some((transports, reason)) = cell.cut_short() {
+            let reason = reason.as_str();
+            self.metrics.transports_cut.with_label_values(&[reason]).inc_by(transports as u64);
+            tracing::warn!(session = %key, transports, reason, "connections were cut before their clients had closed them");
+        }
         cell.export(self.pack_answers(key))
     }
 

@@ -32,6 +32,9 @@ use crate::license::SeatStore;
 /// How often the driver looks at what nobody tells it: logins that are over, what its view shows.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// How much of the time in which a session must be given away its connections may take to close.
+const CLOSING_SHARE: f64 = 0.75;
+
 /// What the driver listens to.
 pub(crate) struct Inbox(pub(super) mpsc::UnboundedReceiver<Input>);
 
@@ -153,6 +156,8 @@ pub(super) struct Driver {
     /// How many questions the store is asked about without a lease.
     settling: usize,
     probe_timeout: Duration,
+    /// When everything must be given away, if that is ordered.
+    leave_by: Option<Instant>,
 }
 
 impl Driver {
@@ -173,6 +178,7 @@ impl Driver {
             login_keys: LoginKeys::default(),
             settling: 0,
             probe_timeout: ownership.probe_timeout,
+            leave_by: None,
         }
     }
 
@@ -241,6 +247,7 @@ impl Driver {
                 true
             }
             Order::Leave { within } => {
+                self.leave_by = Some(now + within);
                 // Half of the time for beginning, the other half for the last ones to move.
                 let per_second = self.machine.sessions() as f64 / (within.as_secs_f64() / 2.0).max(f64::MIN_POSITIVE);
                 // A float turns into the nearest number that there is.
@@ -256,6 +263,13 @@ impl Driver {
     fn drain(&mut self, drain: Drain, now: Instant) {
         self.own_logins(drain, now);
         self.machine.drain(drain, now);
+    }
+
+    /// How long the connections of a session that is given away may take to close. What is not read by then is lost, but the
+    /// session is not: the last part of the time is for writing it into the store.
+    pub(super) fn move_within(&self) -> Duration {
+        let close = self.app.settings().drain.close;
+        self.leave_by.map_or(close, |by| close.min(by.saturating_duration_since(Instant::now()).mul_f64(CLOSING_SHARE)))
     }
 
     /// Logins that wait are no sessions, but they go where the sessions go. They need an owner for that; under the key of a

@@ -29,9 +29,9 @@ impl Driver {
             let estate = waiting.map(|waiting| Estate { bytes: logins::write(waiting, b""), ..Estate::default() });
             return self.given(Given { key, epoch, estate }, Instant::now());
         }
-        let app = Arc::clone(&self.app);
+        let (app, within) = (Arc::clone(&self.app), self.move_within());
         self.tasks.spawn(async move {
-            let estate = app.hub.export(&key).await.map(|export| estate(&app, &key, export));
+            let estate = app.hub.export(&key, within).await.map(|export| estate(&app, &key, export));
             Done::Given(Given { key, epoch, estate })
         });
     }

@@ -5,14 +5,18 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ctedge_session::CutReason;
 use ctedge_socketio::{CloseReason, ConnectRequest, Engine, Event, Recovery, Sink};
 
 use super::handshake::ClientHello;
 use crate::connections::ConnectionSlot;
 use crate::hub::{self, AttachRefusal, Attachment, Hub, Pending};
+
+/// How often a session that moves is told that a client brings something.
+const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// A session, and what it holds of the node.
 pub(super) struct Link {
@@ -20,6 +24,8 @@ pub(super) struct Link {
     client: Client,
     /// The offset of the last message that was written.
     cursor: u64,
+    /// When the session was last told that this client brings something, which it is while it moves.
+    told_at: Option<Instant>,
     hub: Arc<Hub>,
     _slot: ConnectionSlot,
 }
@@ -69,7 +75,7 @@ impl Link {
             Some(Err(refusal)) if refusal.is_the_nodes() => return Err(refusal),
             Some(Err(refusal)) => Client::Refused(Box::new(refusal)),
         };
-        Ok(Self { engine, client, cursor: 0, hub, _slot: slot })
+        Ok(Self { engine, client, cursor: 0, told_at: None, hub, _slot: slot })
     }
 
     /// Since when this node owns the session that the client is in; 0 where ownership is not shared.
@@ -85,6 +91,33 @@ impl Link {
     /// Whether the transport is to end at once: its session is not here any more.
     pub(super) fn is_cut(&self) -> bool {
         matches!(&self.client, Client::Attached(attachment) if attachment.is_cut())
+    }
+
+    /// Something has come from the client, be it a part of a message: a session that moves waits for what is under way.
+    pub(super) fn heard(&mut self, now: Instant) {
+        if let Client::Attached(attachment) = &self.client
+            && attachment.is_moving()
+            && self.told_at.is_none_or(|told_at| now >= told_at + TELL_EVERY)
+        {
+            self.told_at = Some(now);
+            attachment.heard(now);
+        }
+    }
+
+    /// Until when a client that is sent away may bring what it has under way: its session moves, or the node stops.
+    pub(super) fn away_ends(&self, now: Instant) -> Instant {
+        let move_ends = match &self.client {
+            Client::Attached(attachment) => attachment.move_ends(),
+            _ => None,
+        };
+        move_ends.unwrap_or_else(|| now + self.hub.settings().timeouts.stop)
+    }
+
+    /// The client was sent away and brought nothing more, nor did it close.
+    pub(super) fn note_silent(&self) {
+        let reason = CutReason::Silent.as_str();
+        self.hub.metrics().transports_cut.with_label_values(&[reason]).inc();
+        tracing::info!(reason, "a connection was cut before its client had closed it");
     }
 
     /// Writes the first packet of the session.

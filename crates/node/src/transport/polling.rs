@@ -4,10 +4,12 @@ mod turn;
 
 use std::future::poll_fn;
 use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -32,6 +34,9 @@ const POLL_BYTES: usize = 256 * 1024;
 /// How long a session that is over still knows its client: it may have to fetch the close packet, and a POST of it may
 /// be on its way.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a client that is sent away is waited for after each piece of a POST.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// The least time between two looks at a session's deadlines. A deadline that a waiting poll must act on is in the past
 /// until that poll has run.
@@ -58,8 +63,9 @@ struct State {
 struct Stop {
     /// From here on the client is sent away when nothing is owed.
     close_at: Instant,
-    /// It had its time to fetch what it is owed.
+    /// It had its time to fetch what it is owed, and to post what it had.
     by: Instant,
+    by_most: Instant,
 }
 
 enum Phase {
@@ -74,6 +80,8 @@ enum Phase {
     Leaving {
         link: Link,
         until: Instant,
+        /// How long it is waited for at most while it goes on posting.
+        until_most: Instant,
     },
     /// A WebSocket has the link.
     Upgraded,
@@ -134,12 +142,26 @@ async fn post(session: Arc<PollingSession>, request: Request, body_bytes_max: us
         return answer::too_large();
     }
     // The only other error is a client that went away, which no answer reaches.
-    let Ok(body) = axum::body::to_bytes(request.into_body(), body_bytes_max).await else { return answer::too_large() };
+    let Some(body) = read(&session, request.into_body(), body_bytes_max).await else { return answer::too_large() };
     turn.is_done = true;
     match session.receive(&body, Instant::now()) {
         Ok(()) => answer::taken(),
         Err(_) => EngineError::BadRequest.into(),
     }
+}
+
+/// Reads a body, and tells the session of each piece. `None` if it is too long or broken.
+async fn read(session: &PollingSession, mut body: Body, bytes_max: usize) -> Option<Vec<u8>> {
+    let mut taken = Vec::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        session.heard(Instant::now());
+        let Ok(piece) = frame.ok()?.into_data() else { continue };
+        if taken.len() + piece.len() > bytes_max {
+            return None;
+        }
+        taken.extend_from_slice(&piece);
+    }
+    Some(taken)
 }
 
 fn announced_length(headers: &HeaderMap) -> Option<u64> {
@@ -265,6 +287,20 @@ impl PollingSession {
         Poll::Ready(body)
     }
 
+    /// A piece of a POST has come: a client that is sent away may take its time as long as more comes.
+    fn heard(&self, now: Instant) {
+        let mut state = self.state.lock();
+        if let Some(link) = state.link() {
+            link.heard(now);
+        }
+        if let Phase::Leaving { until, until_most, .. } = &mut state.phase {
+            *until = (*until).max((now + SILENT_AFTER).min(*until_most));
+        }
+        if let Some(stop) = &mut state.stop {
+            stop.by = stop.by.max((now + SILENT_AFTER).min(stop.by_most));
+        }
+    }
+
     /// The body of a POST.
     fn receive(&self, body: &[u8], now: Instant) -> Result<(), CloseReason> {
         let mut state = self.state.lock();
@@ -296,7 +332,8 @@ impl PollingSession {
     fn tend(&self, now: Instant, is_stopping: bool) -> Option<Instant> {
         let mut state = self.state.lock();
         if is_stopping && state.stop.is_none() {
-            state.stop = Some(Stop { close_at: now + SETTLE, by: now + LINGER });
+            let by_most = state.link().map_or(now + LINGER, |link| link.away_ends(now));
+            state.stop = Some(Stop { close_at: now + SETTLE, by: now + LINGER, by_most });
         }
         if state.stop.is_some_and(|stop| now >= stop.by) {
             state.phase = Phase::Over;
@@ -310,6 +347,9 @@ impl PollingSession {
             state.end(reason, now);
         }
         if matches!(state.phase, Phase::Closing { until, .. } | Phase::Leaving { until, .. } if now >= until) {
+            if let Phase::Leaving { link, .. } = &state.phase {
+                link.note_silent();
+            }
             state.phase = Phase::Over;
         }
         state.wake_poll();
@@ -343,7 +383,8 @@ impl State {
         if let Phase::Open(mut link) = mem::replace(&mut self.phase, Phase::Over) {
             link.engine.close();
             link.engine.say_away(body);
-            self.phase = Phase::Leaving { link, until: now + LINGER };
+            let until_most = link.away_ends(now);
+            self.phase = Phase::Leaving { link, until: now + LINGER, until_most };
         }
         true
     }
@@ -367,7 +408,7 @@ impl State {
                 link.engine.close();
                 self.phase = Phase::Closing { link, heeds, until: now + LINGER };
             }
-            Phase::Closing { link, until, .. } | Phase::Leaving { link, until } => {
+            Phase::Closing { link, until, .. } | Phase::Leaving { link, until, .. } => {
                 self.phase = Phase::Closing { link, heeds: false, until };
             }
             other => self.phase = other,

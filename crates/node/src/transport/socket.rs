@@ -189,7 +189,12 @@ impl Connection {
 
     fn handle_timeout(&mut self, now: Instant) -> Flow {
         match (&mut self.phase, &mut self.carried) {
-            (Phase::Closing(closing), _) if now >= closing.by => return ControlFlow::Break(()),
+            (Phase::Closing(closing), carried) if now >= closing.by => {
+                if let (Some(_), Carried::Own { link, .. }) = (&closing.away, carried) {
+                    link.note_silent();
+                }
+                return ControlFlow::Break(());
+            }
             (Phase::Closing(_), _) => {}
             (_, Carried::Own { link, .. }) => {
                 if let Err(reason) = link.engine.handle_timeout(now) {
@@ -233,10 +238,23 @@ impl Connection {
                 Poll::Pending => return ControlFlow::Continue(false),
                 Poll::Ready(Err(_)) => return ControlFlow::Break(()),
                 Poll::Ready(Ok(())) if read.filled().is_empty() => return ControlFlow::Break(()),
-                Poll::Ready(Ok(())) => self.receive(read.filled_mut(), now),
+                Poll::Ready(Ok(())) => {
+                    self.heard(now);
+                    self.receive(read.filled_mut(), now);
+                }
             }
         }
         ControlFlow::Continue(true)
+    }
+
+    /// Something has come, be it a part of a message.
+    fn heard(&mut self, now: Instant) {
+        if let Carried::Own { link, .. } = &mut self.carried {
+            link.heard(now);
+        }
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.heard(now);
+        }
     }
 
     fn receive(&mut self, mut chunk: &mut [u8], now: Instant) {

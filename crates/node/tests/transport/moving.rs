@@ -12,7 +12,7 @@ use crate::room::Room;
 /// Begins to move the session.
 fn export(room: &Room) -> JoinHandle<Option<Export>> {
     let (hub, key) = (room.hub.clone(), room.key.clone());
-    tokio::spawn(async move { hub.export(&key).await })
+    tokio::spawn(async move { hub.export(&key, Duration::from_secs(60)).await })
 }
 
 /// The session's next owner, once it has left its former one.

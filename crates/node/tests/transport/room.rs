@@ -206,7 +206,11 @@ fn settings() -> NodeSettings {
             stop: Duration::from_secs(10),
         },
         lease: LeaseSettings { beat: Duration::from_secs(1), lost_after: Duration::from_secs(3) },
-        drain: DrainSettings { deadline: Duration::from_secs(600), handoffs_per_second: 50 },
+        drain: DrainSettings {
+            deadline: Duration::from_secs(600),
+            handoffs_per_second: 50,
+            close: Duration::from_secs(60),
+        },
         license: LicenseSettings::default(),
         metrics: MetricsSettings::default(),
         store: None,

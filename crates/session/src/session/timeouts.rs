@@ -16,10 +16,8 @@ impl Session {
             State::Live | State::Ended => None,
         };
         let moving = self.moving.as_ref().and_then(Moving::deadline);
-        [host, self.next_given_up, self.requests.next_deadline(), self.joins.next_deadline(), moving]
-            .into_iter()
-            .flatten()
-            .min()
+        let given_up = self.next_given_up.filter(|_| !self.is_moving());
+        [host, given_up, self.requests.next_deadline(), self.joins.next_deadline(), moving].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`. Calling it early or twice does no harm.
@@ -31,7 +29,8 @@ impl Session {
         }
         self.fail_expired_requests(now);
         self.expire_joins(now);
-        if self.next_given_up.is_some_and(|at| at <= now) {
+        // Who is away cannot come back while the session moves.
+        if !self.is_moving() && self.next_given_up.is_some_and(|at| at <= now) {
             self.give_up_the_absent(now);
         }
         self.settle(now);

@@ -38,5 +38,12 @@ pub(super) fn drain(reader: &mut Reader) -> DrainSettings {
             50,
             1..=10_000,
         ),
+        close: section.within(
+            "close",
+            "How long the connections of a session that is handed off may take to bring what their clients had under way. \
+             One that brings nothing for 5 s is cut before.",
+            minutes(1),
+            seconds(1)..=minutes(10),
+        ),
     }
 }

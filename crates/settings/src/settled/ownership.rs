@@ -22,4 +22,6 @@ pub struct DrainSettings {
     pub deadline: Duration,
     /// How many sessions begin to be handed off in a second.
     pub handoffs_per_second: u32,
+    /// How long the connections of a session that is handed off may take to bring what their clients had under way.
+    pub close: Duration,
 }

@@ -83,7 +83,11 @@ pub(crate) fn settings() -> NodeSettings {
         store: None,
         log: LogSettings::default(),
         lease: LeaseSettings { beat: Duration::from_secs(1), lost_after: Duration::from_secs(3) },
-        drain: DrainSettings { deadline: Duration::from_secs(600), handoffs_per_second: 50 },
+        drain: DrainSettings {
+            deadline: Duration::from_secs(600),
+            handoffs_per_second: 50,
+            close: Duration::from_secs(60),
+        },
         license: LicenseSettings::default(),
         metrics: MetricsSettings::default(),
     }
