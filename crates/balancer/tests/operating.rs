@@ -57,7 +57,9 @@ async fn obedient(number: usize) -> Backend {
         }
         if order == "plan" {
             let targets = vec![DrainTarget { node: "node-2".into(), sessions: 2, peers: 5 }];
-            return Reply::text(serde_json::to_string(&DrainPlan { sessions: 2, peers: 5, targets }).unwrap());
+            return Reply::text(
+                serde_json::to_string(&DrainPlan { sessions: 2, peers: 5, targets, ..DrainPlan::default() }).unwrap(),
+            );
         }
         if order == "drain?deadline_s=18446744073709551615" {
             let told = r#"{"code":"BadRequest","params":[],"message":"deadline_s is too long"}"#;

@@ -17,6 +17,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// A node that is seen down so often in a row has ended; a single look may meet it between two health checks.
 const DOWN_LOOKS: u32 = 2;
 
+/// Why sessions end that would move elsewhere.
+const NO_STORE: &str = "nodes share no store (store.url), so that none can move; each comes back with its host";
+
 /// `ctedge drain NODE`
 pub(crate) fn drain(node: &str, drain: &DrainOptions, options: &AdminOptions) -> anyhow::Result<ExitCode> {
     check_node(node)?;
@@ -40,6 +43,9 @@ fn ordered(node: &str, answer: &Value) -> String {
     if answer["told"] == false {
         text.push_str("It could not be told so itself: only this balancer acts on it, and it does not end.\n");
     } else {
+        if answer["node"]["store"] == "none" {
+            text.push_str(&format!("The sessions that are left at the deadline end: {NO_STORE}\n"));
+        }
         text.push_str(&progress(&answer["node"]).map_or_else(String::new, |progress| format!("{progress}\n")));
     }
     text
@@ -97,9 +103,19 @@ pub(crate) fn plan(node: &str, options: &AdminOptions) -> anyhow::Result<ExitCod
 
 fn planned(node: &str, plan: &Value) -> String {
     let count = |name: &str| cell(&plan[name]);
+    if plan["ends_sessions"] == true {
+        let (sessions, peers) = (count("sessions"), count("peers"));
+        return format!("A drain of {node} ends {sessions} sessions with {peers} peers: {NO_STORE}\n");
+    }
     let mut text = format!("A drain of {node} moves {} sessions and {} peers\n", count("sessions"), count("peers"));
     for target in list(&plan["targets"]) {
         text.push_str(&format!("  {} get {}\n", cell(&target["node"]), cell(&target["sessions"])));
+    }
+    let sessions = plan["sessions"].as_u64().unwrap_or_default();
+    if sessions > 0 && list(&plan["targets"]).is_empty() {
+        text.push_str(&format!(
+            "No other node is ready: {sessions} sessions have nowhere to go, and wait in the store for the first node that is\n"
+        ));
     }
     text
 }
@@ -108,6 +124,19 @@ fn planned(node: &str, plan: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_plan_says_where_sessions_go_and_when_they_go_nowhere() {
+        let target = json!([{"node": "node-2", "sessions": 3, "peers": 7}]);
+        let moves = planned("node-1", &json!({"sessions": 3, "peers": 7, "targets": target}));
+        assert_eq!(moves, "A drain of node-1 moves 3 sessions and 7 peers\n  node-2 get 3\n");
+        let nowhere = planned("node-1", &json!({"sessions": 3, "peers": 7, "targets": []}));
+        assert!(nowhere.contains("3 sessions have nowhere to go"), "{nowhere}");
+        let ends = planned("node-1", &json!({"sessions": 3, "peers": 7, "targets": [], "ends_sessions": true}));
+        assert!(ends.contains("ends 3 sessions with 7 peers") && ends.contains("store.url"), "{ends}");
+        let none = planned("node-1", &json!({"sessions": 0, "peers": 0, "targets": []}));
+        assert_eq!(none, "A drain of node-1 moves 0 sessions and 0 peers\n");
+    }
 
     #[test]
     fn progress_says_what_is_left_and_until_when() {

@@ -16,6 +16,7 @@ use crate::figures::FigureBoard;
 use crate::hub::Hub;
 use crate::lag::Lag;
 use crate::license::{license_report, seats_report};
+use crate::lone::LoneDrain;
 use crate::metrics::{Snapshot, Waiting};
 use crate::ownership::counts::Measured;
 use crate::ownership::{Journal, Keeper, Owners};
@@ -46,6 +47,8 @@ pub(crate) struct App {
     pub(crate) address: SocketAddr,
     /// The store that it shares with them.
     pub(crate) keeper: Option<Arc<Keeper>>,
+    /// What was ordered of a node without a store.
+    pub(crate) lone: LoneDrain,
     pub(crate) usage: Arc<UsageCounter>,
     pub(crate) figures: FigureBoard,
     /// Where is written what operators want to know. Nowhere without a store.
@@ -79,6 +82,10 @@ impl App {
         let totals = self.hub.totals();
         let status = self.hub.status();
         let view = self.hub.owners().map(Owners::view);
+        let drain = match &view {
+            Some(view) => view.drain,
+            None => self.lone.progress(totals.sessions),
+        };
         let usage = self.usage.last();
         HealthReport {
             status: status.current(),
@@ -94,7 +101,7 @@ impl App {
             incarnation: view.as_ref().map_or(0, |view| view.lease.incarnation),
             shares_ownership: view.is_some(),
             store: view.as_ref().map_or(StoreState::None, |view| view.store),
-            drain: view.and_then(|view| view.drain).map(|progress| drain_progress(progress, totals.peers)),
+            drain: drain.map(|progress| drain_progress(progress, totals.peers)),
             users_online: usage.users_online,
             users_in_sessions: usage.users_in_sessions,
             sessions_total: self.hub.metrics().sessions_created.get(),

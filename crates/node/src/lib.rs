@@ -21,6 +21,7 @@ mod http;
 pub mod hub;
 mod lag;
 pub mod license;
+mod lone;
 pub mod metrics;
 pub mod node;
 pub mod ownership;

@@ -21,6 +21,7 @@ use crate::handle::NodeHandle;
 use crate::http;
 use crate::hub::Hub;
 use crate::lag::Lag;
+use crate::lone::LoneDrain;
 use crate::metrics::Metrics;
 use crate::ownership::{DriverThread, Journal, Keeper, Order, Owners, Shared};
 use crate::pending::PendingTable;
@@ -75,6 +76,7 @@ impl Node {
             address: reached_at,
             journal: shared.as_ref().map(|shared| shared.journal.clone()),
             keeper: shared.as_ref().map(|shared| Arc::clone(&shared.keeper)),
+            lone: LoneDrain::default(),
             usage: Arc::default(),
             figures: FigureBoard::default(),
             transports: Transports::new(Arc::clone(&hub)),
@@ -141,7 +143,10 @@ impl Node {
         let is_over = async {
             match &mut driver {
                 Some(driver) => driver.over().await,
-                None => std::future::pending().await,
+                None => {
+                    app.lone.over(&app.hub).await;
+                    Ok(())
+                }
             }
         };
         let budget = app.settings().timeouts.stop;
@@ -217,6 +222,14 @@ async fn say_goodbye(app: &App, server: &Server, by: Instant) {
         tracing::warn!(connections, "the time to stop is over; what is still open is cut");
     }
     if app.hub.owners().is_none() {
+        let sessions = app.hub.totals().sessions;
+        if sessions > 0 {
+            app.hub.metrics().ownership.lost_all(sessions, "no_store");
+            tracing::warn!(
+                sessions,
+                "these sessions end here: without a store that nodes share (store.url) none can move"
+            );
+        }
         app.hub.audit_stop();
     }
     tracing::info!(node = app.settings().id, took = ?begun.elapsed(), "the node has stopped");

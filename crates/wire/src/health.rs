@@ -109,6 +109,9 @@ pub struct DrainPlan {
     pub peers: u64,
     /// Who would get them, as the other nodes are at this moment; empty when no other node is ready.
     pub targets: Vec<DrainTarget>,
+    /// Whether these sessions end instead of moving, since nodes share no store.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ends_sessions: bool,
 }
 
 /// What one node would get of another's drain.

@@ -51,7 +51,7 @@ pub(super) struct DrainQuery {
 /// `POST /ct-control/{drain|suspend|resume}`, for whoever has the control token.
 ///
 /// A drain may have a query: `deadline_s=600` or `deadline_s=none`, `now=true`, `exit=true`. Without a shared store
-/// there is nobody to hand sessions to, and draining only means to take no new ones.
+/// there is nobody to hand sessions to: with `exit` those that are left at the deadline end with the process.
 pub(super) async fn control(
     State(app): State<Arc<App>>,
     Path(action): Path<String>,
@@ -67,6 +67,11 @@ pub(super) async fn control(
     };
     let Query(query) = query.map_err(|rejection| Problem::bad_request(&rejection.body_text()))?;
     let Some(owners) = app.hub.owners() else {
+        let drain = match status {
+            NodeStatus::Draining => Some(query.drain(app.settings().drain.deadline)?),
+            _ => None,
+        };
+        app.lone.order(drain);
         app.hub.status().change(status);
         return Ok(Json(app.health()));
     };
@@ -86,12 +91,16 @@ pub(super) async fn control(
 
 /// `GET /ct-control/plan`: what a drain would move at this moment, for whoever has the control token.
 ///
-/// Without a shared store a drain moves nothing: its sessions end where they are.
+/// Without a shared store a drain moves nothing: the sessions end where they are.
 pub(super) async fn plan(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<DrainPlan>, Problem> {
     check_token(&app, &headers)?;
     match app.hub.owners() {
         Some(owners) => owners.foresee().await.map(Json).ok_or_else(Problem::not_found),
-        None => Ok(Json(DrainPlan::default())),
+        None => {
+            let totals = app.hub.totals();
+            let (sessions, peers) = (totals.sessions as u64, totals.peers as u64);
+            Ok(Json(DrainPlan { sessions, peers, ends_sessions: true, ..DrainPlan::default() }))
+        }
     }
 }
 

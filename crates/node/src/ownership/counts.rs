@@ -10,7 +10,7 @@ use crate::metrics::register;
 const LATENCY_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
 
 /// Why sessions are lost.
-const LOST: [&str; 3] = ["nobody_came", "estate_unreadable", "no_host"];
+const LOST: [&str; 4] = ["nobody_came", "estate_unreadable", "no_host", "no_store"];
 
 /// What is counted of ownership.
 #[derive(Debug, Clone)]
@@ -88,6 +88,11 @@ impl OwnershipCounts {
     /// One more session that nobody can go on with.
     pub(crate) fn lost(&self, reason: &str) {
         self.lost.with_label_values(&[reason]).inc();
+    }
+
+    /// So many more.
+    pub(crate) fn lost_all(&self, sessions: usize, reason: &str) {
+        self.lost.with_label_values(&[reason]).inc_by(sessions as u64);
     }
 
     /// What is measured when somebody asks.

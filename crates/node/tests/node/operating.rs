@@ -162,3 +162,23 @@ async fn what_is_not_served_is_said_so() {
     assert_eq!((page.status, page.header("content-type")), (404, Some("text/html; charset=utf-8")));
     assert_eq!(node.get("/api/meta").send().await.json()["owner"], json!("The <Testers>"));
 }
+
+#[tokio::test]
+async fn a_node_without_a_store_ends_when_its_last_session_has_or_at_the_deadline() {
+    let mut idle = TestNode::start().await;
+    idle.order("drain?deadline_s=none&exit=true").await;
+    idle.stopped().await;
+
+    let mut node = TestNode::start().await;
+    let login = node.login("Ada").await;
+    let created = node.post("/api/session/create").key("room").token(&login).send().await.json();
+    let _host = Peer::connect(&node, "room", created["roomToken"].as_str().unwrap()).await;
+    let plan =
+        node.get("/ct-control/plan").header("x-ctedge-control", &node.secret.control_token()).send().await.json();
+    assert_eq!((&plan["sessions"], &plan["peers"], &plan["ends_sessions"]), (&json!(1), &json!(1), &json!(true)));
+    let drained = node.order("drain?deadline_s=600&exit=true").await.json();
+    assert_eq!((&drained["drain"]["phase"], &drained["drain"]["sessions"]), (&json!("waiting"), &json!(1)));
+    assert_eq!(node.order("resume").await.json().get("drain"), None);
+    node.order("drain?now=true&exit=true").await;
+    node.stopped().await;
+}
