@@ -137,6 +137,8 @@ pub enum Event {
     HandedOff,
     /// A session was parked: no node was ready to take it.
     Parked,
+    /// A session that was ready to be handed off went on here: no other node was ready to take it.
+    TakenBack,
     /// A request was sent to the owner.
     Redirected,
     /// A session was let go, since the lease was over or its epoch had passed.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ctedge_ownership::{
-    Action, Ask, Command, Drain, Epoch, Estate, Event, Lease, LeaseId, LetGo, NodeId, Outcome, Ownership,
+    Action, Ask, Command, Drain, Epoch, Estate, Event, Lease, LeaseId, LetGo, NodeId, Origin, Outcome, Ownership,
     OwnershipSettings, Ranking, StoreModel, Ticket, Verdict, Wants,
 };
 use ctedge_wire::Key;
@@ -149,4 +149,33 @@ fn a_drain_whose_deadline_no_clock_can_name_never_hands_over() {
     node.carry_out();
     assert_eq!(node.ownership.drain_progress(node.now).map(|progress| progress.deadline_left), Some(None));
     assert!(!node.decided.iter().any(|action| matches!(action, Action::StartMoving { .. })));
+}
+
+#[test]
+fn a_session_that_nobody_can_take_when_it_is_ready_to_go_goes_on_where_it_was() {
+    let mut node = Node::beside_another();
+    let epoch = node.serve(Wants::New);
+    node.ownership.drain(Drain { deadline: Some(Duration::ZERO), exit: false }, node.now);
+    node.carry_out();
+    assert!(node.decided.contains(&Action::StartMoving { key: key(), epoch }), "{:?}", node.decided);
+    // The other node goes away while the session closes its transports.
+    node.store.execute(&Command::EndLease { lease: lease("b"), beat: None });
+    node.now += Duration::from_secs(1);
+    node.ownership.timeout(node.now);
+    node.carry_out();
+    node.decided.clear();
+    let estate = Estate { bytes: "everything".into(), ..Estate::default() };
+    assert!(node.ownership.moved(&key(), epoch, estate.clone(), node.now));
+    node.carry_out();
+    let begun = Action::Begin { key: key(), epoch, origin: Origin::Estate(estate) };
+    assert_eq!(node.decided, [begun, Action::Count(Event::TakenBack)]);
+    assert_eq!(node.owner(), Some((lease("a"), epoch)));
+    assert_eq!(node.serve(Wants::Existing), epoch);
+    // When one is ready again, the session goes there.
+    node.decided.clear();
+    node.store.execute(&Command::Register { lease: lease("c"), address: ([127, 0, 0, 1], 3).into(), pid: 3 });
+    node.now += Duration::from_secs(1);
+    node.ownership.timeout(node.now);
+    node.carry_out();
+    assert!(node.decided.contains(&Action::StartMoving { key: key(), epoch }), "{:?}", node.decided);
 }

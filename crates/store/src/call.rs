@@ -30,6 +30,11 @@ pub(crate) trait Work: Sync {
         Access::Write
     }
 
+    /// What it may take beyond the time of any transaction.
+    fn allowance(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Does it, as often as it takes.
     fn run(&self, tx: &mut Tx<'_>) -> impl Future<Output = Result<Self::Output, Fault>> + Send;
 }

@@ -7,6 +7,8 @@ mod leases;
 pub(crate) mod peers;
 mod sessions;
 
+use std::time::Duration;
+
 use ctedge_ownership::{Command, Epoch, LeaseId, Outcome};
 
 use crate::call::{Tx, Work, sql};
@@ -15,11 +17,27 @@ use crate::fault::{Fault, FaultKind};
 
 pub(crate) use leases::{all as leases_all, hold};
 
+/// The store takes at least so many bytes of an estate in a second.
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// What reading a session may take beyond the time of any transaction; as long as a request waits for it.
+const READ_ALLOWANCE: Duration = Duration::from_secs(8);
+
 impl Work for Command {
     type Output = Outcome;
 
     fn access(&self) -> Access {
         if matches!(self, Self::Look { .. }) { Access::Read } else { Access::Write }
+    }
+
+    /// An estate may be large: each of its peers may be owed `limits.outbox_bytes_max`. Whoever is to take it up does not know
+    /// how large it is.
+    fn allowance(&self) -> Duration {
+        match self {
+            Self::HandOff { estate, .. } => Duration::from_secs(1).mul_f64(estate.bytes.len() as f64 / MIB),
+            Self::TakeOver { .. } | Self::Read { .. } => READ_ALLOWANCE,
+            _ => Duration::ZERO,
+        }
     }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Outcome, Fault> {
@@ -54,4 +72,23 @@ async fn next_epoch(tx: &mut Tx<'_>) -> Result<Epoch, Fault> {
 /// The two columns of a lease.
 fn columns(lease: &LeaseId) -> (String, i64) {
     (lease.node.as_str().to_owned(), lease.incarnation.cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ctedge_ownership::{Epoch, Estate, LeaseId, NodeId};
+
+    #[test]
+    fn a_large_estate_may_take_longer_than_the_timeout_of_the_store() {
+        let check = |bytes: usize, seconds| {
+            let estate = Estate { bytes: vec![0; bytes].into(), ..Estate::default() };
+            let by = LeaseId::new(NodeId::new("a"), 1);
+            let key = ctedge_wire::Key::parse("room").expect("a key");
+            let command = Command::HandOff { key, epoch: Epoch(1), by, to: None, estate };
+            assert_eq!(command.allowance(), Duration::from_secs(seconds));
+        };
+        check(0, 0);
+        check(64 << 20, 64);
+    }
 }

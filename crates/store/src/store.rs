@@ -58,7 +58,8 @@ impl Store {
         Ok(Self(Arc::new(Inner { database, journal })))
     }
 
-    /// Carries out `command` as one transaction, within the settings' timeout. After a failure nobody knows whether it
+    /// Carries out `command` as one transaction, within the settings' timeout, and a second more for each
+    /// MiB of an estate. After a failure nobody knows whether it
     /// was carried out; it may be sent again.
     pub async fn execute(&self, command: Command) -> Result<Outcome, StoreFailure> {
         self.0.database.command(&command).await.map_err(|fault| fault.failure())
@@ -176,7 +177,7 @@ impl Database {
 
     async fn watched<W: Work>(&self, lane: &Lane, work: &W) -> Result<W::Output, Fault> {
         let started = Instant::now();
-        let result = transact(lane, self.dialect, self.timeout, work).await;
+        let result = transact(lane, self.dialect, self.timeout + work.allowance(), work).await;
         self.watch.ended(work.access(), started, &result);
         result
     }

@@ -134,6 +134,7 @@ fn word(event: Event) -> &'static str {
         Event::EstateAdopted => "estate_adopted",
         Event::HandedOff => "handed_off",
         Event::Parked => "parked",
+        Event::TakenBack => "taken_back",
         Event::Redirected => "redirected",
         Event::Fenced => "fenced",
         Event::LeaseSilent => "lease_silent",

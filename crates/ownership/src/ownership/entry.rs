@@ -68,7 +68,7 @@ pub(super) enum State {
     Owned { epoch: Epoch },
     /// It is being closed and exported.
     Moving { epoch: Epoch },
-    /// It exists in its estate alone. Without a command under way, no node is ready to take it.
+    /// It exists in its estate alone, on its way to `to`, or parked without one.
     HandingOff { epoch: Epoch, to: Option<LeaseId>, estate: Estate },
     /// Its session is over.
     Deleting { epoch: Epoch },
@@ -94,6 +94,14 @@ impl Entry {
     pub(super) fn choose(&mut self, target: Option<LeaseId>) {
         if let State::HandingOff { to, .. } = &mut self.state {
             *to = target;
+        }
+    }
+
+    /// Takes out the estate of a session that is to be given away, with the epoch at which it still is this node's.
+    pub(super) fn take_estate(&mut self) -> Option<(Epoch, Estate)> {
+        match &mut self.state {
+            State::HandingOff { epoch, estate, .. } => Some((*epoch, std::mem::take(estate))),
+            _ => None,
         }
     }
 

@@ -7,9 +7,9 @@ use ctedge_wire::{Key, NodeStatus};
 
 use super::Ownership;
 use super::asking::unavailable;
-use super::entry::State;
+use super::entry::{Entry, State};
 use super::life::Phase;
-use crate::action::{Action, Event};
+use crate::action::{Action, Event, Origin};
 use crate::ask::Unavailable;
 use crate::command::Estate;
 use crate::drain::{Drain, DrainProgress};
@@ -175,7 +175,8 @@ impl Ownership {
         true
     }
 
-    /// Chooses who gets the session, and gives it, or waits for somebody to be ready.
+    /// Chooses who gets the session, and gives it. With nobody to get it, it goes on here: no command is under way for it, so
+    /// that no other can have it.
     pub(super) fn give_to_best(&mut self, key: &Key, now: Instant) {
         let ready = self.others.ready();
         let best = if ready.is_empty() {
@@ -184,16 +185,22 @@ impl Ownership {
             let best = self.ranking.best(key, &ready);
             ready.get(best).or(ready.first()).map(|lease| lease.id.clone())
         };
-        // An operator who ended the drain meanwhile gets the session back: it is handed to this very node.
-        let stays = self.giving.drain.is_none().then(|| self.lease.clone());
-        let target: Option<LeaseId> = best.or(stays);
+        let target: Option<LeaseId> = best.filter(|_| self.giving.drain.is_some());
         if target.is_none() && !self.giving.exits() {
-            self.look_again(key, now + self.settings.beat_every / 2);
-            return;
+            return self.take_back(key, now);
         }
         if let Some(entry) = self.entries.get_mut(key) {
             entry.choose(target);
             self.send(key);
+        }
+    }
+
+    /// The session goes on here, from its estate. If it still is to be given away, its turn comes again when another node is
+    /// ready.
+    fn take_back(&mut self, key: &Key, now: Instant) {
+        let estate = self.entries.get_mut(key).and_then(Entry::take_estate);
+        if let Some((epoch, estate)) = estate {
+            self.begin(key, epoch, Origin::Estate(estate), Event::TakenBack, now);
         }
     }
 

@@ -43,7 +43,7 @@ impl Ownership {
         self.begin(key, epoch, Origin::Estate(estate), event, now);
     }
 
-    fn begin(&mut self, key: &Key, epoch: Epoch, origin: Origin, event: Event, now: Instant) {
+    pub(super) fn begin(&mut self, key: &Key, epoch: Epoch, origin: Origin, event: Event, now: Instant) {
         let created = origin == Origin::Created;
         self.entries.turn(key, State::Owned { epoch });
         self.actions.push_back(Action::Begin { key: key.clone(), epoch, origin });
