@@ -20,6 +20,7 @@ use super::moving::Export;
 use super::refusal::NotAttached;
 use super::timers::Deadline;
 use super::{Hub, KeptBytes};
+use crate::clock;
 use crate::metrics::Metrics;
 
 /// One session. Every call locks it, lets the session decide, and carries out what it asks for after unlocking.
@@ -144,7 +145,7 @@ impl SessionCell {
 
     pub(super) fn receive(self: &Arc<Self>, hub: &Hub, peer: PeerSlot, message: &[u8]) {
         let now = Instant::now();
-        if !hub.gate.is_open(now) {
+        if !hub.gate.is_open(clock::awake_or_not()) {
             return self.hold(hub, peer, message);
         }
         self.change(hub, |state| {

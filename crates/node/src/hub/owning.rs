@@ -10,7 +10,7 @@ use ctedge_wire::{Key, Redirect};
 
 use super::Hub;
 use super::cell::SessionCell;
-use crate::clock::{random, unix_now};
+use crate::clock::{awake_or_not, random, unix_now};
 use crate::ownership::{Answer, Journal, session_peer};
 
 /// How old a request may become before it is written that it is in flight. The client waits without end for the answer
@@ -75,7 +75,7 @@ impl Hub {
     /// The session, if it is in memory and may be served without asking anybody.
     pub(super) fn here(&self, key: &Key) -> Option<Arc<SessionCell>> {
         let cell = self.sessions.find(key)?;
-        if self.gate.is_open(Instant::now()) {
+        if self.gate.is_open(awake_or_not()) {
             return Some(cell);
         }
         self.metrics.ownership.fence_holds.inc();

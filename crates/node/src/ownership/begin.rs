@@ -16,7 +16,7 @@ impl Driver {
             Origin::Takeover(legacy) => self.take_over(key, epoch, &legacy.peers, legacy.in_flight.as_deref()),
         };
         if !is_begun {
-            self.machine.session_ended(key, epoch, std::time::Instant::now());
+            self.machine.session_ended(key, epoch, crate::clock::awake_or_not());
         }
     }
 

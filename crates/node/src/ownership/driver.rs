@@ -26,7 +26,7 @@ use super::questions::Questions;
 use super::target::Placement;
 use super::{Input, Journal, Order, Owners, View, logins, probe, tidy};
 use crate::app::App;
-use crate::clock::random_incarnation;
+use crate::clock;
 use crate::license::SeatStore;
 
 /// How often the driver looks at what nobody tells it: logins that are over, what its view shows.
@@ -166,7 +166,7 @@ impl Driver {
         let ownership = ownership_settings(settings);
         let lease = owners.view().lease;
         let ranking = Box::new(Placement::new(settings.secret.placement_seed()));
-        let machine = Ownership::new(ownership, lease, app.address, std::process::id(), ranking, Instant::now());
+        let machine = Ownership::new(ownership, lease, app.address, std::process::id(), ranking, clock::awake_or_not());
         Self {
             app,
             owners,
@@ -188,13 +188,14 @@ impl Driver {
         let keeper = Arc::clone(&self.keeper);
         loop {
             self.carry_out_all();
-            let due = self.machine.poll_timeout().unwrap_or_else(|| Instant::now() + HOUSEKEEPING);
+            let now = clock::awake_or_not();
+            let due = self.machine.poll_timeout().map_or(HOUSEKEEPING, |at| at.saturating_duration_since(now));
             tokio::select! {
                 // What is due comes first: it is the heartbeat, and the least of all.
                 biased;
-                () = tokio::time::sleep_until(due.into()) => {
+                () = tokio::time::sleep(due) => {
                     self.report();
-                    self.machine.timeout(Instant::now());
+                    self.machine.timeout(clock::awake_or_not());
                 }
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.done(done),
                 lost = keeper.lost_sessions() => self.lost(lost),
@@ -210,12 +211,12 @@ impl Driver {
 
     /// Nothing is served any more.
     fn close(&mut self, leaves: bool) -> Option<LeaseId> {
-        self.owners.gate().publish(Fence::Closed, Instant::now());
+        self.owners.gate().publish(Fence::Closed, clock::awake_or_not());
         (leaves && !self.machine.is_gone()).then(|| self.machine.lease().clone())
     }
 
     fn told(&mut self, input: Input) {
-        let now = Instant::now();
+        let now = clock::awake_or_not();
         match input {
             Input::Asked(asked) => {
                 let ask = self.questions.open(*asked);
@@ -269,7 +270,8 @@ impl Driver {
     /// session is not: the last part of the time is for writing it into the store.
     pub(super) fn move_within(&self) -> Duration {
         let close = self.app.settings().drain.close;
-        self.leave_by.map_or(close, |by| close.min(by.saturating_duration_since(Instant::now()).mul_f64(CLOSING_SHARE)))
+        self.leave_by
+            .map_or(close, |by| close.min(by.saturating_duration_since(clock::awake_or_not()).mul_f64(CLOSING_SHARE)))
     }
 
     /// Logins that wait are no sessions, but they go where the sessions go. They need an owner for that; under the key of a
@@ -286,13 +288,13 @@ impl Driver {
     }
 
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        let now = Instant::now();
+        let now = clock::awake_or_not();
         match done {
             Ok(Done::Stored(id, answer)) => {
                 let has_beaten = matches!(answer, Ok(Outcome::Beaten { .. }));
                 self.machine.store_answered(id, answer, now);
                 if has_beaten {
-                    self.app.figures.learn(self.machine.lease(), self.machine.beating(), now);
+                    self.app.figures.learn(self.machine.lease(), self.machine.beating(), Instant::now());
                 }
             }
             Ok(Done::Probed(lease, alive)) => self.machine.probe_answered(&lease, alive, now),
@@ -306,7 +308,7 @@ impl Driver {
     /// The store says that these sessions have other owners or epochs than the journal wrote.
     fn lost(&mut self, sessions: BTreeSet<(Key, Epoch)>) {
         for (key, epoch) in sessions {
-            self.machine.fenced(&key, epoch, Instant::now());
+            self.machine.fenced(&key, epoch, clock::awake_or_not());
         }
     }
 
@@ -317,7 +319,7 @@ impl Driver {
         }
         // Keys that are owned for logins are no sessions.
         let login_keys = self.login_keys.owned();
-        let drain = self.machine.drain_progress(Instant::now());
+        let drain = self.machine.drain_progress(clock::awake_or_not());
         let view = View {
             lease: self.machine.lease().clone(),
             status: self.machine.status(),
@@ -363,12 +365,12 @@ impl Driver {
                 }
             }
             Action::RegisterAnew => {
-                let incarnation = random_incarnation();
+                let incarnation = clock::random_incarnation();
                 self.journal.registered(incarnation);
-                self.machine.registers_anew(incarnation, Instant::now());
+                self.machine.registers_anew(incarnation, clock::awake_or_not());
             }
             Action::Fence(fence) => {
-                let now = Instant::now();
+                let now = clock::awake_or_not();
                 self.owners.gate().publish(fence, now);
                 if fence.is_open(now) {
                     self.app.hub.release_held();
@@ -424,7 +426,7 @@ impl Driver {
     }
 
     fn keep_house(&mut self) {
-        let now = Instant::now();
+        let now = clock::awake_or_not();
         for key in self.login_keys.take_idle(&self.app.logins) {
             if let Some(epoch) = self.machine.epoch(&key) {
                 self.machine.session_ended(&key, epoch, now);

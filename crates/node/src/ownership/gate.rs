@@ -7,6 +7,8 @@ use std::time::Instant;
 use ctedge_ownership::Fence;
 use parking_lot::Mutex;
 
+use crate::clock;
+
 /// Nobody else can own what this node has.
 const FOR_EVER: u64 = u64::MAX;
 
@@ -23,7 +25,7 @@ pub struct Gate {
 impl Gate {
     /// The gate of a node that shares its ownership with nobody.
     pub(crate) fn open() -> Self {
-        Self { base: Instant::now(), open_until: AtomicU64::new(FOR_EVER), waiting: Mutex::default() }
+        Self { base: clock::awake_or_not(), open_until: AtomicU64::new(FOR_EVER), waiting: Mutex::default() }
     }
 
     /// The gate of a node whose fence has not been verified yet.
@@ -31,7 +33,7 @@ impl Gate {
         Self { open_until: AtomicU64::new(0), ..Self::open() }
     }
 
-    /// Whether the node may serve at `now`.
+    /// Whether the node may serve at `now`, by [`clock::awake_or_not`] as everything here.
     #[must_use]
     pub fn is_open(&self, now: Instant) -> bool {
         self.nanoseconds(now) < self.open_until.load(Ordering::Acquire)
@@ -54,7 +56,7 @@ impl Gate {
 
     /// Completes when the node may serve. Cancel safe.
     pub async fn opened(&self) {
-        std::future::poll_fn(|cx| self.poll_open(cx, Instant::now())).await;
+        std::future::poll_fn(|cx| self.poll_open(cx, clock::awake_or_not())).await;
     }
 
     /// Takes over what the fence says, and wakes who waits if it is open.
@@ -85,7 +87,7 @@ mod tests {
     #[test]
     fn a_gate_closes_by_itself_when_its_time_is_over() {
         let gate = Gate::closed();
-        let now = Instant::now();
+        let now = clock::awake_or_not();
         assert!(!gate.is_open(now));
         gate.publish(Fence::OpenUntil(now + SECOND), now);
         assert!(gate.is_open(now) && !gate.is_open(now + SECOND));
@@ -105,7 +107,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        let now = Instant::now();
+        let now = clock::awake_or_not();
         gate.publish(Fence::OpenUntil(now), now);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished(), "a fence that is over already opens nothing");

@@ -11,6 +11,7 @@ use super::begin::stored_peer;
 use super::driver::{Done, Driver};
 use super::logins;
 use crate::app::App;
+use crate::clock;
 use crate::hub::Export;
 
 /// A session that is ready to be handed off; without an estate it has ended on its way.
@@ -27,7 +28,7 @@ impl Driver {
         if self.login_keys.remove(&key) {
             let waiting = logins::take(&self.app.logins, &key, Instant::now());
             let estate = waiting.map(|waiting| Estate { bytes: logins::write(waiting, b""), ..Estate::default() });
-            return self.given(Given { key, epoch, estate }, Instant::now());
+            return self.given(Given { key, epoch, estate }, clock::awake_or_not());
         }
         let (app, within) = (Arc::clone(&self.app), self.move_within());
         self.tasks.spawn(async move {

@@ -12,6 +12,7 @@ use ctedge_session::CutReason;
 use ctedge_socketio::{CloseReason, ConnectRequest, Engine, Event, Recovery, Sink};
 
 use super::handshake::ClientHello;
+use crate::clock;
 use crate::connections::ConnectionSlot;
 use crate::hub::{self, AttachRefusal, Attachment, Hub, Pending};
 
@@ -84,8 +85,8 @@ impl Link {
     }
 
     /// Ready when what the client sends may be relayed. What it sends meanwhile waits in its socket.
-    pub(super) fn poll_may_read(&self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        self.hub.gate().poll_open(cx, now)
+    pub(super) fn poll_may_read(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.hub.gate().poll_open(cx, clock::awake_or_not())
     }
 
     /// Whether the transport is to end at once: its session is not here any more.

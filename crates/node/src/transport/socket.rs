@@ -224,7 +224,7 @@ impl Connection {
     /// Reads what has come. Whether there may be more.
     fn read(&mut self, cx: &mut Context<'_>, now: Instant, buffer: &mut [u8]) -> ControlFlow<(), bool> {
         if let Carried::Own { link, .. } = &self.carried
-            && link.poll_may_read(cx, now).is_pending()
+            && link.poll_may_read(cx).is_pending()
         {
             return ControlFlow::Continue(false);
         }
