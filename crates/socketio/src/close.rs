@@ -65,6 +65,9 @@ pub enum Fault {
     /// A packet of a namespace that the peer is not connected to.
     #[error("a packet outside a connected namespace")]
     NotConnected,
+    /// More CONNECTs to further namespaces than are answered, because nobody fetches the answers.
+    #[error("too many connects to further namespaces")]
+    TooManyConnects,
     /// A CONNECT larger than [`crate::CONNECT_BYTES_MAX`].
     #[error("an oversized CONNECT")]
     ConnectTooLarge,

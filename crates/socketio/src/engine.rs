@@ -27,6 +27,10 @@ const AWAY: &str = "9";
 /// A message whose Socket.IO packet is of no type that Socket.IO 5 knows.
 const POLLING_AWAY: &str = "49";
 
+/// How many packets besides messages may wait to be fetched when another namespace has to be refused. The refusals are all
+/// that a client can ask for any number of: one that posts and never polls would have us keep one for each of its packets.
+const CONTROLS_MAX: usize = 8;
+
 /// What all sessions of a server have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSettings {
@@ -358,6 +362,9 @@ impl Engine {
                 Ok(Some(Event::Connect(Box::new(request))))
             }
             State::Connected if packet.namespace != self.namespace() => {
+                if self.controls.len() >= CONTROLS_MAX {
+                    return Err(Fault::TooManyConnects.into());
+                }
                 let error = json!({ "message": "a connection serves one namespace" });
                 self.owe(format!("44{}{error}", written_namespace(packet.namespace)));
                 Ok(None)

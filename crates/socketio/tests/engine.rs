@@ -127,6 +127,17 @@ fn a_second_namespace_is_refused_and_the_first_lives_on() {
 }
 
 #[test]
+fn a_client_that_never_fetches_its_refusals_is_not_given_any_number() {
+    let mut session = Session::connected(Transport::Polling, "/a");
+    for _ in 0..8 {
+        assert_eq!(session.text("40/b,"), Ok(None));
+    }
+    assert_eq!(session.text("40/b,"), Err(Fault::TooManyConnects.into()));
+    assert_eq!(session.written().len(), 8);
+    assert_eq!(session.text("40/b,"), Ok(None));
+}
+
+#[test]
 fn a_refused_client_is_told_why() {
     let mut session = Session::fresh(Transport::WebSocket);
     session.text("40/a,").unwrap();
