@@ -64,13 +64,15 @@ fn redact_path(path: &str, clean: &mut String) {
         } else {
             clean.push_str(segment);
         }
-        after_poll = segment == POLL_SEGMENT;
+        // A slash too many does not make a token harmless.
+        after_poll = segment == POLL_SEGMENT || (after_poll && segment.is_empty());
     }
 }
 
 fn redact_query(query: &str, clean: &mut String) {
-    // A fragment never reaches a server, but a Referer or a sloppy client may carry one: it is read as more query.
-    for (index, pair) in query.split(['&', ';', '#']).enumerate() {
+    // A fragment never reaches a server, but a Referer or a sloppy client may carry one, or a second question mark: what
+    // follows is read as more query.
+    for (index, pair) in query.split(['&', ';', '#', '?']).enumerate() {
         if index > 0 {
             clean.push('&');
         }
@@ -179,10 +181,12 @@ mod tests {
             "/ct/api/session/poll/room.…?useCookie=true",
         );
         check("/api/login/poll/not-a-token", "/api/login/poll/…");
+        check(&format!("/api/login//poll//room.{RANDOM}/"), "/api/login//poll//room.…/");
     }
 
     #[test]
     fn a_referer_is_a_whole_url() {
         check("https://edge.example/login.html?token=secret#x", "https://edge.example/login.html?token=…&x");
+        check("https://edge.example/x?a=b?token=secret", "https://edge.example/x?a=b&token=…");
     }
 }
