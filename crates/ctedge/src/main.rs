@@ -12,6 +12,8 @@
 //! - `operator`, `drain`, `table`: the commands that ask a running balancer.
 //! - `processes`: the commands that ask a supervisor; `leases`: what it tells the store.
 
+#![forbid(unsafe_code)]
+
 mod arguments;
 mod balancer;
 mod check;

@@ -10,6 +10,8 @@
 //! This crate is pure: files, variables, the day and randomness are handed in. Everything that parses takes arbitrary
 //! text without a panic.
 
+#![forbid(unsafe_code)]
+
 mod day;
 mod fields;
 mod key;

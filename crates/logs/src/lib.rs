@@ -8,6 +8,8 @@
 //! - [`zone`]: the time zone of all of them.
 //! - [`redact`]: what is taken out of a request line before it may be logged. No token is ever in a log.
 
+#![forbid(unsafe_code)]
+
 pub mod access;
 pub mod file;
 mod lines;

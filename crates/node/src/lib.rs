@@ -12,6 +12,8 @@
 //! - [`status`], [`metrics`], `figures`, `lag`, `usage`: what a node says of itself.
 //! - [`stop`], `clock`: a switch that is thrown once; time and random bytes for the pure crates.
 
+#![forbid(unsafe_code)]
+
 mod app;
 mod clock;
 pub mod connections;

@@ -11,6 +11,8 @@
 //! - `folder`: from the path of a request to a file, and to nothing else. `files`: how one is served.
 //! - `page`: the frame of all pages, and what they are made of.
 
+#![forbid(unsafe_code)]
+
 pub mod clients;
 pub mod dashboard;
 pub mod export;

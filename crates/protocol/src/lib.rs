@@ -11,6 +11,8 @@
 //!
 //! This crate is pure: no sockets, files, clock or random source. It never looks into encrypted contents.
 
+#![forbid(unsafe_code)]
+
 pub mod head;
 pub mod http;
 pub mod info;

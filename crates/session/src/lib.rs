@@ -17,6 +17,8 @@
 //!
 //! This crate is pure: no sockets, files, clock or random source. It never looks into encrypted contents.
 
+#![forbid(unsafe_code)]
+
 pub mod action;
 pub mod counters;
 pub mod limits;

@@ -10,6 +10,8 @@
 //!
 //! This crate is pure: the binary reads the file and the environment and hands in what it read.
 
+#![forbid(unsafe_code)]
+
 mod cron;
 mod document;
 mod environment;

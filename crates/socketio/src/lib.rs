@@ -14,6 +14,8 @@
 //! - [`sink`]: where outgoing packets go.
 //! - [`close`]: why a session is over.
 
+#![forbid(unsafe_code)]
+
 pub mod close;
 pub mod connect;
 pub mod engine;

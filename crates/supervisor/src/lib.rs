@@ -16,6 +16,8 @@
 //! The supervisor holds no connection and no session: when it dies, its children stop in order, and the next
 //! supervisor of the same data folder cleans up what is left.
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 mod backoff;
 mod child;

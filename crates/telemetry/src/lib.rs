@@ -7,6 +7,8 @@
 //! - [`statsd`]: the figures as StatsD lines.
 //! - [`sender`]: brings StatsD lines to their receiver, which may be away.
 
+#![forbid(unsafe_code)]
+
 pub mod exposition;
 pub mod figures;
 pub mod sender;

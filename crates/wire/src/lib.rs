@@ -8,6 +8,8 @@
 //!
 //! This crate is pure: no sockets, files, clock or random source.
 
+#![forbid(unsafe_code)]
+
 pub mod headers;
 pub mod health;
 pub mod key;
