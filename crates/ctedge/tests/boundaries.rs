@@ -1,6 +1,7 @@
 //! The boundaries between crates, as `ARCHITECTURE.md` draws them, held against `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Crates that decide. Time and randomness are handed to them.
@@ -48,6 +49,23 @@ fn metadata() -> serde_json::Value {
     serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON")
 }
 
+/// All Rust files below these folders.
+fn sources(mut folders: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a crate has sources") {
+            let path = entry.expect("a readable folder").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = std::fs::read_to_string(&path).expect("UTF-8 source");
+                found.push((path, source));
+            }
+        }
+    }
+    found
+}
+
 /// Each workspace member's direct dependencies, those of its tests left out.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = metadata();
@@ -81,22 +99,38 @@ fn a_crate_that_decides_depends_on_nothing_that_does() {
 fn a_crate_that_decides_reads_no_clock_file_socket_or_environment() {
     for pure in PURE {
         let folder = format!("{}/../{}/src", env!("CARGO_MANIFEST_DIR"), pure.trim_start_matches("ctedge-"));
-        let mut folders = vec![std::path::PathBuf::from(folder)];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).expect("a crate has sources") {
-                let path = entry.expect("a readable folder").path();
-                if path.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let source = std::fs::read_to_string(&path).expect("UTF-8 source");
-                // Tests stand last in a file, or in a file of their own, and may look at a clock.
-                let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
-                let decides = if is_test { "" } else { source.split("#[cfg(test)]").next().unwrap_or_default() };
-                for word in IMPURE_WORDS {
-                    assert!(!decides.contains(word), "{} is pure, but says {word}", path.display());
-                }
+        for (path, source) in sources(vec![folder.into()]) {
+            // Tests stand last in a file, or in a file of their own, and may look at a clock.
+            let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
+            let decides = if is_test { "" } else { source.split("#[cfg(test)]").next().unwrap_or_default() };
+            for word in IMPURE_WORDS {
+                assert!(!decides.contains(word), "{} is pure, but says {word}", path.display());
             }
+        }
+    }
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let metadata = metadata();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let manifest = Path::new(package["manifest_path"].as_str().expect("a path"));
+        let text_of = |folders: &[&str]| {
+            let folders = folders.iter().map(|folder| manifest.with_file_name(folder));
+            sources(folders.filter(|folder| folder.exists()).collect()).into_iter().map(|(_, source)| source).collect()
+        };
+        let product: String = text_of(&["src"]);
+        let all: String = text_of(&["src", "tests", "benches"]);
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let name = dependency["name"].as_str().expect("a name");
+            let source = if dependency["kind"] == "dev" { &all } else { &product };
+            let ident = name.replace('-', "_");
+            let is_whole = |at: usize| {
+                let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+                !source[..at].ends_with(is_part) && !source[at + ident.len()..].starts_with(is_part)
+            };
+            let is_used = source.match_indices(&ident).any(|(at, _)| is_whole(at));
+            assert!(is_used, "{} does not use {name}", package["name"]);
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::record::Lease;
 use crate::settings::OwnershipSettings;
 use entry::{Entries, State};
 use giving::Giving;
-use life::Life;
+use life::{Life, Phase};
 use others::Others;
 
 /// What a node owns, and what it does about it. See the crate's documentation.
@@ -266,6 +266,12 @@ impl Ownership {
     #[must_use]
     pub fn lease(&self) -> &LeaseId {
         &self.lease
+    }
+
+    /// Whether the node has nothing to do with the store any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.life.phase == Phase::Gone
     }
 
     /// The leases of others that beat, as the last heartbeat told of them.

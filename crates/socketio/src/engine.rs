@@ -281,12 +281,6 @@ impl Engine {
         self.write_controls(sink);
     }
 
-    /// Whether [`Self::flush`] has something to write.
-    #[must_use]
-    pub fn has_output(&self) -> bool {
-        !self.controls.is_empty()
-    }
-
     /// When [`Self::handle_timeout`] is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {

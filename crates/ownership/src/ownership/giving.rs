@@ -8,7 +8,6 @@ use ctedge_wire::{Key, NodeStatus};
 use super::Ownership;
 use super::asking::unavailable;
 use super::entry::{Entry, State};
-use super::life::Phase;
 use crate::action::{Action, Event, Origin};
 use crate::ask::Unavailable;
 use crate::command::Estate;
@@ -254,11 +253,5 @@ impl Ownership {
     pub(super) fn parked(&mut self, key: &Key) {
         self.count(Event::Parked);
         self.giving.parked.insert(key.clone());
-    }
-
-    /// Whether the node has nothing to do with the store any more.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.life.phase == Phase::Gone
     }
 }
