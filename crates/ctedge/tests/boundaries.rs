@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Crates that decide. Time and randomness are handed to them.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "ctedge-doctor",
     "ctedge-license",
     "ctedge-ownership",
@@ -15,6 +15,7 @@ const PURE: [&str; 11] = [
     "ctedge-session",
     "ctedge-settings",
     "ctedge-sign-on",
+    "ctedge-simulation",
     "ctedge-socketio",
     "ctedge-wire",
 ];
@@ -34,9 +35,19 @@ const IO: [&str; 11] = [
     "tungstenite",
 ];
 
-/// What source of a pure crate may not say: each of these reads a clock, a file, a socket or the environment.
-const IMPURE_WORDS: [&str; 7] =
-    ["Instant::now", "SystemTime::now", "std::env", "std::fs", "std::net::Tcp", "std::net::Udp", "std::thread"];
+/// What source of a pure crate may not say: each of these reads a clock, a file, a socket or the environment, or writes to
+/// the terminal.
+const IMPURE_WORDS: [&str; 9] = [
+    "Instant::now",
+    "SystemTime::now",
+    "std::env",
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::thread",
+    "println!",
+    "print!",
+];
 
 fn metadata() -> serde_json::Value {
     let output = Command::new(env!("CARGO"))

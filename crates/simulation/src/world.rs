@@ -1,6 +1,7 @@
 //! The world: everything that is there, the order in which things happen, and the checks after each of them.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ pub struct World {
     start: Instant,
     queue: BinaryHeap<Scheduled>,
     scheduled: u64,
-    tells: bool,
+    tell: Option<fn(f64, &dyn fmt::Debug)>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) processes: Vec<Process>,
     pub(crate) balancers: Vec<Balancer>,
@@ -99,11 +100,11 @@ struct Accepted {
 }
 
 impl World {
-    /// A small cluster that has just been started. With `tells`, it prints what happens.
+    /// A small cluster that has just been started, at a `start` that the run does not depend on. `tell` hears of each event
+    /// with the seconds since then.
     #[must_use]
-    pub fn new(seed: u64, profile: Profile, tells: bool) -> Self {
+    pub fn new(seed: u64, profile: Profile, start: Instant, tell: Option<fn(f64, &dyn fmt::Debug)>) -> Self {
         let mut random = Random::new(seed);
-        let start = Instant::now();
         let settings = OwnershipSettings { asks_max: 12, moving_max: 2, ..OwnershipSettings::default() };
         let (has_supervisor, store_loss) = (random.chance(50), [0, 0, 1, 4][random.below(4)]);
         let mut world = Self {
@@ -114,7 +115,7 @@ impl World {
             start,
             queue: BinaryHeap::new(),
             scheduled: 0,
-            tells,
+            tell,
             slots: Vec::new(),
             processes: Vec::new(),
             balancers: Vec::new(),
@@ -198,8 +199,8 @@ impl World {
                 return;
             }
         }
-        if self.tells {
-            println!("{:>12.6} {event:?}", (self.now - self.start).as_secs_f64());
+        if let Some(tell) = self.tell {
+            tell((self.now - self.start).as_secs_f64(), &event);
         }
         match event {
             Event::StoreArrives { process, id, command, answer } => self.store_arrives(process, id, &command, answer),

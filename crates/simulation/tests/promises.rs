@@ -3,8 +3,10 @@
 //! A run that fails prints its seed. `CTEDGE_SEED=n` runs that one alone and tells what happens; `CTEDGE_SEEDS=n` runs so
 //! many.
 
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use ctedge_simulation::{Profile, Seen, World};
 
@@ -24,7 +26,8 @@ fn profile(seed: u64) -> Profile {
 }
 
 fn run(seed: u64, tells: bool) -> Result<Seen, String> {
-    let mut world = World::new(seed, profile(seed), tells);
+    let tell: fn(f64, &dyn fmt::Debug) = |seconds, event| println!("{seconds:>12.6} {event:?}");
+    let mut world = World::new(seed, profile(seed), Instant::now(), tells.then_some(tell));
     world.run().map_err(|violation| format!("CTEDGE_SEED={seed} ({:?}): {violation}", profile(seed)))?;
     Ok(world.seen.clone())
 }

@@ -1,9 +1,9 @@
 //! WebSockets, which the balancer carries itself.
 //!
-//! Pingora's own way costs 256 KiB a tunnel, cuts it after a minute of silence, knows no half-close and no goodbye, and
-//! may lose the tunnel under load. So a node is asked over a connection of ours, as often and as many as it takes;
-//! nothing has gone to the client until one answered. Then the client's connection is taken out of Pingora's session,
-//! a ghost with the same head takes its place there, and [`pump`] carries the bytes.
+//! Pingora's own way keeps a read buffer of 64 KiB for each direction of a tunnel, cuts it after a minute of silence,
+//! knows no half-close and no goodbye, and may lose the tunnel under load. So a node is asked over a connection of ours,
+//! as often and as many as it takes; nothing has gone to the client until one answered. Then the client's connection is
+//! taken out of Pingora's session, a ghost with the same head takes its place there, and [`pump`] carries the bytes.
 
 pub(crate) mod dial;
 mod frames;
