@@ -149,7 +149,9 @@ impl Ownership {
         let Some(entry) = self.entries.get(key) else {
             return;
         };
-        if is_mine && matches!(entry.state(), State::Creating { in_doubt: true }) {
+        // What this node created has no estate. A record with one was handed to this node: whoever asked for the creation
+        // has gone to another node meanwhile, which then had the key.
+        if is_mine && !record.has_estate && matches!(entry.state(), State::Creating { in_doubt: true }) {
             self.owned(key, record.epoch, crate::Legacy::default(), now);
             return;
         }
