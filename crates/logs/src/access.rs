@@ -157,7 +157,6 @@ impl Shared {
 /// The writer's life: sleep until there is a line, let more gather, write them all at once.
 fn write_until_stopped(shared: &Shared, mut file: LogFile) {
     let mut batch = Vec::new();
-    let mut failing = false;
     loop {
         let mut state = shared.state.lock();
         while state.waiting.is_empty() && !state.stopping && !state.reopen {
@@ -176,15 +175,11 @@ fn write_until_stopped(shared: &Shared, mut file: LogFile) {
         if reopen && let Err(error) = file.reopen() {
             tracing::error!(%error, "the access log cannot be opened again, it goes on where it was");
         }
-        match file.append(&batch) {
-            Ok(()) => failing = false,
-            Err(error) => {
-                shared.lines_dropped.fetch_add(lines, Ordering::Relaxed);
-                if !failing {
-                    tracing::error!(%error, "the access log cannot be written; its lines are dropped until it can");
-                }
-                failing = true;
-            }
+        if file.append(&batch).is_err() {
+            shared.lines_dropped.fetch_add(lines, Ordering::Relaxed);
+        }
+        if let Some(trouble) = file.trouble() {
+            tracing::error!("{trouble}");
         }
         batch.clear();
         if stopping {

@@ -5,12 +5,14 @@
 //! - [`access`]: one line a request, in nginx's combined format, written off the hot path.
 //! - [`usage`]: `usage.log`, the users online and in sessions.
 //! - [`file`](mod@file): files that several processes append to, set aside by size and age.
+//! - [`dropped`]: what could not be written, counted.
 //! - [`zone`]: the time zone of all of them.
 //! - [`redact`]: what is taken out of a request line before it may be logged. No token is ever in a log.
 
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod dropped;
 pub mod file;
 mod lines;
 pub mod redact;
@@ -19,6 +21,7 @@ pub mod usage;
 pub mod zone;
 
 pub use access::{AccessLine, AccessLog};
+pub use dropped::lines_dropped;
 pub use file::Rotation;
 pub use redact::redact;
 pub use server::{Format, Level, LogFiles, Logs, init};

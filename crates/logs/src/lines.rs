@@ -96,9 +96,18 @@ impl FileLayer {
 
 impl<S: Subscriber> Layer<S> for &'static FileLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if self.takes(event) {
-            // A disk that takes no line must not stop what is logged; stderr has the event as well.
-            let _ = self.file.lock().append(self.line(event).as_bytes());
+        if !self.takes(event) {
+            return;
+        }
+        let line = self.line(event);
+        let mut file = self.file.lock();
+        // A disk that takes no line must not stop what is logged; stderr has the event as well.
+        let _ = file.append(line.as_bytes());
+        let trouble = file.trouble();
+        drop(file);
+        if let Some(trouble) = trouble {
+            // It comes back here for the same file, which has no more trouble to tell then.
+            tracing::error!(target: "server", "{trouble}");
         }
     }
 }
