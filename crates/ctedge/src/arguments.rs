@@ -38,7 +38,8 @@ pub(crate) enum Command {
     Balancer(BalancerOptions),
     /// Run one node
     ///
-    /// The node is one of those listed below [[nodes]] in the settings file. SIGTERM stops in order.
+    /// The node is one of those listed below [[nodes]] in the settings file. SIGHUP, or a change of the file, reads the settings
+    /// again; SIGTERM stops in order.
     Node(NodeOptions),
     /// Look for faults in a settings file; all are shown, with their lines
     CheckConfig {
@@ -86,7 +87,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         admin: AdminOptions,
     },
-    /// Let the balancer read its settings again
+    /// Read the settings again
+    ///
+    /// Everything that runs looks at its settings file once a second; this does not wait for that, and says what is in force,
+    /// and what only a restart brings into force. Under `ctedge up` it is the whole edge that reads again, otherwise the balancer
+    /// alone: each node looks at its own file, or gets SIGHUP.
     Reload(AdminOptions),
     /// List the processes of this machine: what, since when, and where their logs are
     List(ProcessOptions),

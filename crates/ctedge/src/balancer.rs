@@ -3,7 +3,6 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use ctedge_balancer::{Addresses, Balancer, BindError, Handle, Listening, SettingsSource};
@@ -15,11 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::arguments::BalancerOptions;
 use crate::process::{StopSignal, raise_open_files, start_log};
-use crate::settings_file::{SettingsFile, processors, read_secret};
-
-/// How often the file is looked at for a change. Reading a few kilobytes each second costs nothing and, unlike a file
-/// watch, also notices a replaced folder, as container platforms do it.
-const WATCH: Duration = Duration::from_secs(1);
+use crate::settings_file::{SettingsFile, WATCH, processors, read_secret};
 
 /// Runs until a signal stops it.
 pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {

@@ -9,6 +9,7 @@
 //! - `doctor`: what is wrong with a deployment.
 //! - `license`: keys and licenses.
 //! - `versions`: which versions of this program there are.
+//! - `reload`: the settings, read again by whoever runs.
 //! - `operator`, `drain`, `table`: the commands that ask a running balancer.
 //! - `processes`: the commands that ask a supervisor; `leases`: what it tells the store.
 
@@ -27,6 +28,7 @@ mod operator;
 mod portal;
 mod process;
 mod processes;
+mod reload;
 mod settings_file;
 mod table;
 mod up;
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
         Command::Plan(PlanCommand::Drain { node, admin }) => drain::plan(&node, &admin),
         Command::Suspend { node, admin } => operator::change(&node, "suspend", &admin),
         Command::Resume { node, admin } => operator::change(&node, "resume", &admin),
-        Command::Reload(admin) => operator::reload(&admin),
+        Command::Reload(admin) => reload::reload(&admin),
         Command::List(options) => processes::list(&options),
         Command::Start { name, processes } => processes::change(control::Command::Start { name }, &processes),
         Command::Stop { name, processes } => processes::change(control::Command::Stop { name }, &processes),

@@ -1,15 +1,18 @@
-//! `ctedge node`: one node and its signals.
+//! `ctedge node`: one node, its signals, and other settings while it runs.
 
 use std::process::ExitCode;
 
 use anyhow::Context;
-use ctedge_node::Node;
+use ctedge_node::{Node, NodeHandle};
+use ctedge_settings::{Settings, Takes, takes};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::arguments::NodeOptions;
 use crate::license;
-use crate::portal;
+use crate::portal::{self, Mounted};
 use crate::process::{StopSignal, raise_open_files, reopen_when_rotated, start_log};
-use crate::settings_file::{SettingsFile, processors, read_secret};
+use crate::settings_file::{SettingsFile, WATCH, processors, read_secret};
 
 /// Runs until a signal stops it.
 pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
@@ -22,6 +25,7 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
     raise_open_files();
     let secret = read_secret(&settings)?;
     let portal = settings.portal();
+    let read = settings.clone();
     let mut settings =
         settings.node(&options.id, secret, processors()).map_err(|faults| anyhow::anyhow!(file.describe(&faults)))?;
 
@@ -37,8 +41,65 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
         let stop = StopSignal::listen()?;
         tokio::spawn(reopen_when_rotated(logs)?);
         let mut node = Node::bind(settings).await?;
-        portal::mount(&mut node, portal);
+        let pages = portal::mount(&mut node, portal);
+        tokio::spawn(Changes { file, begun_with: read.clone(), read, pages, node: node.handle() }.take_over()?);
         node.run(stop.received()).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Takes over what can change while the node runs.
+struct Changes {
+    file: SettingsFile,
+    /// What the node was started with.
+    begun_with: Settings,
+    /// What was read last.
+    read: Settings,
+    pages: Mounted,
+    node: NodeHandle,
+}
+
+impl Changes {
+    /// Reads the settings again at SIGHUP and when the file changes, for ever. Listens from the call on.
+    fn take_over(mut self) -> anyhow::Result<impl Future<Output = ()> + Send> {
+        let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        Ok(async move {
+            let mut watch = interval(WATCH);
+            watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = hang_up.recv() => {}
+                    _ = watch.tick() => if !self.file.has_changed() { continue },
+                }
+                if let Err(error) = self.read_again().await {
+                    tracing::error!("the changed settings are not taken over, the node goes on: {error:#}");
+                }
+            }
+        })
+    }
+
+    async fn read_again(&mut self) -> anyhow::Result<()> {
+        let settings = self.file.load(vec![])?;
+        let mut license = settings.license();
+        license.public_key = license::public_key(license.public_key)?;
+        self.pages.take_over(settings.portal());
+        self.node.take_over(settings.metrics(), license).await;
+
+        let in_force = |setting: &String| takes(setting) == Takes::Reading;
+        let changed = |before| settings.changed_since(before).into_iter().filter(|setting| is_of_nodes(setting));
+        let read: Vec<_> = changed(&self.read).filter(in_force).collect();
+        let waiting: Vec<_> = changed(&self.begun_with).filter(|setting| !in_force(setting)).collect();
+        if !read.is_empty() || !waiting.is_empty() {
+            let node = self.node.health().node;
+            tracing::info!(node, in_force = ?read, needs_restart = ?waiting, "the node read its settings again");
+        }
+        self.read = settings;
+        Ok(())
+    }
+}
+
+/// Whether a node reads the setting at all.
+fn is_of_nodes(setting: &str) -> bool {
+    let section = setting.split('.').next().unwrap_or_default();
+    !["balancer", "up", "restart", "certificates", "dns"].contains(&section)
 }

@@ -46,22 +46,6 @@ pub(crate) fn change(node: &str, what: &str, options: &AdminOptions) -> anyhow::
     })
 }
 
-/// `ctedge reload`
-pub(crate) fn reload(options: &AdminOptions) -> anyhow::Result<ExitCode> {
-    let answer = succeeded(client(options).post("/reload")?)?;
-    print(options, &answer, |answer| {
-        let mut text = "the settings were read again\n".to_owned();
-        let lists = [("nodes_added", "added"), ("nodes_removed", "removed"), ("needs_restart", "needs a restart")];
-        for (field, word) in lists {
-            let items: Vec<_> = list(&answer[field]).iter().map(cell).collect();
-            if !items.is_empty() {
-                text.push_str(&format!("{word}: {}\n", items.join(", ")));
-            }
-        }
-        text
-    })
-}
-
 /// Fails for what is no node's id, and could not stand in a path.
 pub(crate) fn check_node(node: &str) -> anyhow::Result<()> {
     if node.is_empty() || !node.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)) {

@@ -1,18 +1,38 @@
 //! The pages for people, mounted in a node.
 
 use ctedge_node::{Node, NodeHandle};
-use ctedge_portal::{Download, Portal, Surroundings, router};
+use ctedge_portal::{Download, LivePages, Portal, Surroundings};
 use ctedge_settings::PortalSettings;
 use ctedge_store::Store;
 use ctedge_wire::HealthReport;
 
-/// Lets `node` serve the portal too.
-pub(crate) fn mount(node: &mut Node, settings: PortalSettings) {
-    let portal = Portal::new(settings, Served(node.handle()));
-    node.mount(router(portal));
+/// Lets `node` serve the portal too. The answer gives it other settings.
+pub(crate) fn mount(node: &mut Node, settings: PortalSettings) -> Mounted {
+    let served = Served(node.handle());
+    let pages = LivePages::new(Portal::new(settings.clone(), served.clone()));
+    node.mount(pages.router());
+    Mounted { served, pages, settings }
+}
+
+/// The pages that a node serves.
+pub(crate) struct Mounted {
+    served: Served,
+    pages: LivePages,
+    settings: PortalSettings,
+}
+
+impl Mounted {
+    /// Serves with these settings from here on.
+    pub(crate) fn take_over(&mut self, settings: PortalSettings) {
+        if self.settings != settings {
+            self.settings = settings;
+            self.pages.replace(Portal::new(self.settings.clone(), self.served.clone()));
+        }
+    }
 }
 
 /// The node behind the pages.
+#[derive(Clone)]
 struct Served(NodeHandle);
 
 impl Surroundings for Served {

@@ -62,7 +62,7 @@ fn data_folder(options: &ProcessOptions) -> anyhow::Result<PathBuf> {
 }
 
 /// The data folder that a balancer's status names.
-fn named_by(status: &Value, admin: &AdminOptions) -> anyhow::Result<PathBuf> {
+pub(crate) fn named_by(status: &Value, admin: &AdminOptions) -> anyhow::Result<PathBuf> {
     let Some(socket) = status["balancer"]["control_socket"].as_str().map(PathBuf::from) else {
         bail!(
             "the balancer at {} was not started by `ctedge up`: what started it and its nodes restarts them",

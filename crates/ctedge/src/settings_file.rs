@@ -2,10 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ctedge_settings::{ClusterSecret, Fault, Override, Settings, overrides_of, parse_with, variables};
 use parking_lot::Mutex;
+
+/// How often a file is looked at for a change. Reading a few kilobytes each second costs nothing and, unlike a file
+/// watch, also notices a replaced folder, as container platforms do it.
+pub(crate) const WATCH: Duration = Duration::from_secs(1);
 
 /// A settings file that can be read again, or no file at all, with options of the command line that count more.
 pub(crate) struct SettingsFile {

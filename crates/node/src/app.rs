@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ctedge_ownership as ownership;
 use ctedge_protocol::http::{AuthProvider, SIMPLE_LOGIN_PROVIDER};
 use ctedge_protocol::{LoginToken, User};
-use ctedge_settings::NodeSettings;
+use ctedge_settings::{LicenseSettings, MetricsSettings, NodeSettings};
 use ctedge_wire::{DrainPhase, DrainProgress, HealthReport, StoreState};
 use subtle::ConstantTimeEq;
 
@@ -51,11 +52,35 @@ pub(crate) struct App {
     pub(crate) lone: LoneDrain,
     pub(crate) usage: Arc<UsageCounter>,
     pub(crate) figures: FigureBoard,
+    pub(crate) changeable: Changeable,
     /// Where is written what operators want to know. Nowhere without a store.
     pub(crate) journal: Option<Journal>,
 }
 
+/// What other settings change while the node runs.
+pub(crate) struct Changeable {
+    /// Whether the public may read the figures.
+    pub(crate) prometheus: AtomicBool,
+    /// How often the settings were taken over.
+    read: AtomicU64,
+}
+
+impl Changeable {
+    pub(crate) fn new(settings: &NodeSettings) -> Self {
+        Self { prometheus: AtomicBool::new(settings.metrics.prometheus), read: AtomicU64::new(1) }
+    }
+}
+
 impl App {
+    /// Takes over what can change while the node runs.
+    pub(crate) async fn take_over(&self, metrics: &MetricsSettings, license: LicenseSettings) {
+        self.changeable.prometheus.store(metrics.prometheus, Ordering::Relaxed);
+        if let Some(verdict) = self.hub.licensing().take_over(license).await {
+            self.hub.seats.set_licensed(verdict.seats());
+        }
+        self.changeable.read.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn settings(&self) -> &NodeSettings {
         self.hub.settings()
     }
@@ -99,6 +124,7 @@ impl App {
             connections: self.hub.connections().count() as u64,
             lag_ms: self.lag.average_ms(),
             incarnation: view.as_ref().map_or(0, |view| view.lease.incarnation),
+            settings_read: self.changeable.read.load(Ordering::Relaxed),
             shares_ownership: view.is_some(),
             store: view.as_ref().map_or(StoreState::None, |view| view.store),
             drain: drain.map(|progress| drain_progress(progress, totals.peers)),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ctedge_settings::{LicenseSettings, MetricsSettings};
 use ctedge_store::Store;
 use ctedge_wire::HealthReport;
 
@@ -20,6 +21,12 @@ impl NodeHandle {
     #[must_use]
     pub fn health(&self) -> HealthReport {
         self.0.health()
+    }
+
+    /// Takes over what can change while the node runs: who may read the figures, and where the license is. Call it when
+    /// everything else of these settings is in force: the health report then tells of one more time that settings were read.
+    pub async fn take_over(&self, metrics: &MetricsSettings, license: LicenseSettings) {
+        self.0.take_over(metrics, license).await;
     }
 
     /// The shared store: none without one, and none before it is open.

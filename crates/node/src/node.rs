@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::app::App;
+use crate::app::{App, Changeable};
 use crate::clock::random_incarnation;
 use crate::figures::{self, FigureBoard};
 use crate::handle::NodeHandle;
@@ -71,6 +71,7 @@ impl Node {
         let usage_log = usage::open(&settings.log, zone.clone())?;
         let shared = settings.store.clone().map(|store| share(&settings, store, zone, &metrics));
         let handles = shared.as_ref().map(|shared| (shared.owners.clone(), shared.journal.clone()));
+        let changeable = Changeable::new(&settings);
         let hub = Hub::new(settings, metrics, handles);
         let app = Arc::new(App {
             address: reached_at,
@@ -79,6 +80,7 @@ impl Node {
             lone: LoneDrain::default(),
             usage: Arc::default(),
             figures: FigureBoard::default(),
+            changeable,
             transports: Transports::new(Arc::clone(&hub)),
             hub,
             logins,

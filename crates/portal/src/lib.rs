@@ -1,6 +1,7 @@
 //! The pages for people beside the sessions: client downloads, logs, dashboard.
 //!
 //! - [`portal`]: what all pages share, and the router of all of them.
+//! - [`live`]: pages whose settings change while they are served.
 //! - [`clients`]: what is offered below `/clients`.
 //! - [`dashboard`]: the state of everything, for people and programs.
 //! - `logs`: the log files.
@@ -20,6 +21,7 @@ mod files;
 mod folder;
 mod guard;
 pub mod ide;
+pub mod live;
 mod logs;
 mod page;
 pub mod portal;
@@ -27,4 +29,5 @@ pub mod versions;
 
 pub use clients::Download;
 pub use ide::Ide;
+pub use live::LivePages;
 pub use portal::{Portal, Surroundings, router};

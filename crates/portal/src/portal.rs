@@ -67,6 +67,9 @@ impl Portal {
     }
 }
 
+/// Where everything of [`router`] is.
+pub(crate) const PLACES: [&str; 3] = ["/clients", "/dashboard", "/logs"];
+
 /// Everything that the portal serves, to be mounted beside the interface of a node.
 pub fn router(portal: Portal) -> Router {
     Router::new()

@@ -10,7 +10,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ctedge_portal::{Download, Portal, Surroundings, router};
+use ctedge_portal::{Download, LivePages, Portal, Surroundings, router};
 use ctedge_settings::parse;
 use ctedge_store::Store;
 use ctedge_wire::HealthReport;
@@ -218,4 +218,26 @@ async fn no_path_leads_out_of_the_logs() {
     assert_eq!(tail.body, "a line\n");
     let none = ask(&router, Method::GET, "/logs/server.log?lines=0", Some("ada:right"), &[]).await;
     assert_eq!(none.status, 400);
+}
+
+#[tokio::test]
+async fn another_password_counts_from_the_moment_at_which_the_pages_are_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let portal = |text: &str| {
+        let settings = parse(&format!("data = {:?}\n[portal]\n{text}", folder.path()), &|_| None).unwrap();
+        Portal::new(settings.portal(), Node)
+    };
+    let pages = LivePages::new(portal(&dashboard("first")));
+    let router = pages.router();
+    for path in ["/dashboard", "/dashboard/api/state", "/logs/"] {
+        assert_eq!(status(&router, path, "ada:first").await, 200, "{path}");
+    }
+    pages.replace(portal(&dashboard("second")));
+    for path in ["/dashboard", "/dashboard/api/state", "/logs/"] {
+        assert_eq!(status(&router, path, "ada:first").await, 401, "{path}");
+        assert_eq!(status(&router, path, "ada:second").await, 200, "{path}");
+    }
+    assert_eq!(status(&router, "/clients/", "").await, 200);
+    assert_eq!(status(&router, "/clients/nothing", "").await, 404);
+    assert_eq!(status(&router, "/dashboard/nothing", "ada:second").await, 404);
 }

@@ -3,6 +3,7 @@
 //! - [`parse`] and [`Settings`]: from a file's text to what the roles receive.
 //! - `file`, `listed`, `server_url`, `store_url`: every setting with its meaning, default and range.
 //! - `weigh`: settings that contradict each other.
+//! - `changes`: which settings differ from others, and what brings each into force.
 //! - `environment`: the `CT_*` variables.
 //! - [`CronPattern`]: when the periodic restart is due.
 //! - `reader`, `document`, `value`: how settings are read, with the line of every fault.
@@ -12,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod changes;
 mod cron;
 mod document;
 mod environment;
@@ -28,6 +30,7 @@ mod tests;
 mod value;
 mod weigh;
 
+pub use changes::{Takes, takes};
 pub use cron::{CronPattern, WallMinute};
 pub use environment::{overrides_of, variables};
 pub use fault::{Fault, Origin};

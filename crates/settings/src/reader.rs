@@ -22,10 +22,21 @@ pub(crate) struct Reader {
     document: Document,
     pub(crate) faults: Vec<Fault>,
     written: String,
+    /// Every setting as it counts, by its full name; a list of sections as all of its rows.
+    values: BTreeMap<String, String>,
     /// Full names of all declared settings with where their values came from.
     declared: Vec<(String, Origin)>,
     /// Names of lists of sections.
     lists: Vec<&'static str>,
+}
+
+/// A file as it was understood.
+#[derive(Clone)]
+pub(crate) struct Understood {
+    /// The whole file with every setting as it counts.
+    pub(crate) written: String,
+    /// The same by the settings' full names.
+    pub(crate) values: BTreeMap<String, String>,
 }
 
 /// Reads the settings of one section.
@@ -36,7 +47,14 @@ pub(crate) struct Section<'r> {
 
 impl Reader {
     pub(crate) fn new(document: Document, faults: Vec<Fault>) -> Self {
-        Self { document, faults, written: String::new(), declared: Vec::new(), lists: Vec::new() }
+        Self {
+            document,
+            faults,
+            written: String::new(),
+            values: BTreeMap::new(),
+            declared: Vec::new(),
+            lists: Vec::new(),
+        }
     }
 
     /// The section `name`, `""` for the settings above all sections.
@@ -76,6 +94,7 @@ impl Reader {
             self.fault_at(item.origin, name, format!("is a list of sections: write each as [[{name}]]"));
             return Vec::new();
         };
+        let begin = self.written.len();
         let mut values = Vec::new();
         for item in items {
             let Value::Table(fields) = item.value else {
@@ -89,6 +108,7 @@ impl Reader {
             row.finish();
             values.extend(value);
         }
+        self.values.insert(name.to_owned(), self.written[begin..].to_owned());
         values
     }
 
@@ -123,13 +143,13 @@ impl Reader {
     }
 
     /// Reports what nobody read, and gives all faults in the order of the file, and the file as it was understood.
-    pub(crate) fn finish(mut self) -> (String, Vec<Fault>) {
+    pub(crate) fn finish(mut self) -> (Understood, Vec<Fault>) {
         for (name, item) in std::mem::take(&mut self.document.items) {
             let problem = self.unknown(&name);
             self.faults.push(Fault { origin: item.origin, setting: name, problem });
         }
         self.faults.sort_by_key(Fault::rank);
-        (self.written, self.faults)
+        (Understood { written: self.written, values: self.values }, self.faults)
     }
 }
 
@@ -188,7 +208,9 @@ impl Section<'_> {
             }
         }
         comment(&mut self.reader.written, doc);
-        writeln!(self.reader.written, "{name} = {}", value.write()).expect("writing to a String cannot fail");
+        let written = value.write();
+        writeln!(self.reader.written, "{name} = {written}").expect("writing to a String cannot fail");
+        self.reader.values.insert(full_name.clone(), written);
         self.reader.declared.push((full_name, origin));
         value
     }

@@ -11,11 +11,11 @@ use crate::document::Document;
 use crate::environment::overrides_of;
 use crate::fault::{Fault, Origin};
 use crate::file::{self, File};
-use crate::reader::Reader;
+use crate::reader::{Reader, Understood};
 use crate::server_url::ServerUrl;
 use crate::settled::{
-    BalancerSettings, CertificateFiles, HealthSettings, LicenseSettings, LogSettings, NodeAddress, NodeSettings,
-    NodeSource, PortalSettings, RegistrySettings, RestartSettings, StoreSettings, UpSettings,
+    BalancerSettings, CertificateFiles, HealthSettings, LicenseSettings, LogSettings, MetricsSettings, NodeAddress,
+    NodeSettings, NodeSource, PortalSettings, RegistrySettings, RestartSettings, StoreSettings, UpSettings,
 };
 use crate::value::{Item, Value};
 
@@ -53,7 +53,7 @@ impl Override {
 #[derive(Clone)]
 pub struct Settings {
     file: File,
-    written: String,
+    pub(crate) understood: Understood,
 }
 
 /// Settles `text`, with the `CT_*` variables that `environment` knows in the place of the file's settings.
@@ -70,14 +70,14 @@ pub fn parse_with(text: &str, overrides: impl IntoIterator<Item = Override>) -> 
     }
     let mut reader = Reader::new(document, faults);
     let file = file::read(&mut reader);
-    let (written, faults) = reader.finish();
-    if faults.is_empty() { Ok(Settings { file, written }) } else { Err(faults) }
+    let (understood, faults) = reader.finish();
+    if faults.is_empty() { Ok(Settings { file, understood }) } else { Err(faults) }
 }
 
 /// A settings file with every setting, its meaning and its default.
 #[must_use]
 pub fn default_config() -> String {
-    parse_with("", []).expect("the defaults have no fault").written
+    parse_with("", []).expect("the defaults have no fault").understood.written
 }
 
 impl fmt::Debug for Settings {
@@ -146,6 +146,12 @@ impl Settings {
         log
     }
 
+    /// Where figures go.
+    #[must_use]
+    pub fn metrics(&self) -> &MetricsSettings {
+        &self.file.metrics
+    }
+
     /// The pages for people: downloads, logs, dashboard.
     #[must_use]
     pub fn portal(&self) -> PortalSettings {
@@ -210,7 +216,7 @@ impl Settings {
     /// The whole file with every setting as it counts, overrides included. It may hold a token: keep it private.
     #[must_use]
     pub fn written(&self) -> &str {
-        &self.written
+        &self.understood.written
     }
 
     /// What a balancer of this file runs with, on a machine with `processors`.

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use crate::edge::Edge;
 use crate::processes::Process;
+use crate::reload::Reloaded;
 
 /// The socket's name in the folder `run` of the data folder.
 const NAME: &str = "control.sock";
@@ -57,6 +58,8 @@ pub enum Command {
         /// One process; without it, one after the other.
         name: Option<String>,
     },
+    /// Read the settings again.
+    Reload,
 }
 
 /// One line of an answer.
@@ -71,6 +74,9 @@ pub enum Line {
     Done {
         /// The processes after it.
         processes: Vec<Process>,
+        /// What a reload did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reloaded: Option<Reloaded>,
     },
     /// It failed, and why. The last line.
     Error(String),
@@ -159,27 +165,33 @@ async fn carry_out(edge: Arc<Edge>, command: Command, stop: mpsc::Sender<()>, li
         say(Line::Progress(text));
     };
     let done = match command {
-        Command::List => Ok(()),
+        Command::List => Ok(None),
         Command::Stop { name: None } => {
             // The answer goes out before the end begins: everything that serves it ends too.
-            say(Line::Done { processes: edge.processes() });
+            say(Line::Done { processes: edge.processes(), reloaded: None });
             let _ = stop.send(()).await;
             return;
+        }
+        Command::Reload => {
+            // It may be under way already, since the file has changed.
+            let _held = edge.changing.lock().await;
+            edge.reload().await.map(Some)
         }
         change => match edge.changing.try_lock() {
             Ok(_held) => match change {
                 Command::Start { name } => edge.start_named(name.as_deref(), &tell).await,
                 Command::Stop { name } => edge.stop_named(&name.unwrap_or_default(), &tell).await,
                 Command::Restart { name } => edge.restart_named(name.as_deref(), &tell).await,
-                Command::List => Ok(()),
-            },
+                Command::List | Command::Reload => Ok(()),
+            }
+            .map(|()| None),
             Err(_) => {
                 Err(anyhow::anyhow!("another command, a restart or a reload is under way; ask again when it is done"))
             }
         },
     };
     say(match done {
-        Ok(()) => Line::Done { processes: edge.processes() },
+        Ok(reloaded) => Line::Done { processes: edge.processes(), reloaded },
         Err(error) => {
             tracing::error!("an operator's command failed: {error:#}");
             Line::Error(format!("{error:#}"))
@@ -197,6 +209,7 @@ mod tests {
             assert_eq!(serde_json::to_string(&command).unwrap(), text);
             assert_eq!(serde_json::from_str::<Command>(text).unwrap(), command);
         };
+        check(Command::Reload, r#"{"order":"reload"}"#);
         check(Command::List, r#"{"order":"list"}"#);
         check(Command::Restart { name: Some("node-1".into()) }, r#"{"order":"restart","name":"node-1"}"#);
         check(Command::Stop { name: None }, r#"{"order":"stop","name":null}"#);

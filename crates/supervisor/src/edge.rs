@@ -5,9 +5,10 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use ctedge_settings::Settings;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
@@ -19,6 +20,7 @@ use crate::child::{Child, Spec};
 use crate::data::DataFolder;
 use crate::lease::Leases;
 use crate::plan::{Load, Plan, Settler};
+use crate::reload::History;
 use crate::sockets::PublicSockets;
 
 /// The balancer's name among the children.
@@ -59,6 +61,10 @@ pub(crate) struct Edge {
     pub(crate) data: DataFolder,
     pub(crate) settler: Mutex<Settler>,
     plan: Mutex<Plan>,
+    /// What the operator wrote at the start.
+    pub(crate) begun_with: Settings,
+    /// What children were started with.
+    pub(crate) history: Mutex<History>,
     children: Mutex<BTreeMap<String, Child>>,
     /// Balancers that were replaced and still have tunnels.
     retired: Mutex<Vec<Child>>,
@@ -88,10 +94,14 @@ pub(crate) struct View {
 
 impl Edge {
     pub(crate) fn new(around: Surroundings, data: DataFolder, settler: Settler, plan: Plan) -> Self {
+        let mut history = History::default();
+        history.push(Instant::now(), plan.wanted.clone(), &[]);
         Self {
             around,
             data,
             settler: Mutex::new(settler),
+            begun_with: plan.wanted.clone(),
+            history: Mutex::new(history),
             plan: Mutex::new(plan),
             children: Mutex::default(),
             retired: Mutex::default(),
@@ -109,7 +119,10 @@ impl Edge {
         self.plan.lock().clone()
     }
 
+    /// Goes on with `plan`, which children that are started from here on read.
     pub(crate) fn set_plan(&self, plan: Plan) {
+        let started: Vec<_> = self.each(|child, _| child.status().started).into_iter().flatten().collect();
+        self.history.lock().push(Instant::now(), plan.wanted.clone(), &started);
         *self.plan.lock() = plan;
     }
 
@@ -243,9 +256,7 @@ impl Edge {
             let plan = self.plan.lock();
             (plan.listeners.admin, plan.settings.admin_token().map(str::to_owned))
         };
-        let client = AdminClient::new(reachable(address), token, ANSWER);
-        let asked = move || if method == "GET" { client.get(&path) } else { client.post(&path) };
-        tokio::task::spawn_blocking(asked).await?
+        ask(AdminClient::new(reachable(address), token, ANSWER), method, path).await
     }
 
     /// Completes when nobody can connect to the public endpoint.
@@ -275,6 +286,12 @@ impl View {
     pub(crate) fn is_ready(&self, id: &str) -> bool {
         self.nodes.get(id).is_some_and(|node| node.state == "ready")
     }
+}
+
+/// Asks without holding up the thread of the supervisor.
+pub(crate) async fn ask(client: AdminClient, method: &'static str, path: String) -> anyhow::Result<Answer> {
+    let asked = move || if method == "GET" { client.get(&path) } else { client.post(&path) };
+    tokio::task::spawn_blocking(asked).await?
 }
 
 /// The address that somebody on this machine connects to.

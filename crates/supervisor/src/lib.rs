@@ -39,5 +39,6 @@ pub use admin::AdminClient;
 pub use child::die_with_parent;
 pub use lease::Leases;
 pub use processes::Process;
+pub use reload::Reloaded;
 pub use sockets::Sockets;
 pub use supervisor::{Load, Stopped, Supervisor, Surroundings};

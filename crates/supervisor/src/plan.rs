@@ -17,6 +17,10 @@ use crate::ports::{self, Ports};
 /// How overrides of the supervisor are named, should one have a fault.
 const ORIGIN: &str = "ctedge up";
 
+/// What stays as it was at the start of the supervisor, whatever the file says meanwhile: a child that is started again would
+/// not understand those that run.
+const HELD: [&str; 2] = ["secret_file", "store.url"];
+
 /// Where the settings come from. Whoever implements it may read files and the environment.
 pub trait Load: Send + Sync {
     /// Reads the settings anew, with `overrides` counting more than anything else. The error lists every fault.
@@ -32,7 +36,10 @@ pub(crate) struct Plan {
     /// Ids and addresses of the nodes that this supervisor starts.
     pub(crate) nodes: BTreeMap<String, SocketAddr>,
     pub(crate) listeners: Listeners,
+    /// What the children read.
     pub(crate) settings: Settings,
+    /// What the operator wrote, before anything was settled.
+    pub(crate) wanted: Settings,
 }
 
 impl Plan {
@@ -48,13 +55,19 @@ pub(crate) struct Settler {
     ports: Ports,
     /// Addresses by the setting or the node, with what the file asked for.
     settled: BTreeMap<String, (SocketAddr, SocketAddr)>,
+    /// Settings in which all parts of an edge must agree, as they were at the first plan.
+    held: Vec<Override>,
 }
 
 impl Settler {
     /// Settles what `load` gives. Fails where a port is taken that was not ours before.
     pub(crate) fn plan(&mut self, load: &dyn Load, data: &DataFolder) -> anyhow::Result<Plan> {
         let wanted = load.load(vec![])?;
-        let mut overrides = vec![text("data", data.root().to_string_lossy())];
+        if self.held.is_empty() {
+            self.held = HELD.iter().filter_map(|setting| wanted.held(setting, ORIGIN)).collect();
+        }
+        let mut overrides = self.held.clone();
+        overrides.push(text("data", data.root().to_string_lossy()));
 
         let listeners = wanted.listeners();
         let http = self.optional(listeners.http, "balancer.http", "balancer.http, --http")?;
@@ -70,7 +83,7 @@ impl Settler {
             overrides.push(certificate_rows(data));
         }
         let settings = load.load(overrides).context("the settings cannot be completed")?;
-        Ok(Plan { nodes, listeners: Listeners { http, https, admin }, settings })
+        Ok(Plan { nodes, listeners: Listeners { http, https, admin }, settings, wanted })
     }
 
     /// The nodes that this supervisor starts, `node-1` and up.
@@ -98,7 +111,7 @@ impl Settler {
     fn settle(&mut self, wanted: SocketAddr, place: &str, named: &str) -> anyhow::Result<SocketAddr> {
         if let Some((asked, settled)) = self.settled.get(place) {
             if *asked != wanted {
-                tracing::warn!("{named} changed, which takes a restart of `ctedge up`; {settled} stays");
+                tracing::warn!("{named} changed, which takes a new start of `ctedge up`; {settled} stays");
             }
             return Ok(*settled);
         }
@@ -221,6 +234,19 @@ mod tests {
         for (id, address) in &before.nodes {
             assert_eq!(after.nodes[id], *address);
         }
+    }
+
+    #[test]
+    fn a_reload_changes_nothing_that_all_parts_must_agree_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::take(folder.path()).unwrap();
+        let source = Text(Mutex::new(file("")));
+        let mut settler = Settler::default();
+        let before = settler.plan(&source, &data).unwrap();
+        *source.0.lock() = format!("data = \"x\"\nsecret_file = \"y\"\n{}[store]\nurl = \"sqlite:z\"\n", file(""));
+        let after = settler.plan(&source, &data).unwrap();
+        assert_eq!(after.settings.changed_since(&before.settings), [""; 0]);
+        assert_eq!(after.wanted.changed_since(&before.wanted), ["data", "secret_file", "store.url"]);
     }
 
     #[test]

@@ -115,7 +115,9 @@ impl Supervisor {
                 }
             }
             let _held = self.edge.changing.lock().await;
-            self.edge.reload().await;
+            if let Err(error) = self.edge.reload().await {
+                tracing::error!("the changed settings are not taken over, what runs goes on: {error:#}");
+            }
         }
     }
 

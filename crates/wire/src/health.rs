@@ -155,6 +155,9 @@ pub struct HealthReport {
     /// Tells this start of the node's process from every other one.
     #[serde(default)]
     pub incarnation: u64,
+    /// How often the node has taken its settings over, its start included: whoever changed them sees when that is done.
+    #[serde(default)]
+    pub settings_read: u64,
     /// Whether the node shares with others who owns which key, and so redirects: a pin on it is then a cache only.
     #[serde(default)]
     pub shares_ownership: bool,
@@ -241,6 +244,7 @@ mod tests {
         let (phase, deadline_s) = (DrainPhase::HandingOff, Some(60));
         let report = HealthReport {
             incarnation: 9,
+            settings_read: 2,
             shares_ownership: true,
             store: StoreState::Slow,
             drain: Some(DrainProgress { phase, deadline_s, sessions: 2, peers: 5, exit: true }),
@@ -250,7 +254,7 @@ mod tests {
             seats: Some(SeatsReport { licensed: 25, held: 3, taken: 2 }),
             ..report()
         };
-        let added = r#","incarnation":9,"shares_ownership":true,"store":"slow","drain":{"phase":"handing-off","deadline_s":60,"sessions":2,"peers":5,"exit":true},"users_online":3,"users_in_sessions":4,"sessions_total":6,"seats":{"licensed":25,"held":3,"taken":2}}"#;
+        let added = r#","incarnation":9,"settings_read":2,"shares_ownership":true,"store":"slow","drain":{"phase":"handing-off","deadline_s":60,"sessions":2,"peers":5,"exit":true},"users_online":3,"users_in_sessions":4,"sessions_total":6,"seats":{"licensed":25,"held":3,"taken":2}}"#;
         let json = format!("{}{added}", OLD.trim_end_matches('}'));
         assert_eq!(serde_json::to_string(&report).unwrap(), json);
         assert_eq!(serde_json::from_str::<HealthReport>(&json).unwrap(), report);

@@ -1,6 +1,7 @@
 //! What the balancer and operators ask: health, metrics, and the control of what the node accepts.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Json;
@@ -30,7 +31,7 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Json<HealthReport> {
 pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let text = match headers.contains_key("x-forwarded-for") {
         false => app.metrics(),
-        true if app.settings().metrics.prometheus => app.exposition().await.into_bytes(),
+        true if app.changeable.prometheus.load(Ordering::Relaxed) => app.exposition().await.into_bytes(),
         true => return Problem::not_found().into_response(),
     };
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()

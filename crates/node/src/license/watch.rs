@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The license of a node.
 #[derive(Debug)]
 pub struct Licensing {
-    settings: LicenseSettings,
+    settings: Mutex<Arc<LicenseSettings>>,
     state: Mutex<State>,
 }
 
@@ -26,6 +26,8 @@ pub struct Licensing {
 struct State {
     /// What the verdict was found on.
     judged: Reading,
+    /// What it was held against.
+    judged_by: Arc<LicenseSettings>,
     /// What the last look found. Many editors write a file in place: what a look in the middle of that sees is not
     /// taken over, only what two looks see alike.
     seen: Reading,
@@ -37,12 +39,14 @@ impl Licensing {
     /// Finds and judges the license, and says in the server log what it is worth.
     #[must_use]
     pub fn begin(settings: LicenseSettings) -> Arc<Self> {
+        let settings = Arc::new(settings);
         let reading = find(&settings);
         let today = Day::at(unix_now());
         let verdict = Arc::new(judge(&reading.found, settings.public_key.as_ref(), settings.host.as_deref(), today));
         say(&verdict, reading.source.as_deref());
-        let state = State { judged: reading.clone(), seen: reading, today, verdict };
-        Arc::new(Self { settings, state: Mutex::new(state) })
+        let judged_by = Arc::clone(&settings);
+        let state = State { judged: reading.clone(), judged_by, seen: reading, today, verdict };
+        Arc::new(Self { settings: Mutex::new(settings), state: Mutex::new(state) })
     }
 
     /// What the license is worth.
@@ -57,25 +61,43 @@ impl Licensing {
         refusal(&self.verdict())
     }
 
+    /// Looks where other settings say from here on, and holds what is there against them; the verdict, if it differs.
+    pub async fn take_over(&self, settings: LicenseSettings) -> Option<Arc<Verdict>> {
+        if **self.settings.lock() == settings {
+            return None;
+        }
+        *self.settings.lock() = Arc::new(settings);
+        self.look_again().await
+    }
+
     /// Looks again and again, until it is dropped. `changed` is called with each verdict that differs from the one
     /// before it.
     pub async fn watch(self: Arc<Self>, changed: impl Fn(&Verdict) + Send) {
         loop {
             tokio::time::sleep(LOOK).await;
-            let settings = self.settings.clone();
-            // Files may lie on a network: a thread that relays does not wait for them.
-            let Ok(reading) = tokio::task::spawn_blocking(move || find(&settings)).await else { continue };
-            if let Some(verdict) = self.look(reading, Day::at(unix_now())) {
+            if let Some(verdict) = self.look_again().await {
                 changed(&verdict);
             }
         }
     }
 
+    async fn look_again(&self) -> Option<Arc<Verdict>> {
+        let settings = Arc::clone(&self.settings.lock());
+        let place = Arc::clone(&settings);
+        // Files may lie on a network: a thread that relays does not wait for them.
+        let reading = tokio::task::spawn_blocking(move || find(&place)).await.ok()?;
+        // Others may have come meanwhile, and with them a look of their own.
+        let is_current = Arc::ptr_eq(&settings, &self.settings.lock());
+        if is_current { self.look(reading, &settings, Day::at(unix_now())) } else { None }
+    }
+
     /// Takes over what was found; the verdict, if it differs.
-    fn look(&self, reading: Reading, today: Day) -> Option<Arc<Verdict>> {
+    fn look(&self, reading: Reading, settings: &Arc<LicenseSettings>, today: Day) -> Option<Arc<Verdict>> {
         let mut state = self.state.lock();
-        let is_settled = reading == state.seen;
-        let is_other = reading != state.judged;
+        let is_elsewhere = *settings != state.judged_by;
+        // Whoever names another file has put it there before.
+        let is_settled = reading == state.seen || is_elsewhere;
+        let is_other = reading != state.judged || is_elsewhere;
         let is_next_day = today != state.today;
         state.seen = reading;
         if !(is_settled && is_other || is_next_day) {
@@ -85,7 +107,8 @@ impl Licensing {
             state.judged = state.seen.clone();
         }
         state.today = today;
-        let (key, host) = (self.settings.public_key.as_ref(), self.settings.host.as_deref());
+        state.judged_by = Arc::clone(settings);
+        let (key, host) = (settings.public_key.as_ref(), settings.host.as_deref());
         let verdict = judge(&state.judged.found, key, host, today);
         // A license that ends soon is another verdict each day, and so is said each day.
         let is_said = verdict.as_str() == state.verdict.as_str() && !is_other && !verdict.ends_soon();
@@ -160,7 +183,8 @@ mod tests {
     }
 
     fn look(licensing: &Licensing, today: &str) -> Option<&'static str> {
-        licensing.look(find(&licensing.settings), today.parse().unwrap()).map(|verdict| verdict.as_str())
+        let settings = Arc::clone(&licensing.settings.lock());
+        licensing.look(find(&settings), &settings, today.parse().unwrap()).map(|verdict| verdict.as_str())
     }
 
     #[test]
@@ -168,14 +192,29 @@ mod tests {
         let (_folder, licensing) = licensing("2999/12/31");
         let today = Day::at(unix_now()).to_string();
         assert_eq!((licensing.verdict().as_str(), look(&licensing, &today)), ("valid", None));
-        fs::write(&licensing.settings.file, "licensee=Exa").unwrap();
+        let file = licensing.settings.lock().file.clone();
+        fs::write(&file, "licensee=Exa").unwrap();
         assert_eq!(look(&licensing, &today), None, "a single look cannot tell whether the file is complete");
         assert_eq!(look(&licensing, &today), Some("malformed"));
         assert_eq!(look(&licensing, &today), None);
         assert_eq!(licensing.refusal().map(|info| info.code), Some(InfoCode::LicenseInvalid));
-        fs::remove_file(&licensing.settings.file).unwrap();
+        fs::remove_file(&file).unwrap();
         assert_eq!((look(&licensing, &today), look(&licensing, &today)), (None, Some("evaluation")));
         assert_eq!(licensing.refusal(), None);
+    }
+
+    #[tokio::test]
+    async fn other_settings_count_at_once() {
+        let (folder, licensing) = licensing("2999/12/31");
+        let settings = LicenseSettings::clone(&licensing.settings.lock());
+        let other_key = PrivateKey::from_random(&[2; 32]).public_key();
+        let take_over = async |settings| licensing.take_over(settings).await.map(|verdict| verdict.as_str());
+        assert_eq!(take_over(settings.clone()).await, None);
+        let with_other_key = LicenseSettings { public_key: Some(other_key), ..settings.clone() };
+        assert_eq!(take_over(with_other_key).await, Some("forged"));
+        let elsewhere = LicenseSettings { file: folder.path().join("nothing"), ..settings.clone() };
+        assert_eq!(take_over(elsewhere).await, Some("evaluation"));
+        assert_eq!(take_over(settings).await, Some("valid"));
     }
 
     #[test]

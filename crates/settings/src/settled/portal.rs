@@ -10,7 +10,7 @@ use crate::server_url::ServerUrl;
 pub const GENERATED_USER: &str = "ctuser";
 
 /// What the portal needs to run: client downloads, logs and dashboard.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortalSettings {
     /// The public URL that links are built on; without one, links are built on what the client asked for.
     pub server_url: Option<ServerUrl>,

@@ -11,12 +11,25 @@ use anyhow::{Context, bail};
 
 use super::{Command, Line, short_path, socket_of};
 use crate::processes::Process;
+use crate::reload::Reloaded;
 
 /// The supervisor says every few seconds that it is there.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Gives `command` to the supervisor of the data folder `data`. `progress` is told how far it is. Returns the processes after it.
-pub fn give(data: &Path, command: &Command, mut progress: impl FnMut(&str)) -> anyhow::Result<Vec<Process>> {
+pub fn give(data: &Path, command: &Command, progress: impl FnMut(&str)) -> anyhow::Result<Vec<Process>> {
+    ask(data, command, progress).map(|(processes, _)| processes)
+}
+
+/// Lets the supervisor of the data folder `data` read its settings again.
+pub fn reload(data: &Path) -> anyhow::Result<Reloaded> {
+    let (_, reloaded) = ask(data, &Command::Reload, |_| {})?;
+    reloaded.context("the supervisor does not say what it read")
+}
+
+type Done = (Vec<Process>, Option<Reloaded>);
+
+fn ask(data: &Path, command: &Command, mut progress: impl FnMut(&str)) -> anyhow::Result<Done> {
     let mut stream = connect(data)?;
     let mut text = serde_json::to_string(command)?;
     text.push('\n');
@@ -26,7 +39,7 @@ pub fn give(data: &Path, command: &Command, mut progress: impl FnMut(&str)) -> a
         match serde_json::from_str(&line).context("the supervisor is of another version than this command")? {
             Line::Alive => {}
             Line::Progress(text) => progress(&text),
-            Line::Done { processes } => return Ok(processes),
+            Line::Done { processes, reloaded } => return Ok((processes, reloaded)),
             Line::Error(reason) => bail!("{reason}"),
         }
     }
