@@ -2,8 +2,9 @@
 //! with the real placement, clients with numbered messages, a supervisor, and the store's model behind a network that
 //! delays, reorders and loses.
 //!
-//! - [`world`]: everything there is, the order of events, and the checks after each of them.
-//! - `process`, `balancer`, `client`, `store`: the parts.
+//! - [`world`]: everything there is, and the order of events.
+//! - `promise`: the checks after each of them.
+//! - `process`, `session`, `balancer`, `client`, `store`: the parts.
 //! - `disturb`: what operators do, and what goes wrong.
 //! - [`seen`]: how often what happened.
 //!
@@ -16,8 +17,10 @@ mod client;
 mod disturb;
 mod event;
 mod process;
+mod promise;
 mod random;
 pub mod seen;
+mod session;
 mod store;
 pub mod world;
 

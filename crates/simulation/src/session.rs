@@ -1,0 +1,323 @@
+//! The sessions of a node process: as much of a session as the promises need.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ctedge_ownership::{Epoch, Estate, LeaseId, LetGo, Origin, StoredPeer};
+use ctedge_wire::Key;
+
+use crate::balancer::Request;
+use crate::event::{Event, Frame};
+use crate::world::World;
+
+/// How long a peer may be away.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long a session that moves waits for its peers to close.
+const MOVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A journal entry.
+#[derive(Debug, Clone)]
+pub(crate) struct Joined {
+    key: Key,
+    epoch: Epoch,
+    by: LeaseId,
+    client: usize,
+}
+
+/// A session in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    pub(crate) epoch: Epoch,
+    pub(crate) room: Option<usize>,
+    since: Instant,
+    /// Which sequence of deliveries this is. An estate continues it; a takeover begins another.
+    stream: u64,
+    pub(crate) peers: BTreeMap<usize, Peer>,
+    pub(crate) moving: bool,
+}
+
+/// A peer of a session.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// All that was ever sent to it in this stream: sender and number.
+    log: Vec<(usize, u64)>,
+    pub(crate) connection: Option<usize>,
+    away_since: Instant,
+}
+
+impl Live {
+    pub(crate) fn empty(now: Instant) -> Self {
+        Self { epoch: Epoch(0), room: None, since: now, stream: 0, peers: BTreeMap::new(), moving: false }
+    }
+}
+
+impl World {
+    /// Makes the connection that the request is for.
+    pub(crate) fn attach(&mut self, process: usize, key: &Key, request: &Request) {
+        let now = self.now;
+        let (client, attempt) = (request.client, request.attempt);
+        if !self.clients[client].waits_for(attempt) {
+            return;
+        }
+        let connection = self.connect(client, request.balancer, process, key);
+        self.clients_room(client, key);
+        let room = self.clients[client].room;
+        let Some(live) = self.processes[process].rooms.get_mut(key) else {
+            self.check(false, || format!("{key} is to be served where it is not"));
+            return;
+        };
+        live.room = Some(room);
+        let stream = live.stream;
+        let joins = !live.peers.contains_key(&client);
+        let epoch = live.epoch;
+        let peer = live.peers.entry(client).or_insert(Peer { log: Vec::new(), connection: None, away_since: now });
+        let replaced = peer.connection.replace(connection);
+        let from = if request.stream == stream { request.received } else { 0 };
+        let rest: Vec<_> = (from..).zip(peer.log[from as usize..].iter().copied()).collect();
+        if let Some(replaced) = replaced {
+            self.close_from_node(replaced);
+        }
+        self.down(connection, Frame::Welcome { attempt, stream });
+        for (offset, (sender, number)) in rest {
+            self.down(connection, Frame::Data { offset, sender, number });
+        }
+        if joins {
+            let by = self.processes[process].ownership.lease().clone();
+            let entry = Joined { key: key.clone(), epoch, by, client };
+            self.processes[process].journal.push_back(entry);
+            self.after(Duration::from_millis(20), Event::Journal { process });
+        }
+    }
+
+    /// The node owns the key: there is a session from here on.
+    pub(crate) fn begin(&mut self, process: usize, key: Key, epoch: Epoch, origin: Origin) {
+        let now = self.now;
+        self.streams += 1;
+        let stream = self.streams;
+        let peer = || Peer { log: Vec::new(), connection: None, away_since: now };
+        let live = match origin {
+            Origin::Created => {
+                self.check_lost(&key, "created anew");
+                Live { epoch, room: None, since: now, stream, peers: BTreeMap::new(), moving: false }
+            }
+            Origin::Takeover(legacy) => {
+                self.check_lost(&key, "taken over without its estate");
+                let peers = legacy.peers.iter().map(|stored| (stored.clock as usize, peer())).collect();
+                Live { epoch, room: self.room_of(&key), since: now, stream, peers, moving: false }
+            }
+            Origin::Estate(estate) => {
+                let mut live = self.use_estate(&estate.bytes);
+                (live.epoch, live.moving) = (epoch, false);
+                for peer in live.peers.values_mut() {
+                    peer.away_since = now;
+                }
+                live
+            }
+        };
+        let is_new = self.processes[process].rooms.insert(key.clone(), live).is_none();
+        self.check(is_new, || format!("{key} begins where it is already"));
+    }
+
+    /// A frame has come to the node's end of a connection.
+    pub(crate) fn at_node(&mut self, connection: usize, frame: Frame) {
+        let process = self.connections[connection].process;
+        if !self.processes[process].alive {
+            return;
+        }
+        if !self.processes[process].is_open(self.now) {
+            self.processes[process].held.push_back((connection, frame));
+            return;
+        }
+        match frame {
+            Frame::Message { number } => self.relay(connection, number),
+            Frame::Leave => self.leave(connection),
+            Frame::Close => self.closed_by_client(connection),
+            Frame::Welcome { .. } | Frame::Data { .. } | Frame::Over => {}
+        }
+    }
+
+    fn relay(&mut self, connection: usize, number: u64) {
+        let now = self.now;
+        let end = &self.connections[connection];
+        let (sender, key, process) = (end.client, end.key.clone(), end.process);
+        if !end.node_open {
+            self.lose_message(connection);
+            return;
+        }
+        let Some(live) = self.processes[process].rooms.get_mut(&key) else {
+            self.lose_message(connection);
+            return;
+        };
+        let (epoch, mut out, mut to) = (live.epoch, Vec::new(), Vec::new());
+        for (client, peer) in live.peers.iter_mut().filter(|(client, _)| **client != sender) {
+            let offset = peer.log.len() as u64;
+            peer.log.push((sender, number));
+            to.push(*client);
+            out.extend(peer.connection.map(|connection| (connection, Frame::Data { offset, sender, number })));
+        }
+        self.check_serving(process, &key, epoch);
+        self.connections[connection].accepted += 1;
+        self.accept(&key, sender, number, to, now);
+        for (connection, frame) in out {
+            self.down(connection, frame);
+        }
+    }
+
+    /// The host ends its session.
+    fn leave(&mut self, connection: usize) {
+        let (process, key) = (self.connections[connection].process, self.connections[connection].key.clone());
+        if self.connections[connection].node_open {
+            self.end_session(process, &key);
+        }
+    }
+
+    fn end_session(&mut self, process: usize, key: &Key) {
+        let Some(live) = self.processes[process].rooms.remove(key) else {
+            return;
+        };
+        for connection in live.peers.values().filter_map(|peer| peer.connection) {
+            self.down(connection, Frame::Over);
+            (self.connections[connection].node_open, self.connections[connection].let_go) = (false, true);
+        }
+        self.processes[process].ownership.session_ended(key, live.epoch, self.now);
+        self.carry_out(process);
+    }
+
+    fn closed_by_client(&mut self, connection: usize) {
+        let now = self.now;
+        let end = &mut self.connections[connection];
+        end.node_open = false;
+        let (client, process, key) = (end.client, end.process, end.key.clone());
+        let lost = end.sent - end.accepted;
+        let is_polite = !end.cut && !end.let_go;
+        self.check(!is_polite || lost == 0, || format!("{lost} messages of client {client} were not read"));
+        self.open_connections.remove(&connection);
+        let Some(live) = self.processes[process].rooms.get_mut(&key) else {
+            return;
+        };
+        if let Some(peer) = live.peers.get_mut(&client).filter(|peer| peer.connection == Some(connection)) {
+            (peer.connection, peer.away_since) = (None, now);
+        }
+        if live.moving && live.peers.values().all(|peer| peer.connection.is_none()) {
+            self.export(process, &key);
+        }
+    }
+
+    pub(crate) fn start_moving(&mut self, process: usize, key: &Key) {
+        let Some(live) = self.processes[process].rooms.get_mut(key) else {
+            self.check(false, || format!("{key} is to move and is not there"));
+            return;
+        };
+        live.moving = true;
+        let (room, open): (_, Vec<_>) = (live.room, live.peers.values().filter_map(|peer| peer.connection).collect());
+        for connection in &open {
+            self.down(*connection, Frame::Close);
+        }
+        if open.is_empty() {
+            self.export(process, key);
+        } else if let Some(room) = room {
+            self.after(MOVE_TIMEOUT, Event::MoveTimeout { process, room });
+        }
+    }
+
+    pub(crate) fn move_timeout(&mut self, process: usize, room: usize) {
+        let Some(key) = self.rooms[room].key.clone() else {
+            return;
+        };
+        let Some(live) = self.processes[process].rooms.get(&key).filter(|live| live.moving) else {
+            return;
+        };
+        for connection in live.peers.values().filter_map(|peer| peer.connection).collect::<Vec<_>>() {
+            self.cut(connection);
+            self.connections[connection].node_open = false;
+        }
+        self.export(process, &key);
+    }
+
+    fn export(&mut self, process: usize, key: &Key) {
+        let Some(mut live) = self.processes[process].rooms.remove(key) else {
+            return;
+        };
+        for peer in live.peers.values_mut() {
+            peer.connection = None;
+        }
+        let stored = |client: &usize| StoredPeer {
+            clock: *client as u64,
+            host: false,
+            user: String::new(),
+            handshake: Bytes::new(),
+        };
+        let peers = live.peers.keys().map(stored).collect();
+        let epoch = live.epoch;
+        let estate = Estate { bytes: self.keep_estate(live), peers, in_flight: None };
+        let is_taken = self.processes[process].ownership.moved(key, epoch, estate, self.now);
+        self.check(is_taken, || format!("{key} is exported and was not to move"));
+        self.carry_out(process);
+    }
+
+    /// The node closes its connections and forgets the sessions: they may be another's.
+    pub(crate) fn let_go(&mut self, process: usize, which: LetGo) {
+        let rooms = &mut self.processes[process].rooms;
+        let gone: Vec<Live> = match which {
+            LetGo::All => std::mem::take(rooms).into_values().collect(),
+            LetGo::One(key) => rooms.remove(&key).into_iter().collect(),
+        };
+        for connection in gone.iter().flat_map(|live| live.peers.values()).filter_map(|peer| peer.connection) {
+            self.connections[connection].let_go = true;
+            self.close_from_node(connection);
+        }
+    }
+
+    fn close_from_node(&mut self, connection: usize) {
+        self.connections[connection].node_open = false;
+        self.connections[connection].let_go = true;
+        self.down(connection, Frame::Close);
+    }
+
+    /// Looks after the graces, once a second.
+    pub(crate) fn tick(&mut self, process: usize) {
+        let now = self.now;
+        if !self.processes[process].alive {
+            return;
+        }
+        self.after(Duration::from_secs(1), Event::Tick { process });
+        if !self.processes[process].is_open(now) {
+            return;
+        }
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= GRACE;
+        let is_away = |peer: &Peer| peer.connection.is_none() && is_over(peer.away_since);
+        let rooms = self.processes[process].rooms.iter();
+        let over = rooms.filter(|(_, live)| !live.moving && is_over(live.since) && live.peers.values().all(is_away));
+        let ended: Vec<Key> = over.map(|(key, _)| key.clone()).collect();
+        for key in ended {
+            self.check_lost(&key, "ended though its peers wanted it");
+            self.seen.ended_by_grace += 1;
+            self.end_session(process, &key);
+        }
+    }
+
+    /// Writes who has joined.
+    pub(crate) fn write_journal(&mut self, process: usize) {
+        let Some(Joined { key, epoch, by, client }) = self.processes[process].journal.front().cloned() else {
+            return;
+        };
+        if !self.reaches_store(process) {
+            self.after(Duration::from_millis(500), Event::Journal { process });
+            return;
+        }
+        self.processes[process].journal.pop_front();
+        let (user, handshake) = (String::new(), Bytes::new());
+        let peer = StoredPeer { clock: client as u64, host: false, user, handshake };
+        let is_owner = self.store.journal(&key, epoch, &by, |legacy| {
+            if legacy.peers.iter().all(|known| known.clock != peer.clock) {
+                legacy.peers.push(peer);
+                legacy.peers.sort_by_key(|peer| peer.clock);
+            }
+        });
+        if !is_owner && self.store.lives(&by) {
+            self.processes[process].ownership.fenced(&key, epoch, self.now);
+            self.carry_out(process);
+        }
+    }
+}
