@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ctedge_ownership::{NodeId, Unavailable, Verdict, Wants};
 use ctedge_placement::Rendezvous;
@@ -13,11 +13,16 @@ use ctedge_routing::{
 use ctedge_wire::{HealthReport, Key};
 
 use crate::event::Event;
+use crate::fault::Fault;
+use crate::promise::Promise;
 use crate::world::World;
 
 /// What all balancers and nodes of the cluster rank with.
 pub(crate) const PLACEMENT_SEED: u64 = 11;
-const PINS_MAX: usize = 200;
+/// Fewer than there are sessions now and then.
+const PINS_MAX: usize = 4;
+/// How many nodes outside of its list a balancer knows at most.
+const UNLISTED_MAX: usize = 64;
 const TRIES_MAX: u32 = 16;
 const REDIRECTS_MAX: u32 = 4;
 
@@ -25,7 +30,9 @@ const REDIRECTS_MAX: u32 = 4;
 #[derive(Debug)]
 pub(crate) struct Balancer {
     pub(crate) generation: u32,
-    router: Router,
+    pub(crate) router: Router,
+    /// What it ranks with.
+    seed: u64,
 }
 
 /// A client's request for a connection to its session.
@@ -43,8 +50,10 @@ pub(crate) struct Request {
     pub(crate) received: u64,
     /// Where it was sent. A node that only a redirect named is no node of the router's.
     target: Option<(SocketAddr, Option<Arc<Node>>)>,
+    /// When it was sent there.
+    pub(crate) sent: Option<Instant>,
     /// Nodes that the request could not reach, or that refused it.
-    tried: Vec<Arc<Node>>,
+    pub(crate) tried: Vec<Arc<Node>>,
     pub(crate) unreachable: Vec<NodeId>,
     /// The epoch that the balancer knew when it sent the request.
     known: u64,
@@ -88,6 +97,7 @@ impl Request {
             stream,
             received,
             target,
+            sent: None,
             tried,
             unreachable,
             known: 0,
@@ -104,21 +114,23 @@ impl Request {
 }
 
 impl Balancer {
-    pub(crate) fn new(seed: u64, generation: u32) -> Self {
+    pub(crate) fn new(seed: u64, generation: u32, fault: Option<Fault>) -> Self {
         let thresholds = Thresholds { rise: 2, fall: 3 };
         let pin_idle_max = Duration::from_secs(300);
-        let settings = RouterSettings { seed, pins_max: PINS_MAX, pin_idle_max, load_bound: 0.25, thresholds };
-        Self { generation, router: Router::new(&settings) }
+        let pins_max = if fault == Some(Fault::PinsWithoutBound) { usize::MAX } else { PINS_MAX };
+        let settings = RouterSettings { seed, pins_max, pin_idle_max, load_bound: 0.25, thresholds };
+        let seed = if fault == Some(Fault::RanksApart) { seed } else { PLACEMENT_SEED };
+        Self { generation, router: Router::new(&settings), seed }
     }
 
     fn placement(&self) -> (Rendezvous, Vec<SocketAddr>) {
         let nodes = self.router.nodes();
         let listed = nodes.iter().filter(|node| node.is_listed());
         let weighted: Vec<_> = listed.clone().map(|node| (node.address().to_string(), node.weight())).collect();
-        (Rendezvous::new(PLACEMENT_SEED, &weighted), listed.map(|node| node.address()).collect())
+        (Rendezvous::new(self.seed, &weighted), listed.map(|node| node.address()).collect())
     }
 
-    fn ranked(&self, key: &Key) -> Vec<SocketAddr> {
+    pub(crate) fn ranked(&self, key: &Key) -> Vec<SocketAddr> {
         let (placement, addresses) = self.placement();
         placement.rank(key.as_str().as_bytes()).map(|index| addresses[index]).collect()
     }
@@ -184,6 +196,8 @@ impl World {
     }
 
     fn forward(&mut self, mut request: Box<Request>, address: SocketAddr, node: Option<Arc<Node>>) {
+        self.check_forward(&request, address);
+        request.sent = Some(self.now);
         let balancer = &self.balancers[request.balancer];
         for down in balancer.router.nodes().iter().filter(|node| node.state() == NodeState::Down) {
             let id = NodeId::new(down.id().as_str());
@@ -205,13 +219,14 @@ impl World {
     /// A node answered, or did not.
     pub(crate) fn answered(&mut self, mut request: Box<Request>, reply: Reply) {
         let now = self.now;
-        let balancer = &self.balancers[request.balancer];
         let (Some((address, node)), Some(key)) = (request.target.take(), request.key.clone()) else {
             return;
         };
-        if balancer.generation != request.generation {
+        if self.balancers[request.balancer].generation != request.generation {
             return;
         }
+        self.hear(&request, address, &key, &reply);
+        let balancer = &self.balancers[request.balancer];
         let router = &balancer.router;
         let mut change = None;
         match reply {
@@ -231,16 +246,27 @@ impl World {
                 if let Some(node) = node {
                     router.answered(&key, &node, now);
                     let fault = router.served(&key, &node, epoch.0, request.known, now);
-                    self.check(fault.is_none(), || format!("two owners answer for {key}: {fault:?}"));
+                    self.check(Promise::OneOwner, fault.is_none(), || {
+                        format!("two owners answer for {key}: {fault:?}")
+                    });
                 }
             }
             Reply::Verdict(Verdict::Redirect { owner, epoch, address }) => {
                 request.redirects += 1;
                 self.seen.redirects += 1;
                 let Some(by) = node else { return };
+                let is_listed = router.nodes().iter().any(|node| node.address() == address && node.is_listed());
                 let named = Owner { name: owner.node.as_str(), epoch: epoch.0, address: Some(address) };
-                match router.redirected(&key, named, &by, now) {
+                let redirected = match self.fault {
+                    Some(Fault::NeverLearns) if !is_listed => Redirected::UnknownNode,
+                    _ => router.redirected(&key, named, &by, now),
+                };
+                self.seen.stale_redirects += u64::from(matches!(redirected, Redirected::Stale(_)));
+                match redirected {
                     _ if request.redirects > REDIRECTS_MAX => self.refuse(&request, false),
+                    Redirected::Stale(_) if self.breaks(Fault::BelievesStaleRedirects) => {
+                        self.forward(request, address, None);
+                    }
                     Redirected::Owner(placed) | Redirected::Stale(placed) => {
                         request.known = placed.epoch;
                         self.forward(request, placed.node.address(), Some(placed.node));
@@ -293,10 +319,15 @@ impl World {
             };
             self.note_state(change);
         }
+        self.refresh(index);
         self.end_tunnels_to_down(index);
         self.balancers[index].router.expire(now);
         let counts = self.balancers[index].router.pin_counts();
-        self.check(counts.total() <= PINS_MAX, || "a balancer has more pins than it may".to_owned());
+        let unlisted = self.balancers[index].router.nodes().iter().filter(|node| !node.is_listed()).count();
+        let is_bounded = counts.total() <= PINS_MAX && unlisted <= UNLISTED_MAX;
+        self.check(Promise::EverythingIsBounded, is_bounded, || {
+            format!("balancer {index} has {} pins and knows {unlisted} unlisted nodes", counts.total())
+        });
         self.after(Duration::from_secs(1), Event::Checks { balancer: index, generation });
     }
 

@@ -1,13 +1,14 @@
 //! Clients: each belongs to one room, wants a connection to its session, and sends numbered messages.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ctedge_ownership::Wants;
 use ctedge_wire::Key;
 
 use crate::balancer::Request;
 use crate::event::{Event, Frame};
+use crate::promise::Promise;
 use crate::world::World;
 
 /// One peer's program.
@@ -15,6 +16,8 @@ use crate::world::World;
 pub(crate) struct Client {
     pub(crate) room: usize,
     pub(crate) phase: Phase,
+    /// Since when it has no connection.
+    pub(crate) away_since: Option<Instant>,
     attempt: u64,
     stream: u64,
     received: u64,
@@ -53,8 +56,8 @@ pub(crate) struct Connection {
     pub(crate) let_go: bool,
     pub(crate) sent: u64,
     pub(crate) accepted: u64,
-    up_at: Option<std::time::Instant>,
-    down_at: Option<std::time::Instant>,
+    up_at: Option<Instant>,
+    down_at: Option<Instant>,
 }
 
 impl Client {
@@ -62,6 +65,7 @@ impl Client {
         Self {
             room,
             phase: Phase::Away,
+            away_since: None,
             attempt: 0,
             stream: 0,
             received: 0,
@@ -106,6 +110,7 @@ impl World {
         let client = &mut self.clients[index];
         client.attempt += 1;
         client.phase = Phase::Asking;
+        client.away_since.get_or_insert(self.now);
         let mut request = Request::new(index, client.attempt, balancer, key, wants);
         (request.stream, request.received) = (client.stream, client.received);
         let attempt = client.attempt;
@@ -119,12 +124,14 @@ impl World {
             if let Some(key) = room.key.clone().filter(|_| missing && !room.over) {
                 self.check_lost(&key, "missing to a client that wants it");
             }
+            self.check_available(client);
             self.try_again(client);
         }
     }
 
     pub(crate) fn try_timeout(&mut self, client: usize, attempt: u64) {
         if self.clients[client].waits_for(attempt) {
+            self.check_available(client);
             self.try_again(client);
         }
     }
@@ -205,6 +212,7 @@ impl World {
                     return;
                 }
                 client.phase = Phase::Attached(connection);
+                client.away_since = None;
                 if client.stream != stream {
                     (client.stream, client.received) = (stream, 0);
                 }
@@ -215,8 +223,10 @@ impl World {
                 let last = client.last_of.insert(sender, number);
                 client.got.insert((sender, number));
                 self.seen.delivered += 1;
-                self.check(offset == expected, || format!("client {index} got offset {offset} and not {expected}"));
-                self.check(last.is_none_or(|last| last < number), || {
+                self.check(Promise::OrdersEndNothing, offset == expected, || {
+                    format!("client {index} got offset {offset} and not {expected}")
+                });
+                self.check(Promise::OrdersEndNothing, last.is_none_or(|last| last < number), || {
                     format!("client {index} got message {number} of {sender} after {last:?}")
                 });
             }

@@ -6,6 +6,7 @@ use ctedge_ownership::Drain;
 use ctedge_wire::NodeStatus;
 
 use crate::event::Event;
+use crate::promise::Promise;
 use crate::world::{Profile, World};
 
 /// How many nodes there may be.
@@ -81,10 +82,7 @@ impl World {
             }
             _ => {
                 if let Some(process) = self.any_process() {
-                    if self.processes[process].ownership.suspend() {
-                        self.processes[process].stops = None;
-                    }
-                    self.carry_out(process);
+                    self.suspend(process);
                     self.resume_later(process);
                 }
             }
@@ -92,7 +90,8 @@ impl World {
     }
 
     fn resume_later(&mut self, process: usize) {
-        let pause = self.random.millis(500, 4_000);
+        let pause =
+            if self.random.chance(30) { self.random.millis(8_000, 25_000) } else { self.random.millis(500, 4_000) };
         self.after(pause, Event::Resume { process });
     }
 
@@ -109,7 +108,7 @@ impl World {
         };
         let is_busy = |slot: &crate::world::Slot| {
             slot.process.is_none_or(|process| {
-                !self.processes[process].alive || self.processes[process].ownership.status() != NodeStatus::Ready
+                !self.processes[process].alive || self.processes[process].ownership.status() == NodeStatus::Draining
             })
         };
         if self.profile != Profile::Storm && self.slots.iter().any(is_busy) {
@@ -123,7 +122,6 @@ impl World {
             _ => None,
         };
         self.seen.drains += 1;
-        self.processes[process].gives = true;
         self.drain(process, Drain { deadline, exit });
         if !exit {
             self.resume_later(process);
@@ -140,6 +138,7 @@ impl World {
             2..5 => {
                 self.seen.freezes += 1;
                 self.processes[process].frozen = true;
+                self.disturbed();
                 self.after(length, Event::Thaw { process });
             }
             5 => {
@@ -156,6 +155,7 @@ impl World {
 
     fn kill(&mut self, process: usize) {
         self.seen.kills += 1;
+        self.disturbed();
         let slot = self.processes[process].slot;
         let lease = self.processes[process].ownership.lease().clone();
         self.end_process(process);
@@ -171,15 +171,18 @@ impl World {
     pub(crate) fn exit(&mut self, process: usize) {
         let slot = self.processes[process].slot;
         let left = self.processes[process].rooms.len();
-        self.check(left == 0, || format!("{process} exits with {left} sessions"));
+        self.check(Promise::OrdersEndNothing, left == 0, || format!("{process} exits with {left} sessions"));
         self.end_process(process);
+        self.exchanged(process);
         let pause = self.random.millis(200, 5_000);
         self.after(pause, Event::Start { slot });
     }
 
     pub(crate) fn stop_timeout(&mut self, process: usize) {
         if self.processes[process].alive && self.processes[process].stops == Some(self.now) {
-            self.check(self.profile == Profile::Storm, || format!("{process} does not finish its drain"));
+            self.check(Promise::OrdersEndNothing, self.profile == Profile::Storm, || {
+                format!("{process} does not finish its drain")
+            });
             self.kill(process);
         }
     }
@@ -188,7 +191,9 @@ impl World {
         if !std::mem::take(&mut self.processes[process].frozen) {
             return;
         }
-        self.processes[process].thawed = Some(self.now);
+        let now = self.now;
+        (self.processes[process].thawed, self.processes[process].able_since) = (Some(now), now);
+        self.disturbed();
         let mut inbox = std::mem::take(&mut self.processes[process].inbox);
         if self.random.chance(50) {
             // Timers may come first or last.
@@ -200,19 +205,24 @@ impl World {
     }
 
     pub(crate) fn store_mended(&mut self, process: Option<usize>) {
+        let now = self.now;
         match process {
-            Some(process) => self.processes[process].has_store = true,
-            None => self.store_is_up = true,
+            Some(process) => (self.processes[process].has_store, self.processes[process].able_since) = (true, now),
+            None => {
+                self.store_is_up = true;
+                self.processes.iter_mut().for_each(|process| process.able_since = now);
+            }
         }
+        self.disturbed();
     }
 
     /// Nothing goes wrong from here on.
     pub(crate) fn mend(&mut self) {
         self.disturbance.over = true;
-        self.store_is_up = true;
+        self.store_mended(None);
         self.store_loss = 0;
         for process in 0..self.processes.len() {
-            self.processes[process].has_store = true;
+            self.store_mended(Some(process));
             self.thaw(process);
         }
         for slot in 0..self.slots.len() {

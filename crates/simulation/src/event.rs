@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Instant;
 
-use ctedge_ownership::{Command, CommandId, LeaseId, Outcome, StoreFailure};
+use ctedge_ownership::{Command, CommandId, Drain, LeaseId, Outcome, StoreFailure};
 
 use crate::balancer::{Reply, Request};
 
@@ -58,6 +58,8 @@ pub(crate) enum Event {
     StoreMended { process: Option<usize> },
     /// A node is started.
     Start { slot: usize },
+    /// A process is told to drain.
+    Drain { process: usize, drain: Drain },
     /// A drain ends by the operator's resuming.
     Resume { process: usize },
     /// Something goes wrong, or an operator does something.

@@ -3,7 +3,8 @@
 //! delays, reorders and loses.
 //!
 //! - [`world`]: everything there is, and the order of events.
-//! - `promise`: the checks after each of them.
+//! - [`promise`]: the checks after each of them; `orders`, `agree`: those of operators' orders and of several balancers.
+//! - [`fault`]: what can be wrong on purpose.
 //! - `process`, `session`, `balancer`, `client`, `store`: the parts.
 //! - `disturb`: what operators do, and what goes wrong.
 //! - [`seen`]: how often what happened.
@@ -12,17 +13,23 @@
 
 #![forbid(unsafe_code)]
 
+mod agree;
 mod balancer;
 mod client;
 mod disturb;
 mod event;
+pub mod fault;
+mod journal;
+mod orders;
 mod process;
-mod promise;
+pub mod promise;
 mod random;
 pub mod seen;
 mod session;
 mod store;
 pub mod world;
 
+pub use fault::Fault;
+pub use promise::{Promise, Violation};
 pub use seen::Seen;
 pub use world::{Profile, World};

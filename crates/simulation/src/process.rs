@@ -1,23 +1,24 @@
 //! A node process: the real `Ownership`, driven as the node drives it, and as much of a session as the promises need.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ctedge_ownership::{
-    Action, Ask, CommandId, Drain, Event as Counted, Lease, LeaseId, Ownership, OwnershipSettings, Ranking, Ticket,
-    Verdict,
+    Action, Ask, Command, CommandId, Epoch, Event as Counted, Lease, LeaseId, Ownership, OwnershipSettings, Ranking,
+    Ticket, Verdict, Wants,
 };
 use ctedge_placement::Rendezvous;
 use ctedge_wire::Key;
 
 use crate::balancer::{PLACEMENT_SEED, Reply, Request};
 use crate::event::{Event, Frame};
-use crate::session::{Joined, Live};
+use crate::fault::Fault;
+use crate::journal::{Joined, Joining};
+use crate::orders::Order;
+use crate::promise::Promise;
+use crate::session::Live;
 use crate::world::World;
-
-/// How long a node that was told to stop may take.
-const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A node process, from its start to its end.
 #[derive(Debug)]
@@ -31,20 +32,37 @@ pub(crate) struct Process {
     /// When it last went on after having been stopped.
     pub(crate) thawed: Option<Instant>,
     pub(crate) has_store: bool,
-    /// Whether it was ever told to give its sessions away.
-    pub(crate) gives: bool,
+    /// Since when it runs and reaches the store, if it does.
+    pub(crate) able_since: Instant,
+    /// What its operator ordered.
+    pub(crate) order: Option<Order>,
+    /// When it last began to hand a session off under that order.
+    pub(crate) started_moving: Option<Instant>,
+    /// The keys whose handoff it has begun.
+    pub(crate) given: BTreeSet<Key>,
+    /// Whom it chose for which handoff.
+    pub(crate) choices: BTreeMap<Key, (Epoch, LeaseId)>,
+    /// The keys that it has begun to create.
+    pub(crate) creating: BTreeSet<Key>,
+    /// The keys that it was asked for.
+    asked: BTreeSet<Key>,
+    /// The estates that it reads or takes up at this moment.
+    adopting: BTreeMap<CommandId, Key>,
     /// When it is killed if it has not ended by then.
     pub(crate) stops: Option<Instant>,
     /// What came while the process was stopped.
     pub(crate) inbox: Vec<Event>,
     /// All leases that it ever had.
     pub(crate) leases: Vec<LeaseId>,
+    ignores_fence: bool,
     timer: Option<Instant>,
     asking: BTreeMap<Ticket, Box<Request>>,
     probes: BTreeMap<u64, LeaseId>,
     /// Frames that came while the fence was closed.
     pub(crate) held: VecDeque<(usize, Frame)>,
     pub(crate) journal: VecDeque<Joined>,
+    /// Peers that may not be written down yet.
+    pub(crate) joining: Vec<Joining>,
 }
 
 /// Ranks as the balancers do.
@@ -64,6 +82,7 @@ impl Process {
         address: SocketAddr,
         lease: LeaseId,
         settings: OwnershipSettings,
+        fault: Option<Fault>,
         now: Instant,
     ) -> Self {
         let ownership = Ownership::new(settings, lease.clone(), address, 1, Box::new(Placement), now);
@@ -76,20 +95,29 @@ impl Process {
             frozen: false,
             thawed: None,
             has_store: true,
-            gives: false,
+            able_since: now,
+            order: None,
+            started_moving: None,
+            given: BTreeSet::new(),
+            choices: BTreeMap::new(),
+            creating: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            adopting: BTreeMap::new(),
             stops: None,
             inbox: Vec::new(),
             leases: vec![lease],
+            ignores_fence: fault == Some(Fault::IgnoresItsFence),
             timer: None,
             asking: BTreeMap::new(),
             probes: BTreeMap::new(),
             held: VecDeque::new(),
             journal: VecDeque::new(),
+            joining: Vec::new(),
         }
     }
 
     pub(crate) fn is_open(&self, now: Instant) -> bool {
-        self.ownership.fence().is_open(now)
+        self.ignores_fence || self.ownership.fence().is_open(now)
     }
 }
 
@@ -108,8 +136,12 @@ impl World {
         let ownership = &self.processes[process].ownership;
         let waiting = ownership.waiting();
         let moving = ownership.drain_progress(self.now).map_or(0, |progress| progress.moving);
-        self.check(waiting <= asks_max, || format!("{waiting} requests wait"));
-        self.check(moving <= moving_max, || format!("{moving} sessions move"));
+        let node = &self.processes[process];
+        let is_unasked = |key: &&Key| !node.asked.contains(*key);
+        let adopting = node.adopting.values().filter(is_unasked).count();
+        self.check(Promise::EverythingIsBounded, waiting <= asks_max, || format!("{waiting} requests wait"));
+        self.check(Promise::EverythingIsBounded, moving <= moving_max, || format!("{moving} sessions move"));
+        self.check(Promise::EverythingIsBounded, adopting <= moving_max, || format!("{adopting} sessions are adopted"));
         let due = self.processes[process].ownership.poll_timeout();
         if let Some(at) = due.filter(|at| self.processes[process].timer.is_none_or(|timer| *at < timer)) {
             self.processes[process].timer = Some(at);
@@ -128,11 +160,15 @@ impl World {
     fn act(&mut self, process: usize, action: Action) {
         let now = self.now;
         match action {
-            Action::Store(id, command) => self.send_to_store(process, id, command),
+            Action::Store(id, command) => self.give_command(process, id, command),
             Action::Probe(lease, address) => self.probe(process, lease, address),
             Action::Answer(ticket, verdict) => self.answer(process, ticket, verdict),
             Action::Begin { key, epoch, origin } => self.begin(process, key, epoch, origin),
-            Action::StartMoving { key, .. } => self.start_moving(process, &key),
+            Action::StartMoving { key, .. } => {
+                self.check_giving(process, &key);
+                self.start_moving(process, &key);
+            }
+            Action::LetGo { .. } if self.breaks(Fault::KeepsWhatItLost) => {}
             Action::LetGo { which, .. } => self.let_go(process, which),
             Action::RegisterAnew => {
                 let incarnation = self.random.next();
@@ -150,6 +186,15 @@ impl World {
             }
             Action::Count(event) => self.count(event),
         }
+    }
+
+    fn give_command(&mut self, process: usize, id: CommandId, command: Command) {
+        self.check_command(process, &command);
+        if let Command::Read { key, .. } | Command::Adopt { key, .. } = &command {
+            self.processes[process].adopting.insert(id, key.clone());
+        }
+        let command = self.command_as_given(command);
+        self.send_to_store(process, id, command);
     }
 
     fn count(&mut self, event: Counted) {
@@ -181,7 +226,7 @@ impl World {
     }
 
     pub(crate) fn probe_arrives(&mut self, from: usize, probe: u64, lease: &LeaseId, target: usize) {
-        let alive = *self.processes[target].ownership.lease() == *lease;
+        let alive = *self.processes[target].ownership.lease() == *lease && !self.breaks(Fault::EndsWithoutProbe);
         self.soon(Event::ProbeEnds { process: from, probe, alive });
     }
 
@@ -204,21 +249,45 @@ impl World {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let ask = Ask { ticket, key, wants: request.wants, unreachable: request.unreachable.clone() };
-        self.processes[process].asking.insert(ticket, request);
-        self.processes[process].ownership.asked(ask, self.now);
+        let ask = self.ask_as_given(ask);
+        let node = &mut self.processes[process];
+        node.asked.insert(ask.key.clone());
+        node.asking.insert(ticket, request);
+        node.ownership.asked(ask, self.now);
         self.carry_out(process);
     }
 
     fn answer(&mut self, process: usize, ticket: Ticket, verdict: Verdict) {
         let Some(request) = self.processes[process].asking.remove(&ticket) else {
-            self.check(false, || format!("{ticket:?} is answered twice"));
+            self.check(Promise::OneOwner, false, || format!("{ticket:?} is answered twice"));
             return;
         };
+        let verdict = self.verdict_as_given(process, verdict);
+        self.check_verdict(process, &request, &verdict);
         if let (Verdict::Serve { epoch }, Some(key)) = (&verdict, &request.key) {
             self.check_serving(process, key, *epoch);
             self.attach(process, key, &request);
         }
-        self.soon(Event::Answered { request, reply: Reply::Verdict(verdict) });
+        let is_held_up = self.random.chance(if matches!(verdict, Verdict::Redirect { .. }) { 10 } else { 2 });
+        let delay = if is_held_up { self.random.millis(300, 5_000) } else { self.network_delay() };
+        self.after(delay, Event::Answered { request, reply: Reply::Verdict(verdict) });
+    }
+
+    /// Who joins a session gets in where it is served, and nobody is sent to an owner that was out of reach just now.
+    fn check_verdict(&mut self, process: usize, request: &Request, verdict: &Verdict) {
+        let now = self.now;
+        let node = &self.processes[process];
+        let live = request.key.as_ref().and_then(|key| node.rooms.get(key));
+        let serves = live.is_some_and(|live| !live.moving) && node.is_open(now) && request.wants != Wants::New;
+        let is_refused = matches!(verdict, Verdict::Missing | Verdict::Unavailable { .. });
+        self.check(Promise::OrdersEndNothing, !(serves && is_refused), || {
+            format!("{process} serves {:?} and answers {verdict:?}", request.key)
+        });
+        if let Verdict::Redirect { owner, .. } = verdict {
+            self.check(Promise::DeathsEndNothing, !request.unreachable.contains(&owner.node), || {
+                format!("a request is sent to {owner}, which it could not reach")
+            });
+        }
     }
 
     pub(crate) fn store_answers(
@@ -227,24 +296,9 @@ impl World {
         id: CommandId,
         answer: Result<ctedge_ownership::Outcome, ctedge_ownership::StoreFailure>,
     ) {
+        let answer = answer.map(|outcome| self.outcome_as_given(outcome));
+        self.processes[process].adopting.remove(&id);
         self.processes[process].ownership.store_answered(id, answer, self.now);
-        self.carry_out(process);
-    }
-
-    pub(crate) fn drain(&mut self, process: usize, drain: Drain) {
-        self.processes[process].ownership.drain(drain, self.now);
-        if drain.exit {
-            let stops = self.now + STOP_TIMEOUT + drain.deadline.unwrap_or_default();
-            self.processes[process].stops = Some(stops);
-            self.at(stops, Event::StopTimeout { process });
-        }
-        self.carry_out(process);
-    }
-
-    pub(crate) fn resume(&mut self, process: usize) {
-        if self.processes[process].ownership.resume() {
-            self.processes[process].stops = None;
-        }
         self.carry_out(process);
     }
 

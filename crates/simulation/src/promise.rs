@@ -1,5 +1,6 @@
 //! The promises: what must hold after each event, and what must come about in the end.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use ctedge_ownership::Epoch;
@@ -7,7 +8,48 @@ use ctedge_wire::Key;
 
 use crate::client::Phase;
 use crate::event::Event;
+use crate::process::Process;
 use crate::world::{Profile, World};
+
+/// How long a session is out of reach at most while nothing is wrong.
+const AVAILABLE_WITHIN: Duration = Duration::from_secs(25);
+
+/// The promises of the design, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Promise {
+    /// No two requests of a live session are served by different nodes.
+    OneOwner = 1,
+    /// Adding or removing nodes moves no live session.
+    ListsMoveNothing,
+    /// A drain, a rolling restart or a balancer restart loses no message and ends no session.
+    OrdersEndNothing,
+    /// After `kill -9` of a node its sessions go on elsewhere: the same peers, the same ids.
+    DeathsEndNothing,
+    /// `kill -9` of a balancer loses nothing but its open sockets, for a balancer holds no truth.
+    BalancersHoldNothing,
+    /// Seats are never oversold across nodes.
+    SeatsAreNotOversold,
+    /// Everything that can grow has a bound.
+    EverythingIsBounded,
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub promise: Promise,
+    /// How long the world had existed.
+    pub after: Duration,
+    /// What happened.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { promise, after, what } = self;
+        write!(formatter, "promise {} ({promise:?}) is broken after {after:?}: {what}", *promise as u8)
+    }
+}
 
 /// A message that a session has accepted: its peers will get it.
 #[derive(Debug)]
@@ -19,21 +61,36 @@ pub(crate) struct Accepted {
     at: Instant,
 }
 
+/// What was last done to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Begun,
+    HandedOff,
+    TakenOver,
+}
+
 impl World {
-    pub(crate) fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
+    pub(crate) fn check(&mut self, promise: Promise, holds: bool, what: impl FnOnce() -> String) {
         if !holds && self.violation.is_none() {
-            self.violation = Some(what());
+            self.violation = Some(Violation { promise, after: self.now - self.start, what: what() });
         }
+    }
+
+    /// What a session that is lost is a breach of.
+    fn promise_to_keep(&self) -> Promise {
+        if self.profile == Profile::Operated { Promise::OrdersEndNothing } else { Promise::DeathsEndNothing }
     }
 
     /// Promise 1: what a node serves is its own, and nobody else has served it at that epoch or a later one.
     pub(crate) fn check_serving(&mut self, process: usize, key: &Key, epoch: Epoch) {
         let before = self.served.insert(key.clone(), (epoch, process));
         let is_one = before.is_none_or(|(last, by)| last < epoch || (last == epoch && by == process));
-        self.check(is_one, || format!("{key} is served by {process} at {epoch}, and was by {before:?}"));
+        self.check(Promise::OneOwner, is_one, || {
+            format!("{key} is served by {process} at {epoch}, and was by {before:?}")
+        });
         let node = &self.processes[process];
         let is_open = node.alive && !node.frozen && node.ownership.fence().is_open(self.now);
-        self.check(is_open, || format!("{key} is served by {process} behind its fence"));
+        self.check(Promise::OneOwner, is_open, || format!("{key} is served by {process} behind its fence"));
         self.seen.served += 1;
     }
 
@@ -50,7 +107,60 @@ impl World {
             Profile::Storm => true,
         };
         self.seen.lost_sessions += u64::from(!goes_on);
-        self.check(may_be, || format!("room {room} ({key}) was {what}"));
+        self.check(self.promise_to_keep(), may_be, || format!("room {room} ({key}) was {what}"));
+    }
+
+    pub(crate) fn note_change(&mut self, key: &Key, change: Change) {
+        if let Some(room) = self.room_of(key) {
+            self.rooms[room].change = change;
+        }
+    }
+
+    /// A peer that its session knew for certain is still there, unless it was a crash of this moment that took it.
+    pub(crate) fn check_member(&mut self, room: usize, client: usize) {
+        let is_known = self.rooms[room].members.contains(&client);
+        let promise = match self.rooms[room].change {
+            Change::Begun => Promise::BalancersHoldNothing,
+            Change::HandedOff => Promise::OrdersEndNothing,
+            Change::TakenOver => Promise::DeathsEndNothing,
+        };
+        self.check(promise, !is_known, || format!("client {client} finds that its peer in room {room} is gone"));
+    }
+
+    /// A client was refused, or heard nothing. Where nothing is wrong, that must not go on for long.
+    pub(crate) fn check_available(&mut self, client: usize) {
+        let room = &self.rooms[self.clients[client].room];
+        if room.key.is_none() || room.over || self.is_troubled() {
+            return;
+        }
+        let since = self.clients[client].away_since.unwrap_or(self.now).max(self.calm_since);
+        let waited = self.now - since;
+        self.check(self.promise_to_keep(), waited <= AVAILABLE_WITHIN, || {
+            format!("client {client} finds no way to its session for {waited:?}, and nothing is wrong")
+        });
+    }
+
+    /// Whether anything is wrong at this moment that makes nodes or the store unavailable, or no node takes sessions.
+    pub(crate) fn is_troubled(&self) -> bool {
+        let is_hurt = |process: &Process| process.alive && (process.frozen || !process.has_store);
+        !self.store_is_up || self.processes.iter().any(is_hurt) || !self.is_any_ready()
+    }
+
+    fn is_any_ready(&self) -> bool {
+        self.processes.iter().any(|process| process.alive && process.order.is_none())
+    }
+
+    /// Something goes wrong, or is mended.
+    pub(crate) fn disturbed(&mut self) {
+        self.calm_since = self.now;
+    }
+
+    /// A process has begun or ended. Where it is the only one that takes sessions, they have to wait for another.
+    pub(crate) fn exchanged(&mut self, process: usize) {
+        let others = self.processes.iter().enumerate().filter(|(index, _)| *index != process);
+        if !others.map(|(_, other)| other).any(|other| other.alive && other.order.is_none()) {
+            self.disturbed();
+        }
     }
 
     pub(crate) fn accept(&mut self, key: &Key, sender: usize, number: u64, to: Vec<usize>, at: Instant) {
@@ -65,7 +175,7 @@ impl World {
         let excused = end.cut || end.let_go;
         let client = end.client;
         self.seen.messages_lost += 1;
-        self.check(excused, || format!("a message of client {client} was lost"));
+        self.check(Promise::OrdersEndNothing, excused, || format!("a message of client {client} was lost"));
     }
 
     /// Everything is mended from this moment on.
@@ -85,7 +195,7 @@ impl World {
         let trouble = self.trouble();
         let is_late = self.now - mended >= Duration::from_secs(75);
         if is_late {
-            self.check(trouble.is_none(), || trouble.clone().unwrap_or_default());
+            self.check(self.promise_to_keep(), trouble.is_none(), || trouble.clone().unwrap_or_default());
         }
         trouble.is_none() || is_late
     }

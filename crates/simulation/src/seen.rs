@@ -32,6 +32,8 @@ seen! {
     cuts,
     /// Redirects that balancers followed.
     redirects,
+    /// Redirects older than what their balancers knew.
+    stale_redirects,
     /// Sessions taken over from the dead.
     takeovers,
     /// Sessions handed from node to node.

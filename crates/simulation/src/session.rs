@@ -4,26 +4,19 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ctedge_ownership::{Epoch, Estate, LeaseId, LetGo, Origin, StoredPeer};
+use ctedge_ownership::{Epoch, Estate, LetGo, Origin, StoredPeer};
 use ctedge_wire::Key;
 
 use crate::balancer::Request;
 use crate::event::{Event, Frame};
+use crate::fault::Fault;
+use crate::promise::{Change, Promise};
 use crate::world::World;
 
 /// How long a peer may be away.
 const GRACE: Duration = Duration::from_secs(30);
 /// How long a session that moves waits for its peers to close.
 const MOVE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A journal entry.
-#[derive(Debug, Clone)]
-pub(crate) struct Joined {
-    key: Key,
-    epoch: Epoch,
-    by: LeaseId,
-    client: usize,
-}
 
 /// A session in memory.
 #[derive(Debug, Clone)]
@@ -64,17 +57,17 @@ impl World {
         self.clients_room(client, key);
         let room = self.clients[client].room;
         let Some(live) = self.processes[process].rooms.get_mut(key) else {
-            self.check(false, || format!("{key} is to be served where it is not"));
+            self.check(Promise::OneOwner, false, || format!("{key} is to be served where it is not"));
             return;
         };
         live.room = Some(room);
         let stream = live.stream;
-        let joins = !live.peers.contains_key(&client);
-        let epoch = live.epoch;
+        let joins = (!live.peers.contains_key(&client)).then_some(live.epoch);
         let peer = live.peers.entry(client).or_insert(Peer { log: Vec::new(), connection: None, away_since: now });
         let replaced = peer.connection.replace(connection);
         let from = if request.stream == stream { request.received } else { 0 };
-        let rest: Vec<_> = (from..).zip(peer.log[from as usize..].iter().copied()).collect();
+        let known = peer.log.get(from as usize..).unwrap_or_default();
+        let rest: Vec<_> = (from..).zip(known.iter().copied()).collect();
         if let Some(replaced) = replaced {
             self.close_from_node(replaced);
         }
@@ -82,11 +75,9 @@ impl World {
         for (offset, (sender, number)) in rest {
             self.down(connection, Frame::Data { offset, sender, number });
         }
-        if joins {
-            let by = self.processes[process].ownership.lease().clone();
-            let entry = Joined { key: key.clone(), epoch, by, client };
-            self.processes[process].journal.push_back(entry);
-            self.after(Duration::from_millis(20), Event::Journal { process });
+        if let Some(epoch) = joins {
+            self.check_member(room, client);
+            self.joined(process, key, epoch, client);
         }
     }
 
@@ -99,15 +90,18 @@ impl World {
         let live = match origin {
             Origin::Created => {
                 self.check_lost(&key, "created anew");
+                self.note_change(&key, Change::Begun);
                 Live { epoch, room: None, since: now, stream, peers: BTreeMap::new(), moving: false }
             }
             Origin::Takeover(legacy) => {
                 self.check_lost(&key, "taken over without its estate");
+                self.note_change(&key, Change::TakenOver);
                 let peers = legacy.peers.iter().map(|stored| (stored.clock as usize, peer())).collect();
                 Live { epoch, room: self.room_of(&key), since: now, stream, peers, moving: false }
             }
             Origin::Estate(estate) => {
                 let mut live = self.use_estate(&estate.bytes);
+                self.note_change(&key, Change::HandedOff);
                 (live.epoch, live.moving) = (epoch, false);
                 for peer in live.peers.values_mut() {
                     peer.away_since = now;
@@ -116,7 +110,7 @@ impl World {
             }
         };
         let is_new = self.processes[process].rooms.insert(key.clone(), live).is_none();
-        self.check(is_new, || format!("{key} begins where it is already"));
+        self.check(Promise::OneOwner, is_new, || format!("{key} begins where it is already"));
     }
 
     /// A frame has come to the node's end of a connection.
@@ -190,14 +184,20 @@ impl World {
         end.node_open = false;
         let (client, process, key) = (end.client, end.process, end.key.clone());
         let lost = end.sent - end.accepted;
-        let is_polite = !end.cut && !end.let_go;
-        self.check(!is_polite || lost == 0, || format!("{lost} messages of client {client} were not read"));
+        let (end_is_cut, is_polite) = (end.cut, !end.cut && !end.let_go);
+        self.check(Promise::OrdersEndNothing, !is_polite || lost == 0, || {
+            format!("{lost} messages of client {client} were not read")
+        });
         self.open_connections.remove(&connection);
+        let drops = end_is_cut && self.breaks(Fault::DropsPeersWithSockets);
         let Some(live) = self.processes[process].rooms.get_mut(&key) else {
             return;
         };
         if let Some(peer) = live.peers.get_mut(&client).filter(|peer| peer.connection == Some(connection)) {
             (peer.connection, peer.away_since) = (None, now);
+            if drops {
+                live.peers.remove(&client);
+            }
         }
         if live.moving && live.peers.values().all(|peer| peer.connection.is_none()) {
             self.export(process, &key);
@@ -206,15 +206,18 @@ impl World {
 
     pub(crate) fn start_moving(&mut self, process: usize, key: &Key) {
         let Some(live) = self.processes[process].rooms.get_mut(key) else {
-            self.check(false, || format!("{key} is to move and is not there"));
+            self.check(Promise::OneOwner, false, || format!("{key} is to move and is not there"));
             return;
         };
         live.moving = true;
         let (room, open): (_, Vec<_>) = (live.room, live.peers.values().filter_map(|peer| peer.connection).collect());
         for connection in &open {
             self.down(*connection, Frame::Close);
+            if self.breaks(Fault::ClosesWithoutReading) {
+                self.connections[*connection].node_open = false;
+            }
         }
-        if open.is_empty() {
+        if open.is_empty() || self.breaks(Fault::ClosesWithoutReading) {
             self.export(process, key);
         } else if let Some(room) = room {
             self.after(MOVE_TIMEOUT, Event::MoveTimeout { process, room });
@@ -241,6 +244,12 @@ impl World {
         };
         for peer in live.peers.values_mut() {
             peer.connection = None;
+        }
+        if let Some(room) = self.room_of(key) {
+            self.rooms[room].exported = live.peers.keys().copied().collect();
+        }
+        if self.breaks(Fault::ForgetsPeerInEstate) {
+            live.peers.pop_last();
         }
         let stored = |client: &usize| StoredPeer {
             clock: *client as u64,
@@ -282,6 +291,7 @@ impl World {
             return;
         }
         self.after(Duration::from_secs(1), Event::Tick { process });
+        self.note_written(process);
         if !self.processes[process].is_open(now) {
             return;
         }
@@ -294,30 +304,6 @@ impl World {
             self.check_lost(&key, "ended though its peers wanted it");
             self.seen.ended_by_grace += 1;
             self.end_session(process, &key);
-        }
-    }
-
-    /// Writes who has joined.
-    pub(crate) fn write_journal(&mut self, process: usize) {
-        let Some(Joined { key, epoch, by, client }) = self.processes[process].journal.front().cloned() else {
-            return;
-        };
-        if !self.reaches_store(process) {
-            self.after(Duration::from_millis(500), Event::Journal { process });
-            return;
-        }
-        self.processes[process].journal.pop_front();
-        let (user, handshake) = (String::new(), Bytes::new());
-        let peer = StoredPeer { clock: client as u64, host: false, user, handshake };
-        let is_owner = self.store.journal(&key, epoch, &by, |legacy| {
-            if legacy.peers.iter().all(|known| known.clock != peer.clock) {
-                legacy.peers.push(peer);
-                legacy.peers.sort_by_key(|peer| peer.clock);
-            }
-        });
-        if !is_owner && self.store.lives(&by) {
-            self.processes[process].ownership.fenced(&key, epoch, self.now);
-            self.carry_out(process);
         }
     }
 }

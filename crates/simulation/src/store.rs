@@ -5,6 +5,7 @@ use std::time::Duration;
 use ctedge_ownership::{Command, CommandId, LeaseId, Outcome, Record, StoreFailure};
 
 use crate::event::{Event, StoreWay};
+use crate::promise::Promise;
 use crate::world::World;
 
 /// When the lack of an answer is an answer.
@@ -52,7 +53,7 @@ impl World {
             }
             return;
         }
-        let outcome = self.execute(command);
+        let outcome = self.feigned(command).unwrap_or_else(|| self.execute(command));
         if way == StoreWay::Good {
             let delay = self.network_delay();
             self.after(delay, Event::StoreAnswers { process, id, answer: Ok(outcome) });
@@ -76,6 +77,13 @@ impl World {
         let outcome = self.store.execute(command);
         let after = key.and_then(|key| self.store.record(key));
         self.check_record(command, before, after);
+        match (command, &outcome) {
+            (Command::HandOff { key, .. }, Outcome::HandedOff { .. }) => self.note_handed(key),
+            (Command::Create { key, .. }, Outcome::Owned { .. }) => self.note_empty(key),
+            (Command::Delete { key, .. }, Outcome::Deleted) => self.note_empty(key),
+            (_, Outcome::Reaped { keys, .. }) => keys.iter().for_each(|key| self.note_empty(key)),
+            _ => {}
+        }
         for lease in living {
             if !self.store.lives(&lease) {
                 self.check_ended(command, &lease);
@@ -96,21 +104,25 @@ impl World {
         let key = after.key.clone();
         if before.as_ref().map(|record| record.epoch) != Some(after.epoch) {
             let last = self.last_epoch.insert(key.clone(), after.epoch);
-            self.check(last.is_none_or(|last| last < after.epoch), || format!("an epoch of {key} fell"));
+            self.check(Promise::OneOwner, last.is_none_or(|last| last < after.epoch), || {
+                format!("an epoch of {key} fell")
+            });
         }
         let Some(before) = before.filter(|before| before.owner != after.owner) else {
             return;
         };
         match command {
             Command::TakeOver { .. } => {
-                self.check(before.owner_ended, || format!("{key} is taken from {} that lives", before.owner));
+                self.check(Promise::OneOwner, before.owner_ended, || {
+                    format!("{key} is taken from {} that lives", before.owner)
+                });
             }
             Command::HandOff { .. } => {
                 let giver = self.process_of(&before.owner);
-                let gives = giver.is_none_or(|giver| self.processes[giver].gives);
-                self.check(gives, || format!("{} gives {key} away without having been told to", before.owner));
+                let gives = giver.is_none_or(|giver| self.processes[giver].given.contains(&key));
+                self.check(Promise::ListsMoveNothing, gives, || format!("{} gives {key} away by itself", before.owner));
             }
-            _ => self.check(false, || format!("{command:?} moves {key}")),
+            _ => self.check(Promise::OneOwner, false, || format!("{command:?} moves {key}")),
         }
     }
 
@@ -124,7 +136,9 @@ impl World {
         let was_away = node.thawed.is_some_and(|at| self.now.saturating_duration_since(at) < Duration::from_secs(8));
         let is_gone = !node.alive || node.frozen || was_away || !node.ownership.fence().is_open(self.now);
         let leaves = matches!(command, Command::EndLease { beat: None, .. }) && node.rooms.is_empty();
-        self.check(is_gone || leaves || !is_current, || format!("{lease} serves, and is ended by {command:?}"));
+        self.check(Promise::OneOwner, is_gone || leaves || !is_current, || {
+            format!("{lease} serves, and is ended by {command:?}")
+        });
     }
 }
 

@@ -5,15 +5,17 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{Epoch, LeaseId, NodeId, OwnershipSettings, StoreModel};
+use ctedge_ownership::{Drain, Epoch, LeaseId, NodeId, OwnershipSettings, StoreModel};
 use ctedge_wire::Key;
 
+use crate::agree::{Birth, Heard};
 use crate::balancer::Balancer;
 use crate::client::{Client, Connection};
 use crate::disturb::Disturbance;
 use crate::event::{Event, Scheduled};
+use crate::fault::Fault;
 use crate::process::Process;
-use crate::promise::Accepted;
+use crate::promise::{Accepted, Change, Promise, Violation};
 use crate::random::Random;
 use crate::seen::Seen;
 use crate::session::Live;
@@ -40,7 +42,7 @@ pub struct World {
     pub(crate) settings: OwnershipSettings,
     pub(crate) random: Random,
     pub(crate) now: Instant,
-    start: Instant,
+    pub(crate) start: Instant,
     queue: BinaryHeap<Scheduled>,
     scheduled: u64,
     tell: Option<fn(f64, &dyn fmt::Debug)>,
@@ -67,7 +69,12 @@ pub struct World {
     pub(crate) last_epoch: BTreeMap<Key, Epoch>,
     pub(crate) served: BTreeMap<Key, (Epoch, usize)>,
     pub(crate) accepted: Vec<Accepted>,
-    pub(crate) violation: Option<String>,
+    pub(crate) violation: Option<Violation>,
+    pub(crate) fault: Option<Fault>,
+    /// When the last thing went wrong, or was mended.
+    pub(crate) calm_since: Instant,
+    /// What each balancer must know.
+    pub(crate) heard: Vec<Heard>,
     /// What was seen.
     pub seen: Seen,
 }
@@ -85,6 +92,12 @@ pub(crate) struct Slot {
 pub(crate) struct Room {
     pub(crate) key: Option<Key>,
     pub(crate) host: usize,
+    /// Whose peers the session has for certain: what happens to its owner, they are there.
+    pub(crate) members: BTreeSet<usize>,
+    /// Who was in it when it was last exported.
+    pub(crate) exported: Vec<usize>,
+    pub(crate) change: Change,
+    pub(crate) birth: Option<Birth>,
     /// The host has ended it.
     pub(crate) over: bool,
     /// When something was last lost that is not kept anywhere: messages accepted before may be gone.
@@ -96,8 +109,25 @@ impl World {
     /// with the seconds since then.
     #[must_use]
     pub fn new(seed: u64, profile: Profile, start: Instant, tell: Option<fn(f64, &dyn fmt::Debug)>) -> Self {
+        Self::with(seed, profile, start, tell, None)
+    }
+
+    /// The same, with something that it does wrong.
+    #[must_use]
+    pub fn broken(seed: u64, profile: Profile, start: Instant, fault: Fault) -> Self {
+        Self::with(seed, profile, start, None, Some(fault))
+    }
+
+    fn with(
+        seed: u64,
+        profile: Profile,
+        start: Instant,
+        tell: Option<fn(f64, &dyn fmt::Debug)>,
+        fault: Option<Fault>,
+    ) -> Self {
         let mut random = Random::new(seed);
-        let settings = OwnershipSettings { asks_max: 12, moving_max: 2, ..OwnershipSettings::default() };
+        let settings =
+            OwnershipSettings { asks_max: 6, moving_max: 2, handoffs_per_second: 5, ..OwnershipSettings::default() };
         let (has_supervisor, store_loss) = (random.chance(50), [0, 0, 1, 4][random.below(4)]);
         let mut world = Self {
             profile,
@@ -130,6 +160,9 @@ impl World {
             served: BTreeMap::new(),
             accepted: Vec::new(),
             violation: None,
+            fault,
+            calm_since: start,
+            heard: Vec::new(),
             seen: Seen::default(),
         };
         world.populate();
@@ -156,28 +189,24 @@ impl World {
     /// # Errors
     ///
     /// The first violation, with its time.
-    pub fn run(&mut self) -> Result<(), String> {
+    pub fn run(&mut self) -> Result<(), Violation> {
         while let Some(Scheduled { at, event, .. }) = self.queue.pop() {
             self.now = at;
             self.seen.steps += 1;
-            if self.seen.steps > STEPS_MAX {
-                return Err(format!("after {:?}: the world does not rest: {event:?}", self.now - self.start));
+            let rests = self.seen.steps <= STEPS_MAX;
+            self.check(Promise::EverythingIsBounded, rests, || format!("the world does not rest: {event:?}"));
+            let is_over = matches!(event, Event::Settled) && self.settled();
+            if !matches!(event, Event::Settled) {
+                self.deliver(event);
             }
-            if matches!(event, Event::Settled) {
-                if self.settled() {
-                    break;
-                }
-                continue;
-            }
-            self.deliver(event);
             if let Some(violation) = self.violation.take() {
-                return Err(format!("after {:?}: {violation}", self.now - self.start));
+                return Err(violation);
+            }
+            if is_over {
+                break;
             }
         }
-        match self.violation.take() {
-            Some(violation) => Err(format!("in the end: {violation}")),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Gives an event to whom it is for. Who is stopped gets it later; who is gone, never.
@@ -220,6 +249,7 @@ impl World {
             Event::StoreMended { process } => self.store_mended(process),
             Event::Start { slot } => self.start_process(slot),
             Event::Resume { process } => self.resume(process),
+            Event::Drain { process, drain } => self.drain(process, drain),
             Event::Disturb => self.disturb(),
             Event::Mend => self.mend(),
             Event::Settled => {}
@@ -235,6 +265,7 @@ impl World {
             | Event::Journal { process }
             | Event::MoveTimeout { process, .. }
             | Event::Resume { process }
+            | Event::Drain { process, .. }
             | Event::AtProcess { process, .. } => Some(*process),
             Event::ProbeArrives { target, .. } => Some(*target),
             Event::ToNode { connection, .. } => Some(self.connections[*connection].process),
@@ -280,11 +311,19 @@ impl World {
             let delay = self.random.millis(0, 6_000);
             self.after(delay, Event::Listed { balancer });
         }
+        if self.breaks(Fault::FollowsTheList)
+            && let Some(process) = self.processes.iter().rposition(|process| process.alive)
+        {
+            let drain = Drain { deadline: Some(Duration::ZERO), exit: false };
+            self.processes[process].ownership.drain(drain, self.now);
+            self.carry_out(process);
+            self.after(Duration::from_secs(2), Event::Resume { process });
+        }
     }
 
     pub(crate) fn add_balancer(&mut self, index: usize) {
         let generation = self.balancers.get(index).map_or(0, |balancer| balancer.generation + 1);
-        let balancer = Balancer::new(self.random.next(), generation);
+        let balancer = Balancer::new(self.random.next(), generation, self.fault);
         if index < self.balancers.len() {
             self.balancers[index] = balancer;
         } else {
@@ -297,7 +336,16 @@ impl World {
     pub(crate) fn add_room(&mut self) {
         let room = self.rooms.len();
         let host = self.clients.len();
-        self.rooms.push(Room { key: None, host, over: false, lossy: None });
+        self.rooms.push(Room {
+            key: None,
+            host,
+            members: BTreeSet::new(),
+            exported: Vec::new(),
+            change: Change::Begun,
+            birth: None,
+            over: false,
+            lossy: None,
+        });
         for _ in 0..2 + self.random.below(2) {
             let client = self.clients.len();
             self.clients.push(Client::new(room));
@@ -314,8 +362,9 @@ impl World {
         let lease = LeaseId::new(NodeId::new(&format!("node-{slot}")), self.random.next());
         let address = self.slots[slot].address;
         let process = self.processes.len();
-        self.processes.push(Process::new(slot, address, lease, self.settings, self.now));
+        self.processes.push(Process::new(slot, address, lease, self.settings_of_node(), self.fault, self.now));
         self.slots[slot].process = Some(process);
+        self.exchanged(process);
         self.carry_out(process);
         self.after(Duration::from_secs(1), Event::Tick { process });
     }
@@ -344,7 +393,7 @@ impl World {
     pub(crate) fn use_estate(&mut self, bytes: &[u8]) -> Live {
         let index = bytes.try_into().map_or(usize::MAX, usize::from_le_bytes);
         let live = self.estates.get_mut(index).and_then(Option::take);
-        self.check(live.is_some(), || format!("estate {index} is used twice"));
+        self.check(Promise::OrdersEndNothing, live.is_some(), || format!("estate {index} is used twice"));
         live.unwrap_or_else(|| Live::empty(self.now))
     }
 }

@@ -3,27 +3,16 @@
 //! A run that fails prints its seed. `CTEDGE_SEED=n` runs that one alone and tells what happens; `CTEDGE_SEEDS=n` runs so
 //! many.
 
+mod support;
+
 use std::fmt;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use ctedge_simulation::{Profile, Seen, World};
+use ctedge_simulation::{Seen, World};
+use support::{each, number, profile, push};
 
 const SEEDS: u64 = 10_000;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|value| value.parse().ok())
-}
-
-/// Every third seed each.
-fn profile(seed: u64) -> Profile {
-    match seed % 3 {
-        0 => Profile::Operated,
-        1 => Profile::OneFault,
-        _ => Profile::Storm,
-    }
-}
 
 fn run(seed: u64, tells: bool) -> Result<Seen, String> {
     let tell: fn(f64, &dyn fmt::Debug) = |seconds, event| println!("{seconds:>12.6} {event:?}");
@@ -40,22 +29,13 @@ fn the_promises_hold_over_every_interleaving_that_the_seeds_draw() {
         return;
     }
     let seeds = number("CTEDGE_SEEDS").unwrap_or(SEEDS);
-    let (next, seen, failures) = (AtomicU64::new(0), Mutex::new(Seen::default()), Mutex::new(Vec::new()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let seed @ 0.. = next.fetch_add(1, Ordering::Relaxed)
-                    && seed < seeds
-                    && failures.lock().is_ok_and(|failures| failures.len() < 5)
-                {
-                    match run(seed, false) {
-                        Ok(run) => seen.lock().unwrap().add(&run),
-                        Err(violation) => failures.lock().unwrap().push(violation),
-                    }
-                }
-            });
+    let (seen, failures) = (Mutex::new(Seen::default()), Mutex::new(Vec::new()));
+    each(seeds, |seed| match run(seed, false) {
+        Ok(run) => {
+            seen.lock().unwrap().add(&run);
+            false
         }
+        Err(violation) => push(&failures, violation) >= 5,
     });
     let (seen, failures) = (seen.into_inner().unwrap(), failures.into_inner().unwrap());
     println!("{seen:#?}");

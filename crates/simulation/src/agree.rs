@@ -1,0 +1,180 @@
+//! Balancers hold no truth and agree without talking: what one of them may ask the wrong node for, and how often.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ctedge_ownership::{Epoch, LeaseId, Verdict, Wants};
+use ctedge_wire::Key;
+
+use crate::balancer::{Reply, Request};
+use crate::promise::Promise;
+use crate::world::{Profile, World};
+
+/// How long a request that could not reach a node may go on to move pins.
+const UNREACHED_FOR: Duration = Duration::from_secs(10);
+
+/// What a balancer must know, as long as it has forgotten no pin.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    generation: u32,
+    /// Pins that it has dropped.
+    dropped: u64,
+    up: BTreeSet<SocketAddr>,
+    list: Vec<SocketAddr>,
+    /// When that list replaced another of the same process: pins that are older go by that other.
+    relisted_at: Option<Instant>,
+    /// Since when nothing of that has changed.
+    steady_since: Option<Instant>,
+    /// The owners that have answered it, or that nodes have named.
+    owners: BTreeMap<Key, Known>,
+    /// Until when requests that reached no node may move pins.
+    unsure_until: Option<Instant>,
+    /// The request that a stale redirect sends there.
+    stale: Option<(usize, u64, SocketAddr)>,
+}
+
+/// An owner.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    epoch: Epoch,
+    address: SocketAddr,
+    /// When it was first heard of.
+    at: Instant,
+}
+
+/// Where a session was begun, and by which list of nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Birth {
+    epoch: Epoch,
+    at: Instant,
+    list: Vec<SocketAddr>,
+}
+
+impl Heard {
+    fn learn(&mut self, request: &Request, key: &Key, known: Known) {
+        if self.is_steady_for(request) {
+            let owner = self.owners.entry(key.clone()).or_insert(known);
+            if owner.epoch < known.epoch {
+                *owner = known;
+            }
+        }
+    }
+
+    /// Whether the balancer chose the node of the request by what it knows still.
+    fn is_steady_for(&self, request: &Request) -> bool {
+        request.sent.zip(self.steady_since).is_some_and(|(sent, since)| since < sent)
+    }
+}
+
+impl World {
+    /// A balancer hears from a node.
+    pub(crate) fn hear(&mut self, request: &Request, address: SocketAddr, key: &Key, reply: &Reply) {
+        self.refresh(request.balancer);
+        let now = self.now;
+        let heard = &mut self.heard[request.balancer];
+        match reply {
+            Reply::ConnectRefused | Reply::ConnectTimeout | Reply::Died => {
+                heard.owners.clear();
+                heard.unsure_until = Some(now + UNREACHED_FOR);
+            }
+            Reply::Verdict(Verdict::Serve { epoch }) => {
+                heard.learn(request, key, Known { epoch: *epoch, address, at: now });
+                if request.wants == Wants::New {
+                    self.note_birth(request.balancer, key, *epoch, address);
+                }
+            }
+            Reply::Verdict(Verdict::Redirect { owner, epoch, address }) => {
+                let known = heard.owners.get(key).copied();
+                let is_old = known.is_some_and(|known| known.epoch > *epoch && known.address != *address);
+                heard.stale = is_old.then_some((request.client, request.attempt, *address));
+                heard.learn(request, key, Known { epoch: *epoch, address: *address, at: now });
+                self.check_redirect(request, key, *epoch, known);
+                self.check_birth(request, key, *epoch, owner);
+            }
+            Reply::Verdict(_) => {}
+        }
+    }
+
+    /// What a balancer must know is over with its process, with each pin that it drops, and where a node goes down or comes.
+    pub(crate) fn refresh(&mut self, index: usize) {
+        let balancer = &self.balancers[index];
+        if self.heard.len() <= index {
+            self.heard.resize_with(index + 1, Heard::default);
+        }
+        let counts = balancer.router.pin_counts();
+        let dropped = counts.evicted + counts.expired;
+        let nodes = balancer.router.nodes();
+        let up = nodes.iter().filter(|node| node.state().serves_own());
+        let up: BTreeSet<SocketAddr> = up.map(|node| node.address()).collect();
+        let list = self.list_of(index);
+        let (generation, steady_since) = (balancer.generation, Some(self.now));
+        let heard = &mut self.heard[index];
+        let is_same =
+            (heard.generation, heard.dropped) == (generation, dropped) && heard.up == up && heard.list == list;
+        if !is_same {
+            let goes_on = heard.generation == generation && heard.steady_since.is_some();
+            let unsure_until = heard.unsure_until.filter(|_| goes_on);
+            let relisted_at = if heard.list == list { heard.relisted_at } else { Some(self.now) }.filter(|_| goes_on);
+            let (owners, stale) = (BTreeMap::new(), None);
+            *heard = Heard { generation, dropped, up, list, relisted_at, steady_since, owners, unsure_until, stale };
+        }
+    }
+
+    /// A session that begins by the first rank is found by every balancer with the same list.
+    fn note_birth(&mut self, balancer: usize, key: &Key, epoch: Epoch, address: SocketAddr) {
+        let (list, first) = (self.heard[balancer].list.clone(), self.balancers[balancer].ranked(key).first().copied());
+        if let Some(room) = self.room_of(key).filter(|_| first == Some(address)) {
+            self.rooms[room].birth = Some(Birth { epoch, at: self.now, list });
+        }
+    }
+
+    fn list_of(&self, balancer: usize) -> Vec<SocketAddr> {
+        let nodes = self.balancers[balancer].router.nodes();
+        let mut list: Vec<_> = nodes.iter().filter(|node| node.is_listed()).map(|node| node.address()).collect();
+        list.sort_unstable();
+        list
+    }
+
+    /// A key that lives elsewhere than placement says costs one redirect per balancer.
+    fn check_redirect(&mut self, request: &Request, key: &Key, epoch: Epoch, known: Option<Known>) {
+        let heard = &self.heard[request.balancer];
+        if !request.tried.is_empty()
+            || !heard.is_steady_for(request)
+            || heard.unsure_until.is_some_and(|until| self.now < until)
+        {
+            return;
+        }
+        let sent = request.sent.unwrap_or(self.now);
+        let knew = known.is_some_and(|known| known.epoch >= epoch && known.at < sent);
+        self.check(Promise::BalancersHoldNothing, !knew, || {
+            format!("balancer {} knew the owner of {key}, and asked another node", request.balancer)
+        });
+    }
+
+    /// A key that lives where it was begun costs none, for every balancer with the same list.
+    fn check_birth(&mut self, request: &Request, key: &Key, epoch: Epoch, owner: &LeaseId) {
+        let heard = &self.heard[request.balancer];
+        let lives = self.process_of(owner).is_some_and(|process| self.processes[process].alive);
+        if !request.tried.is_empty() || !heard.is_steady_for(request) || !lives || self.profile != Profile::Operated {
+            return;
+        }
+        let birth = self.room_of(key).and_then(|room| self.rooms[room].birth.as_ref());
+        let is_there = birth.is_some_and(|birth| {
+            birth.epoch == epoch && birth.list == heard.list && heard.relisted_at.is_none_or(|at| at < birth.at)
+        });
+        self.check(Promise::BalancersHoldNothing, !is_there, || {
+            format!("balancer {} places {key} elsewhere than another, by the same list", request.balancer)
+        });
+    }
+
+    /// A request is sent to a node: not to one that only an older redirect names.
+    pub(crate) fn check_forward(&mut self, request: &Request, address: SocketAddr) {
+        self.refresh(request.balancer);
+        let stale = self.heard[request.balancer].stale.take();
+        let is_stale = stale == Some((request.client, request.attempt, address));
+        self.check(Promise::BalancersHoldNothing, !is_stale, || {
+            format!("balancer {} believes an old redirect to {address}", request.balancer)
+        });
+    }
+}

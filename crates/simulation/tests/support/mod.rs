@@ -1,0 +1,48 @@
+//! Many seeds at the same time, each with its profile.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ctedge_simulation::Profile;
+
+#[allow(dead_code, reason = "not every test of the crate counts")]
+pub(crate) fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
+/// Every third seed each.
+pub(crate) fn profile(seed: u64) -> Profile {
+    match seed % 3 {
+        0 => Profile::Operated,
+        1 => Profile::OneFault,
+        _ => Profile::Storm,
+    }
+}
+
+/// Runs `seeds` one by one on all processors, until `run` says that it is enough (`true`).
+pub(crate) fn each(seeds: u64, run: impl Fn(u64) -> bool + Sync) {
+    let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    if run(seed) {
+                        enough.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Puts what a thread found where all can see it.
+pub(crate) fn push<T>(list: &Mutex<Vec<T>>, found: T) -> usize {
+    let mut list = list.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    list.push(found);
+    list.len()
+}
