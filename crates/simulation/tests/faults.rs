@@ -2,12 +2,11 @@
 
 mod support;
 
+use std::sync::Mutex;
 use std::time::Instant;
 
-use std::sync::Mutex;
-
 use ctedge_simulation::{Fault, World};
-use support::{each, profile, push};
+use support::{each, outcome, profile, push};
 
 /// Within how many seeds a fault must be found.
 const SEEDS: u64 = 1_000;
@@ -15,7 +14,9 @@ const SEEDS: u64 = 1_000;
 /// The first seed that breaks the fault's promise, with what it says.
 fn first(fault: Fault) -> Option<(u64, String)> {
     let found = Mutex::new(Vec::new());
-    each(SEEDS, |seed| match World::broken(seed, profile(seed), Instant::now(), fault).run() {
+    let run =
+        |seed| -> Result<_, String> { Ok(World::broken(seed, profile(seed), Instant::now(), fault).run()) };
+    each(SEEDS, |seed| match outcome(seed, || run(seed)).unwrap_or_else(|panic| panic!("{fault:?}: {panic}")) {
         Err(violation) if violation.promise == fault.promise() => {
             push(&found, (seed, violation.to_string()));
             true

@@ -1,6 +1,6 @@
 //! The promises of the design, over many seeds.
 //!
-//! A run that fails prints its seed. `CTEDGE_SEED=n` runs that one alone and tells what happens; `CTEDGE_SEEDS=n` runs so
+//! A run that fails or panics prints its seed. `CTEDGE_SEED=n` runs that one alone and tells what happens; `CTEDGE_SEEDS=n` runs so
 //! many.
 
 mod support;
@@ -10,15 +10,16 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use ctedge_simulation::{Seen, World};
-use support::{each, number, profile, push};
+use support::{each, number, outcome, profile, push};
 
 const SEEDS: u64 = 10_000;
 
 fn run(seed: u64, tells: bool) -> Result<Seen, String> {
     let tell: fn(f64, &dyn fmt::Debug) = |seconds, event| println!("{seconds:>12.6} {event:?}");
-    let mut world = World::new(seed, profile(seed), Instant::now(), tells.then_some(tell));
-    world.run().map_err(|violation| format!("CTEDGE_SEED={seed} ({:?}): {violation}", profile(seed)))?;
-    Ok(world.seen.clone())
+    outcome(seed, || {
+        let mut world = World::new(seed, profile(seed), Instant::now(), tells.then_some(tell));
+        world.run().map(|()| world.seen.clone())
+    })
 }
 
 #[test]
@@ -46,4 +47,11 @@ fn the_promises_hold_over_every_interleaving_that_the_seeds_draw() {
     let rarest = rarest.into_iter().chain([seen.ended_silent, seen.cut_off, seen.leases_lost, seen.redirects]).min();
     assert!(seeds < SEEDS || rarest >= Some(seeds / 4), "{seen:?}");
     assert!(seeds < SEEDS || (seen.reaped > 0 && seen.ended_by_grace > 0), "{seen:?}");
+}
+
+#[test]
+fn a_run_that_panics_says_its_seed_and_how_to_see_it_again() {
+    let said = outcome(43, || -> Result<(), String> { panic!("index out of bounds") }).unwrap_err();
+    assert!(said.contains("seed 43 (OneFault): a panic: index out of bounds"), "{said}");
+    assert!(said.contains("CTEDGE_SEED=43 cargo nextest run -p ctedge-simulation --no-capture"), "{said}");
 }

@@ -1,5 +1,7 @@
 //! Many seeds at the same time, each with its profile.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -17,6 +19,22 @@ pub(crate) fn profile(seed: u64) -> Profile {
         1 => Profile::OneFault,
         _ => Profile::Storm,
     }
+}
+
+/// What a run of a seed comes to. One that fails or panics says which seed it was, and how to see it again.
+pub(crate) fn outcome<T, E: ToString>(seed: u64, run: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    let what = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(violation)) => violation.to_string(),
+        Err(panic) => format!("a panic: {}", said(&*panic)),
+    };
+    let replay = format!("CTEDGE_SEED={seed} cargo nextest run -p ctedge-simulation --no-capture");
+    Err(format!("seed {seed} ({:?}): {what}\n  replay: {replay}", profile(seed)))
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of an unknown kind")
 }
 
 /// Runs `seeds` one by one on all processors, until `run` says that it is enough (`true`).
