@@ -261,7 +261,7 @@ impl World {
         let epoch = live.epoch;
         let estate = Estate { bytes: self.keep_estate(live), peers, in_flight: None };
         let is_taken = self.processes[process].ownership.moved(key, epoch, estate, self.now);
-        self.check(is_taken, || format!("{key} is exported and was not to move"));
+        self.check(Promise::OneOwner, is_taken, || format!("{key} is exported and was not to move"));
         self.carry_out(process);
     }
 

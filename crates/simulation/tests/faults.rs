@@ -14,8 +14,7 @@ const SEEDS: u64 = 1_000;
 /// The first seed that breaks the fault's promise, with what it says.
 fn first(fault: Fault) -> Option<(u64, String)> {
     let found = Mutex::new(Vec::new());
-    let run =
-        |seed| -> Result<_, String> { Ok(World::broken(seed, profile(seed), Instant::now(), fault).run()) };
+    let run = |seed| -> Result<_, String> { Ok(World::broken(seed, profile(seed), Instant::now(), fault).run()) };
     each(SEEDS, |seed| match outcome(seed, || run(seed)).unwrap_or_else(|panic| panic!("{fault:?}: {panic}")) {
         Err(violation) if violation.promise == fault.promise() => {
             push(&found, (seed, violation.to_string()));

@@ -122,7 +122,7 @@ mod tests {
         cell.receive(&hub, host.peer, b"noise");
         assert_eq!((hub.collect().held, hub.metrics().messages_in.get()), (OVERHEAD_BYTES + 5, 0));
         cell.detach(&hub, host.peer, host.attachment);
-        assert!(hub.export(cell.key()).await.is_some());
+        assert!(hub.export(cell.key(), Duration::from_secs(5)).await.is_some());
         assert_eq!((hub.collect().held, hub.metrics().messages_in.get()), (0, 1));
     }
 }
