@@ -137,6 +137,13 @@ async fn day_raise(tx: &mut Tx<'_>, slot: i64, day: String) -> Result<(), Fault>
     Ok(())
 }
 
+/// How many clients of one day are told apart. A client names itself, so that there may be any number of names; in truth
+/// there are a few editors in some versions each.
+const CLIENTS_OF_DAY_MAX: u32 = 200;
+
+/// The name under which all further clients of a day count.
+const OTHER_CLIENTS: &str = "other";
+
 /// What the records of one batch add to the figures.
 #[derive(Default)]
 struct Sums {
@@ -188,9 +195,15 @@ impl Sums {
             tx.execute(statement.bind(day.to_string()).bind(user.clone())).await?;
         }
         for ((day, role, client), uses) in &self.clients {
-            let statement = sql("INSERT INTO usage_clients (day, role, client, uses) VALUES ($1, $2, $3, $4) \
-                 ON CONFLICT (day, role, client) DO UPDATE SET uses = usage_clients.uses + excluded.uses");
-            tx.execute(statement.bind(day.to_string()).bind(*role).bind(client.clone()).bind(*uses)).await?;
+            let text = format!(
+                "INSERT INTO usage_clients (day, role, client, uses) SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), \
+                 CASE WHEN EXISTS (SELECT 1 FROM usage_clients WHERE day = $1 AND role = $2 AND client = $3) \
+                 OR (SELECT COUNT(*) FROM usage_clients WHERE day = $1) < {CLIENTS_OF_DAY_MAX} \
+                 THEN CAST($3 AS TEXT) ELSE '{OTHER_CLIENTS}' END, $4 WHERE 1 = 1 \
+                 ON CONFLICT (day, role, client) DO UPDATE SET uses = usage_clients.uses + excluded.uses"
+            );
+            let statement = sql_of(text).bind(day.to_string()).bind(*role).bind(client.clone());
+            tx.execute(statement.bind(*uses)).await?;
         }
         for ((day, ide, version, artifact), downloads) in &self.downloads {
             let statement = sql("INSERT INTO downloads (day, ide, version, artifact, downloads) \

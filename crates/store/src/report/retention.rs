@@ -15,20 +15,25 @@ const CHUNK_ROWS: u64 = 1_000;
 pub struct Forgotten {
     /// Audit entries.
     pub audit: u64,
-    /// Usage samples, and users of a day.
+    /// Usage samples, and users and clients of a day.
     pub usage: u64,
 }
 
 impl Store {
-    /// Deletes audit entries before `audit`, and usage samples and users of the days before `usage`. The figures of a day
-    /// stay: they name nobody. Goes on where it ended when it is called again after a failure.
+    /// Deletes audit entries before `audit`, and usage samples, users and clients of the days before `usage`. The figures of
+    /// a day stay: they name nobody. Goes on where it ended when it is called again after a failure.
     pub async fn forget(&self, audit: UnixMillis, usage: Day) -> Result<Forgotten, StoreFailure> {
         let before = audit.0.to_string();
         let mut forgotten = Forgotten::default();
         forgotten.audit += self.delete_all("audit", "id", format!("at_ms < {before}")).await?;
         // What a batch of a process of that time was called; nobody tries to write it again.
         self.delete_all("journal_writers", "writer", format!("at_ms < {before}")).await?;
-        for (table, columns) in [("usage_samples", "slot_ms, node"), ("usage_users", "day, user_identity")] {
+        let of_days = [
+            ("usage_samples", "slot_ms, node"),
+            ("usage_users", "day, user_identity"),
+            ("usage_clients", "day, role, client"),
+        ];
+        for (table, columns) in of_days {
             forgotten.usage += self.delete_all(table, columns, format!("day < '{usage}'")).await?;
         }
         Ok(forgotten)

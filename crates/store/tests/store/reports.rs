@@ -137,10 +137,31 @@ async fn forget(place: Place) {
     let many = (0..2500).map(|number| Entry::Audit(audit(1, AuditEvent::Left, &format!("s{number}"), "x", "y")));
     write(&store, many).await;
     let before = UnixMillis(MONTH + DAY_MILLIS);
-    assert_eq!(store.forget(before, day(3)).await, Ok(Forgotten { audit: 2505, usage: 3 }));
+    assert_eq!(store.forget(before, day(3)).await, Ok(Forgotten { audit: 2505, usage: 5 }));
     assert_eq!(store.forget(before, day(3)).await, Ok(Forgotten::default()));
     assert_eq!(store.audit(&AuditFilter::default(), None, 100).await.unwrap().0.len(), 2);
+    assert_eq!(store.clients(day(1), day(2)).await.unwrap(), []);
+    assert_eq!(store.clients(day(1), day(30)).await.unwrap().len(), 2);
     let days = store.days(day(1), day(30)).await.unwrap();
     let seen: Vec<_> = days.iter().map(|day| (day.sessions, day.sessions_most, day.users)).collect();
     assert_eq!(seen, [(1, 2, 0), (1, 0, 2)]);
+}
+
+on_both!(clients_that_name_themselves_anew_each_time_count_as_others, many_clients);
+
+async fn many_clients(place: Place) {
+    let store = place.open().await;
+    let joined = |number: u32| {
+        Entry::Audit(audit(1, AuditEvent::Joined, &format!("s{number}"), "eve", &format!("client {number:03}")))
+    };
+    write(&store, (0..199).map(joined)).await;
+    // One that is known, the last one that is told apart, two more, and one of another day.
+    write(&store, [joined(7), joined(900)]).await;
+    write(&store, [joined(901), joined(7), joined(902), Entry::Audit(audit(2, AuditEvent::Joined, "x", "eve", "new"))])
+        .await;
+    let of_day = store.clients(day(1), day(1)).await.unwrap();
+    let uses = |name: &str| of_day.iter().find(|client| client.client == name).map(|client| client.joined);
+    assert_eq!((of_day.len(), uses("client 007"), uses("client 900")), (201, Some(3), Some(1)));
+    assert_eq!((uses("client 901"), uses("other")), (None, Some(2)));
+    assert_eq!(store.clients(day(2), day(2)).await.unwrap().len(), 1);
 }
