@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ctedge_routing::TRIES_MAX;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::http::ServerSession;
@@ -26,7 +27,6 @@ use tokio::time::{sleep, timeout};
 
 use crate::limits::Refused;
 use crate::proxy::Edge;
-use crate::route::TRIES_MAX;
 use crate::shared::Shared;
 use crate::stop::Phase;
 use crate::stream::{ClientStream, Connection};

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ctedge_routing::{KeySource, Node, NodeState, PinCounts, PinReason};
+use ctedge_routing::{KeySource, Node, NodeState, PinCounts, PinReason, Retry};
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -20,39 +20,6 @@ const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// The label of answers that no node gave.
 pub(crate) const NO_NODE: &str = "-";
-
-/// Why a request was sent again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Retry {
-    /// The node could not be reached.
-    Connect,
-    /// The node went away before it answered.
-    Died,
-    /// The node named the key that the request belongs to.
-    RedirectKey,
-    /// The node named the owner of the key.
-    RedirectOwner,
-    /// The node takes nothing new.
-    Unavailable,
-    /// The node could not be reached and is not down: it was asked again, or another was, after a pause.
-    Pause,
-}
-
-impl Retry {
-    const ALL: [Self; 6] =
-        [Self::Connect, Self::Died, Self::RedirectKey, Self::RedirectOwner, Self::Unavailable, Self::Pause];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Died => "died",
-            Self::RedirectKey => "redirect_key",
-            Self::RedirectOwner => "redirect_owner",
-            Self::Unavailable => "unavailable",
-            Self::Pause => "pause",
-        }
-    }
-}
 
 /// Every metric of one balancer.
 pub(crate) struct Metrics {

@@ -66,13 +66,7 @@ pub(crate) fn prepare(
         let path = below.filter(|path| !path.starts_with(CONTROL_PATH)).ok_or(Refusal::NotFound)?;
         let finding = find_key(&live.finder, &parts, path);
         join_cookies(&mut parts.headers);
-        match Route::begin(shared, finding) {
-            Ok(route) => context.route = Some(route),
-            Err((route, refusal)) => {
-                context.route = Some(*route);
-                return Err(refusal);
-            }
-        }
+        context.route = Some(Route::begin(shared, finding)?);
         let is_tunnel = !has_body && wants_websocket(&parts);
         Ok(if is_tunnel { Prepared::Tunnel } else { Prepared::Plain })
     })();
@@ -84,7 +78,7 @@ pub(crate) fn prepare(
 pub(crate) fn cookie_due(context: &RequestContext) -> Option<String> {
     let route = context.route.as_ref()?;
     let secure = context.origin.is_some_and(|origin| origin.secure);
-    context.live.finder.cookie_to_set(&route.finding, &route.key, secure, &context.live.settings.path_prefix)
+    context.live.finder.cookie_to_set(route.finding(), route.key(), secure, &context.live.settings.path_prefix)
 }
 
 /// Whether a cache that many share may keep the answer (RFC 9111, section 5.2.2.9): a cookie in it would give one key to all

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use ctedge_wire::{Redirect, headers};
+use ctedge_wire::headers;
 use http::header;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -20,7 +20,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use crate::answer::{Refusal, refuse, respond};
 use crate::context::RequestContext;
 use crate::download::Download;
-use crate::request::{KEY, epoch_of, may_be_repeated, target_below_prefix};
+use crate::request::{KEY, may_be_repeated, target_below_prefix};
 use crate::shared::Shared;
 use crate::stop::Phase;
 use crate::stream::Connection;
@@ -157,32 +157,14 @@ impl ProxyHttp for Edge {
             return Ok(());
         }
         let Some(route) = &mut context.route else { return Ok(()) };
-        let can_replay = !session.retry_buffer_truncated();
-        match answer.status {
-            StatusCode::MISDIRECTED_REQUEST if can_replay => {
-                let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
-                if let Some(redirect) = Redirect::read(header) {
-                    context.refusal = route.follow(&self.0, redirect).err();
-                    context.is_replaying = true;
-                }
-            }
-            StatusCode::SERVICE_UNAVAILABLE if can_replay => {
-                // A node of ours refuses a session to be created before it does anything.
-                let is_harmless = session.req_header().method.is_safe() || route.finding.wants_fresh;
-                context.is_replaying = is_harmless && route.go_elsewhere(&self.0);
-            }
-            _ => route.answered(&self.0),
-        }
-        if answer.status != StatusCode::MISDIRECTED_REQUEST
-            && !context.is_replaying
-            && let Some(epoch) = epoch_of(&answer.headers)
-        {
-            route.served(&self.0, epoch);
-        }
-        if context.is_replaying {
+        let (can_replay, is_safe) = (!session.retry_buffer_truncated(), session.req_header().method.is_safe());
+        let heard = route.heard(&self.0, answer.status, &answer.headers, can_replay, is_safe);
+        if heard != Ok(false) {
+            context.is_replaying = true;
             context.body_bytes = 0;
             let mut again = Error::new_up(ErrorType::HTTPStatus(answer.status.as_u16()));
-            again.set_retry(context.refusal.is_none());
+            again.set_retry(heard.is_ok());
+            context.refusal = heard.err();
             return Err(again);
         }
         context.is_answered = true;
@@ -244,12 +226,11 @@ impl ProxyHttp for Edge {
         // Pingora asks for an answer to this, whatever becomes of it.
         error.retry.decide_reuse(is_reused);
         let has_died = *error.esource() == ErrorSource::Upstream && *error.etype() != ErrorType::ReadTimedout;
+        let can_repeat = may_be_repeated(&session.req_header().method) && !session.retry_buffer_truncated();
         let may_go_on = has_died
             && !context.is_answered
             && context.refusal.is_none()
-            && may_be_repeated(&session.req_header().method)
-            && !session.retry_buffer_truncated()
-            && context.route.as_mut().is_some_and(|route| route.died(&self.0));
+            && context.route.as_mut().is_some_and(|route| route.died(&self.0, can_repeat));
         error.set_retry(may_go_on);
         if may_go_on {
             context.wants_new_connection = true;

@@ -24,7 +24,7 @@ fn decided(node: &mut Ownership) -> (Vec<(CommandId, Command)>, Vec<Verdict>) {
     while let Some(action) = node.next_action() {
         match action {
             Action::Store(id, command @ (Command::Look { .. } | Command::Create { .. })) => {
-                commands.push((id, command))
+                commands.push((id, command));
             }
             Action::Answer(_, verdict) => verdicts.push(verdict),
             _ => {}

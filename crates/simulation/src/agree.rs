@@ -139,7 +139,7 @@ impl World {
     /// A key that lives elsewhere than placement says costs one redirect per balancer.
     fn check_redirect(&mut self, request: &Request, key: &Key, epoch: Epoch, known: Option<Known>) {
         let heard = &self.heard[request.balancer];
-        if !request.tried.is_empty()
+        if request.is_led_astray()
             || !heard.is_steady_for(request)
             || heard.unsure_until.is_some_and(|until| self.now < until)
         {
@@ -156,7 +156,7 @@ impl World {
     fn check_birth(&mut self, request: &Request, key: &Key, epoch: Epoch, owner: &LeaseId) {
         let heard = &self.heard[request.balancer];
         let lives = self.process_of(owner).is_some_and(|process| self.processes[process].alive);
-        if !request.tried.is_empty() || !heard.is_steady_for(request) || !lives || self.profile != Profile::Operated {
+        if request.is_led_astray() || !heard.is_steady_for(request) || !lives || self.profile != Profile::Operated {
             return;
         }
         let birth = self.room_of(key).and_then(|room| self.rooms[room].birth.as_ref());

@@ -1,20 +1,21 @@
-//! A balancer: the real router and the real placement, and a request's way as the balancer crate goes it.
+//! A balancer: the real router, the real placement and the real route of each request. Only how a node is asked is the
+//! simulation's own.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{NodeId, Unavailable, Verdict, Wants};
+use ctedge_ownership::{NodeId, Verdict, Wants};
 use ctedge_placement::Rendezvous;
 use ctedge_routing::{
-    Choice, ConnectFailure, Node, NodeSpec, NodeState, Owner, Placed, Redirected, Router, RouterSettings, Standing,
-    StateChange, Thresholds,
+    Answer, ConnectFailure, Finding, Found, KeySource, NodeSpec, NodeState, Retry, Route, Router, RouterSettings,
+    StateChange, Step, Then, Thresholds,
 };
-use ctedge_wire::{HealthReport, Key};
+use ctedge_wire::{HealthReport, Key, Redirect};
 
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::promise::Promise;
+use crate::random::Random;
 use crate::world::World;
 
 /// What all balancers and nodes of the cluster rank with.
@@ -23,8 +24,6 @@ pub(crate) const PLACEMENT_SEED: u64 = 11;
 const PINS_MAX: usize = 4;
 /// How many nodes outside of its list a balancer knows at most.
 const UNLISTED_MAX: usize = 64;
-const TRIES_MAX: u32 = 16;
-const REDIRECTS_MAX: u32 = 4;
 
 /// A balancer process, replaced by its next generation when it restarts.
 #[derive(Debug)]
@@ -42,23 +41,18 @@ pub(crate) struct Request {
     pub(crate) attempt: u64,
     pub(crate) balancer: usize,
     pub(crate) generation: u32,
-    /// `None` until the balancer has minted it.
-    pub(crate) key: Option<Key>,
+    /// What the client knows of its key.
+    named: Option<Key>,
     pub(crate) wants: Wants,
     /// What the client has of which stream, so that it gets the rest.
     pub(crate) stream: u64,
     pub(crate) received: u64,
-    /// Where it was sent. A node that only a redirect named is no node of the router's.
-    target: Option<(SocketAddr, Option<Arc<Node>>)>,
-    /// When it was sent there.
-    pub(crate) sent: Option<Instant>,
-    /// Nodes that the request could not reach, or that refused it.
-    pub(crate) tried: Vec<Arc<Node>>,
+    /// Its way, from when the balancer took it.
+    route: Option<Route>,
+    /// The nodes that cannot be reached, as the node is told that is asked.
     pub(crate) unreachable: Vec<NodeId>,
-    /// The epoch that the balancer knew when it sent the request.
-    known: u64,
-    tries: u32,
-    redirects: u32,
+    /// When it was sent to the node that is asked.
+    pub(crate) sent: Option<Instant>,
 }
 
 /// What a request meets at a node.
@@ -76,40 +70,34 @@ pub(crate) enum Reply {
 
 impl std::fmt::Debug for Request {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { client, attempt, balancer, key, wants, unreachable, tries, redirects, .. } = self;
-        let target = self.target.as_ref().map(|(address, _)| address);
-        write!(formatter, "client {client} attempt {attempt} balancer {balancer} {wants:?} {key:?} → {target:?} ")?;
-        write!(formatter, "unreachable {unreachable:?} tries {tries} redirects {redirects}")
+        let Self { client, attempt, balancer, wants, unreachable, .. } = self;
+        let target = self.route.as_ref().and_then(|route| route.node()).map(|node| node.id().as_str());
+        write!(formatter, "client {client} attempt {attempt} balancer {balancer} {wants:?} {:?} ", self.key())?;
+        write!(formatter, "→ {target:?} unreachable {unreachable:?}")
     }
 }
 
 impl Request {
-    pub(crate) fn new(client: usize, attempt: u64, balancer: usize, key: Option<Key>, wants: Wants) -> Self {
-        let (stream, received, generation, tries, redirects) = (0, 0, 0, 0, 0);
-        let (target, tried, unreachable) = (None, Vec::new(), Vec::new());
-        Self {
-            client,
-            attempt,
-            balancer,
-            generation,
-            key,
-            wants,
-            stream,
-            received,
-            target,
-            sent: None,
-            tried,
-            unreachable,
-            known: 0,
-            tries,
-            redirects,
-        }
+    pub(crate) fn new(client: usize, attempt: u64, balancer: usize, named: Option<Key>, wants: Wants) -> Self {
+        let (stream, received, generation) = (0, 0, 0);
+        let (route, unreachable, sent) = (None, Vec::new(), None);
+        Self { client, attempt, balancer, generation, named, wants, stream, received, route, unreachable, sent }
     }
 
-    fn exclude(&mut self, node: Arc<Node>) {
-        if !self.tried.iter().any(|tried| Arc::ptr_eq(tried, &node)) {
-            self.tried.push(node);
-        }
+    /// The key that it belongs to, once the balancer has found or minted it.
+    pub(crate) fn key(&self) -> Option<&Key> {
+        self.route.as_ref().map(Route::key)
+    }
+
+    /// Whether a node could not take it, so that it does not go where its balancer would bring it.
+    pub(crate) fn is_led_astray(&self) -> bool {
+        self.route.as_ref().is_some_and(Route::has_tried)
+    }
+
+    /// Its key as the balancer's finder finds it: in a room's token, if there is a room.
+    fn finding(&self) -> Finding {
+        let found = self.named.clone().map(|key| Found { key, source: KeySource::RoomToken });
+        Finding { found, cookie: None, malformed: 0, wants_fresh: self.wants == Wants::New }
     }
 }
 
@@ -135,77 +123,55 @@ impl Balancer {
         placement.rank(key.as_str().as_bytes()).map(|index| addresses[index]).collect()
     }
 
-    /// Any node that was not tried yet, the best of those that take new keys first: it knows or finds out the owner.
-    fn another(&self, key: &Key, tried: &[Arc<Node>]) -> Option<Arc<Node>> {
-        let nodes = self.router.nodes();
-        let untried = |node: &&Arc<Node>| !tried.iter().any(|tried| Arc::ptr_eq(tried, node));
-        let ranked = self.ranked(key);
-        let in_order = ranked.iter().filter_map(|address| nodes.iter().find(|node| node.address() == *address));
-        let mut up = in_order.filter(untried).filter(|node| node.state().serves_own());
-        up.clone().find(|node| node.accepts_new()).or_else(|| up.next()).cloned()
-    }
-
     fn is_down(&self, address: SocketAddr) -> bool {
         self.router.nodes().iter().any(|node| node.address() == address && node.state() == NodeState::Down)
     }
 }
 
 impl World {
-    /// A request comes to its balancer, or comes back to it, and is sent to a node.
+    /// A request comes to its balancer, or goes on there after a pause.
     pub(crate) fn at_balancer(&mut self, mut request: Box<Request>) {
-        let now = self.now;
         let Some(balancer) = self.balancers.get(request.balancer) else {
             return;
         };
-        request.generation = balancer.generation;
-        request.tries += 1;
-        if request.tries > TRIES_MAX {
-            self.refuse(&request, false);
-            return;
+        if request.route.is_none() {
+            request.generation = balancer.generation;
+            let random = &mut self.random;
+            let mint = || mint(random);
+            let rank = |key: &Key| balancer.ranked(key);
+            let Ok(route) = Route::begin(&balancer.router, request.finding(), mint, rank, self.now) else {
+                self.refuse(&request, false);
+                return;
+            };
+            request.route = Some(route);
         }
-        let choice = match request.key.clone() {
-            Some(key) => {
-                let fresh = request.wants == Wants::New;
-                let standing = if fresh { Standing::Fresh } else { Standing::Issued };
-                balancer.router.choose(&key, standing, balancer.ranked(&key), &request.tried, now)
-            }
-            None => {
-                let random = &mut self.random;
-                let mint = || Key::mint(&std::array::from_fn(|_| (random.next() % 248) as u8));
-                let (key, choice) = balancer.router.choose_fresh(mint, |key| balancer.ranked(key), now);
-                request.key = Some(key);
-                choice
-            }
-        };
-        let Some(key) = request.key.clone() else {
+        self.go_on(request);
+    }
+
+    /// The request takes its next step, unless its balancer is gone.
+    fn go_on(&mut self, mut request: Box<Request>) {
+        let balancer = &self.balancers[request.balancer];
+        let Some(route) = request.route.as_mut().filter(|_| balancer.generation == request.generation) else {
             return;
         };
-        let node = match choice {
-            Choice::Node(Placed { node, epoch, .. }) => {
-                request.known = epoch;
-                Some(node)
+        let step = route.next(&balancer.router, |key| balancer.ranked(key), self.now);
+        match step {
+            Step::Try(placed) => {
+                request.unreachable =
+                    route.unreachable(&balancer.router).iter().map(|name| NodeId::new(name)).collect();
+                self.forward(request, placed.node.address());
             }
-            // A pin is no more than a memory where nodes know the owner: another node is asked.
-            Choice::Unreachable(_) => balancer.another(&key, &request.tried),
-            Choice::NoneUp => None,
-        };
-        match node {
-            Some(node) => self.forward(request, node.address(), Some(node)),
-            None => self.refuse(&request, false),
+            Step::Pause(pause) => {
+                self.seen.pauses += 1;
+                self.after(pause, Event::AtBalancer(request));
+            }
+            Step::Refuse(_) => self.refuse(&request, false),
         }
     }
 
-    fn forward(&mut self, mut request: Box<Request>, address: SocketAddr, node: Option<Arc<Node>>) {
+    fn forward(&mut self, mut request: Box<Request>, address: SocketAddr) {
         self.check_forward(&request, address);
         request.sent = Some(self.now);
-        let balancer = &self.balancers[request.balancer];
-        for down in balancer.router.nodes().iter().filter(|node| node.state() == NodeState::Down) {
-            let id = NodeId::new(down.id().as_str());
-            if !request.unreachable.contains(&id) {
-                request.unreachable.push(id);
-            }
-        }
-        request.target = Some((address, node));
         match self.listener(address) {
             Some(process) if self.processes[process].frozen && self.random.chance(50) => {
                 let reply = Reply::ConnectTimeout;
@@ -219,78 +185,53 @@ impl World {
     /// A node answered, or did not.
     pub(crate) fn answered(&mut self, mut request: Box<Request>, reply: Reply) {
         let now = self.now;
-        let (Some((address, node)), Some(key)) = (request.target.take(), request.key.clone()) else {
-            return;
-        };
         if self.balancers[request.balancer].generation != request.generation {
             return;
         }
-        self.hear(&request, address, &key, &reply);
+        let asked = request.route.as_ref().and_then(|route| Some((route.node()?.address(), route.key().clone())));
+        if let Some((address, key)) = asked {
+            self.hear(&request, address, &key, &reply);
+        }
+        let fault = self.fault;
         let balancer = &self.balancers[request.balancer];
-        let router = &balancer.router;
-        let mut change = None;
-        match reply {
-            Reply::ConnectRefused | Reply::ConnectTimeout | Reply::Died => {
+        let Some(route) = request.route.as_mut() else { return };
+        let then = match reply {
+            Reply::ConnectRefused | Reply::ConnectTimeout => {
                 let refused = matches!(reply, Reply::ConnectRefused);
                 let failure = if refused { ConnectFailure::Refused } else { ConnectFailure::Other };
-                if let Some(node) = node {
-                    change = router.connect_failed(&node, failure, now);
-                    request.unreachable.push(NodeId::new(node.id().as_str()));
-                    request.exclude(node);
-                } else if let Some(slot) = self.slots.iter().position(|slot| slot.address == address) {
-                    request.unreachable.push(NodeId::new(&format!("node-{slot}")));
+                let change = route.could_not_connect(&balancer.router, failure, now);
+                self.note_state(change.map(|(_, change)| change));
+                Then::Again(Retry::Connect)
+            }
+            Reply::Died => route.died(true),
+            Reply::Verdict(ref verdict) => {
+                let answer = answer(verdict, || mint(&mut self.random));
+                let answer = as_heard(answer, fault, &balancer.router);
+                route.heard(answer, &balancer.router, |key| balancer.ranked(key), now)
+            }
+        };
+        let goes_to = route.node().map(|node| node.address());
+        match then {
+            Then::Again(reason) => {
+                self.seen.redirects += u64::from(reason == Retry::RedirectOwner);
+                if let Reply::Verdict(Verdict::Redirect { address, .. }) = &reply {
+                    self.seen.stale_redirects += u64::from(goes_to.is_some_and(|there| there != *address));
                 }
-                self.soon(Event::AtBalancer(request));
+                self.seen.elsewhere += u64::from(reason == Retry::Unavailable);
+                self.go_on(request);
             }
-            Reply::Verdict(Verdict::Serve { epoch }) => {
-                if let Some(node) = node {
-                    router.answered(&key, &node, now);
-                    let fault = router.served(&key, &node, epoch.0, request.known, now);
-                    self.check(Promise::OneOwner, fault.is_none(), || {
-                        format!("two owners answer for {key}: {fault:?}")
-                    });
-                }
-            }
-            Reply::Verdict(Verdict::Redirect { owner, epoch, address }) => {
-                request.redirects += 1;
-                self.seen.redirects += 1;
-                let Some(by) = node else { return };
-                let is_listed = router.nodes().iter().any(|node| node.address() == address && node.is_listed());
-                let named = Owner { name: owner.node.as_str(), epoch: epoch.0, address: Some(address) };
-                let redirected = match self.fault {
-                    Some(Fault::NeverLearns) if !is_listed => Redirected::UnknownNode,
-                    _ => router.redirected(&key, named, &by, now),
-                };
-                self.seen.stale_redirects += u64::from(matches!(redirected, Redirected::Stale(_)));
-                match redirected {
-                    _ if request.redirects > REDIRECTS_MAX => self.refuse(&request, false),
-                    Redirected::Stale(_) if self.breaks(Fault::BelievesStaleRedirects) => {
-                        self.forward(request, address, None);
-                    }
-                    Redirected::Owner(placed) | Redirected::Stale(placed) => {
-                        request.known = placed.epoch;
-                        self.forward(request, placed.node.address(), Some(placed.node));
-                    }
-                    // A stale list of nodes keeps nobody from an owner whose address is known.
-                    Redirected::UnknownNode => self.forward(request, address, None),
-                }
-            }
-            Reply::Verdict(Verdict::Missing) => self.refuse(&request, true),
-            Reply::Verdict(Verdict::Taken) => {
-                request.key = None;
-                self.soon(Event::AtBalancer(request));
-            }
-            Reply::Verdict(Verdict::Unavailable { why, .. }) => {
-                node.into_iter().for_each(|node| request.exclude(node));
-                let elsewhere = balancer.another(&key, &request.tried);
-                let helps = matches!(why, Unavailable::NotReady | Unavailable::NoLease);
-                match elsewhere.filter(|_| helps) {
-                    Some(node) => self.forward(request, node.address(), Some(node)),
-                    None => self.refuse(&request, false),
+            Then::Refuse(_) => self.refuse(&request, false),
+            Then::PassOn { fault } => {
+                self.check(Promise::OneOwner, fault.is_none(), || {
+                    format!("two owners answer for {:?}: {fault:?}", request.key())
+                });
+                match reply {
+                    Reply::Verdict(Verdict::Serve { .. }) => {}
+                    Reply::Verdict(Verdict::Missing) => self.refuse(&request, true),
+                    _ => self.refuse(&request, false),
                 }
             }
         }
-        self.note_state(change);
     }
 
     fn refuse(&mut self, request: &Request, missing: bool) {
@@ -358,4 +299,34 @@ impl World {
             listed.map(|(index, slot)| NodeSpec { id: id(index), address: slot.address, weight: 1 }).collect();
         self.balancers[index].router.set_nodes(&specs, self.now);
     }
+}
+
+fn mint(random: &mut Random) -> Key {
+    Key::mint(&std::array::from_fn(|_| (random.next() % 248) as u8))
+}
+
+/// What a node of that mind answers over HTTP. Opening a connection is safe, and has no body that could be lost.
+fn answer(verdict: &Verdict, fresh_key: impl FnOnce() -> Key) -> Answer {
+    let answer = |status| Answer { status, redirect: None, epoch: None, can_replay: true, is_safe: true };
+    let redirect = |redirect| Answer { redirect: Some(redirect), ..answer(421) };
+    match verdict {
+        Verdict::Serve { epoch } => Answer { epoch: Some(epoch.0), ..answer(200) },
+        Verdict::Redirect { owner, epoch, address } => {
+            redirect(Redirect::Owner { node: owner.node.as_str().to_owned(), epoch: epoch.0, address: Some(*address) })
+        }
+        Verdict::Taken => redirect(Redirect::Key(fresh_key())),
+        Verdict::Missing => answer(404),
+        Verdict::Unavailable { .. } => answer(503),
+    }
+}
+
+/// An answer as it reaches the route.
+fn as_heard(mut answer: Answer, fault: Option<Fault>, router: &Router) -> Answer {
+    if let Some(Redirect::Owner { address, .. }) = &mut answer.redirect
+        && fault == Some(Fault::NeverLearns)
+    {
+        let is_listed = |address| router.nodes().iter().any(|node| node.address() == address && node.is_listed());
+        *address = address.filter(|address| is_listed(*address));
+    }
+    answer
 }

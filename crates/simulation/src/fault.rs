@@ -73,8 +73,6 @@ faults! {
     DropsPeersWithSockets => BalancersHoldNothing,
     /// Each balancer ranks nodes in its own way.
     RanksApart => BalancersHoldNothing,
-    /// A balancer follows a redirect that is older than what it knows.
-    BelievesStaleRedirects => BalancersHoldNothing,
     /// A balancer does not remember an owner that is not in its list.
     NeverLearns => BalancersHoldNothing,
     /// A balancer keeps all pins.

@@ -243,7 +243,7 @@ impl World {
             self.soon(Event::Answered { request, reply: Reply::ConnectRefused });
             return;
         }
-        let Some(key) = request.key.clone() else {
+        let Some(key) = request.key().cloned() else {
             return;
         };
         self.tickets += 1;
@@ -264,7 +264,7 @@ impl World {
         };
         let verdict = self.verdict_as_given(process, verdict);
         self.check_verdict(process, &request, &verdict);
-        if let (Verdict::Serve { epoch }, Some(key)) = (&verdict, &request.key) {
+        if let (Verdict::Serve { epoch }, Some(key)) = (&verdict, request.key()) {
             self.check_serving(process, key, *epoch);
             self.attach(process, key, &request);
         }
@@ -277,11 +277,11 @@ impl World {
     fn check_verdict(&mut self, process: usize, request: &Request, verdict: &Verdict) {
         let now = self.now;
         let node = &self.processes[process];
-        let live = request.key.as_ref().and_then(|key| node.rooms.get(key));
+        let live = request.key().and_then(|key| node.rooms.get(key));
         let serves = live.is_some_and(|live| !live.moving) && node.is_open(now) && request.wants != Wants::New;
         let is_refused = matches!(verdict, Verdict::Missing | Verdict::Unavailable { .. });
         self.check(Promise::OrdersEndNothing, !(serves && is_refused), || {
-            format!("{process} serves {:?} and answers {verdict:?}", request.key)
+            format!("{process} serves {:?} and answers {verdict:?}", request.key())
         });
         if let Verdict::Redirect { owner, .. } = verdict {
             self.check(Promise::DeathsEndNothing, !request.unreachable.contains(&owner.node), || {

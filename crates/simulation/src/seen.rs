@@ -34,6 +34,10 @@ seen! {
     redirects,
     /// Redirects older than what their balancers knew.
     stale_redirects,
+    /// Requests that another node was asked to take because one took nothing new.
+    elsewhere,
+    /// Pauses before a node was asked again.
+    pauses,
     /// Sessions taken over from the dead.
     takeovers,
     /// Sessions handed from node to node.

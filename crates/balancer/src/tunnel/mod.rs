@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{BufMut, Bytes, BytesMut};
 use ctedge_logs::AccessLine;
 use ctedge_routing::{NodeState, TunnelTicket};
-use ctedge_wire::{Redirect, headers};
+use ctedge_wire::headers;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
@@ -32,7 +32,7 @@ use crate::client::was_refused;
 use crate::context::{RequestContext, text};
 use crate::limits::TunnelSlot;
 use crate::prepare::cookie_due;
-use crate::request::{KEY, epoch_of, target_below_prefix};
+use crate::request::{KEY, target_below_prefix};
 use crate::shared::{Shared, Target};
 
 /// Headers of a node's answer that are not passed on: they belong to its connection, or are for the balancer.
@@ -80,32 +80,16 @@ async fn find_node(shared: &Shared, session: &Session, context: &mut RequestCont
         match ask(node, &head, timeouts.connect, timeouts.response).await {
             Err(DialError::Connect(error)) => route.could_not_connect(shared, was_refused(&error)),
             // An upgrade that was not answered has done nothing that another one could not undo.
-            Err(DialError::Answer(_)) if route.died(shared) => {}
+            Err(DialError::Answer(_)) if route.died(shared, true) => {}
             Err(DialError::Answer(_)) => return Err(Refusal::NodeFailed),
             Err(DialError::Timeout) => return Err(Refusal::NodeTimeout),
-            Ok(dialed) => match dialed.status {
-                StatusCode::MISDIRECTED_REQUEST => match Redirect::read(|name| value(&dialed.headers, name)) {
-                    Some(redirect) => route.follow(shared, redirect)?,
-                    None => return Ok(dialed),
-                },
-                StatusCode::SERVICE_UNAVAILABLE if route.go_elsewhere(shared) => {}
-                status => {
-                    if let Some(epoch) = epoch_of(&dialed.headers) {
-                        route.served(shared, epoch);
-                    }
-                    // What a tunnel settles, it settles when it is registered.
-                    if !matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::SWITCHING_PROTOCOLS) {
-                        route.answered(shared);
-                    }
+            Ok(dialed) => {
+                if !route.heard(shared, dialed.status, &dialed.headers, true, true)? {
                     return Ok(dialed);
                 }
-            },
+            }
         }
     }
-}
-
-fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 /// The head of the upgrade for a node: the client's, which has been prepared, with the connection's own headers anew.
@@ -201,7 +185,7 @@ fn register(shared: &Arc<Shared>, context: &RequestContext, slot: TunnelSlot) ->
     if target.node.state() == NodeState::Down {
         return None;
     }
-    let ticket = shared.router.tunnel_opened(&route.key, &target.node, Instant::now())?;
+    let ticket = shared.router.tunnel_opened(route.key(), &target.node, Instant::now())?;
     let (shared, started) = (Arc::clone(shared), context.started);
     Some(Tunnel { shared, target, ticket: Some(ticket), went_down, started, _slot: slot })
 }

@@ -1,0 +1,411 @@
+//! The way of one request to its node, over as many tries as it takes.
+//!
+//! This is a state machine without a clock or a socket: whoever carries the request asks it for the [`Step`] to take,
+//! and tells it what became of each try. Plain requests, tunnels and the simulation are all carried by it.
+//!
+//! ```text
+//! begin ──► next ──► Try ──┬─ could_not_connect ──► next      nothing was asked: another node is
+//!            ▲  │          ├─ died ──► Again | PassOn         the same node is asked over a new connection
+//!            │  └► Pause ──┘─ heard ──► Again | PassOn | Refuse
+//!            └──────────────────────────┘
+//! ```
+//!
+//! The rules:
+//!
+//! 1. A node that could not be reached was not asked, so that any request goes on to the next one. If the key cannot
+//!    move, its node is asked again after a pause, until it answers, is down, or that took too long.
+//! 2. A node that went away under a request may have done it: only what may be repeated is, and not for ever.
+//! 3. 421 means that the node did nothing: the request follows, whatever it is, as long as all of it is still there.
+//! 4. 503 sends a request on that is harmless, unless the node answers as the owner of a living key: another one could
+//!    only send the request back.
+//! 5. Any other answer is the client's. What lives under the key lives there from then on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ctedge_wire::{Key, Redirect};
+
+use crate::health::{ConnectFailure, StateChange};
+use crate::node::Node;
+use crate::router::{Choice, Owner, Placed, Redirected, Router, TwoOwners};
+use crate::source::{Finding, Standing};
+
+/// How often a request may be sent elsewhere because a node said so. One redirect finds the owner; more are needed
+/// only while ownership moves.
+const REDIRECTS_MAX: u32 = 4;
+
+/// How often a request is sent at all. Each failure to connect excludes a node or is followed by a pause, so that this
+/// bounds large clusters with many dead nodes and nothing else.
+pub const TRIES_MAX: u32 = 16;
+
+/// How often a node may go away under a request. The first time it may have been the connection alone; a node that is
+/// being killed may still accept one more.
+const DEATHS_MAX: u32 = 3;
+
+/// The first pause before a node that could not be reached, and yet is not down, is asked again; each further one is
+/// twice as long. A process that is being killed resets connections for a few milliseconds before it refuses them.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// How long a request waits in such pauses before it is refused. Either the node answers by then, or the failed connects
+/// have taken it down and the key goes on elsewhere.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const MISDIRECTED: u16 = 421;
+const UNAVAILABLE: u16 = 503;
+const SWITCHING_PROTOCOLS: u16 = 101;
+
+/// What to do with the request now.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Send it to this node, and tell what becomes of it.
+    Try(Placed),
+    /// Wait so long, then ask again.
+    Pause(Duration),
+    /// Tell the client.
+    Refuse(Refused),
+}
+
+/// What to do after a node answered, or went away.
+#[derive(Debug, Clone)]
+pub enum Then {
+    /// Nothing goes to the client: the request is sent again, for this reason. [`Route::next`] says where.
+    Again(Retry),
+    /// The answer, or the lack of one, is for the client.
+    PassOn {
+        /// The answer must not be: two nodes answer as the owner of the key.
+        fault: Option<TwoOwners>,
+    },
+    /// Tell the client.
+    Refuse(Refused),
+}
+
+/// Why a request is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The node could not be reached.
+    Connect,
+    /// The node went away before it answered.
+    Died,
+    /// The node named the key that the request belongs to.
+    RedirectKey,
+    /// The node named the owner of the key.
+    RedirectOwner,
+    /// The node takes nothing new.
+    Unavailable,
+    /// The node could not be reached and is not down: it was asked again, or another was, after a pause.
+    Pause,
+}
+
+impl Retry {
+    /// All reasons.
+    pub const ALL: [Self; 6] =
+        [Self::Connect, Self::Died, Self::RedirectKey, Self::RedirectOwner, Self::Unavailable, Self::Pause];
+
+    /// The word of logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Died => "died",
+            Self::RedirectKey => "redirect_key",
+            Self::RedirectOwner => "redirect_owner",
+            Self::Unavailable => "unavailable",
+            Self::Pause => "pause",
+        }
+    }
+}
+
+/// Why a request does not get to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// No node takes it.
+    NoNode,
+    /// The node of its key takes no connection, and is not known to be down.
+    Unreachable,
+    /// It was sent too often.
+    TooManyTries,
+    /// Nodes send it to each other.
+    Circle,
+    /// Its key is owned by a node of this name, which is not known and cannot become known.
+    UnknownOwner(String),
+}
+
+/// A node's answer, as far as it matters to where the request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status; not an informational one, but for 101.
+    pub status: u16,
+    /// What a 421 says, if it is of a node of ours.
+    pub redirect: Option<Redirect>,
+    /// Since when the node owns the key, if it answers as the owner.
+    pub epoch: Option<u64>,
+    /// Whether all of the request can be sent again.
+    pub can_replay: bool,
+    /// Whether sending the request to two nodes does no harm: its method is safe (RFC 9110, section 9.2.1).
+    pub is_safe: bool,
+}
+
+/// Where a request goes, and where it has been.
+#[derive(Debug, Clone)]
+pub struct Route {
+    finding: Finding,
+    key: Key,
+    standing: Standing,
+    /// The node of the try that is under way or comes next.
+    placed: Option<Placed>,
+    /// Nodes that this request could not reach, or that refused it without having done anything.
+    tried: Vec<Arc<Node>>,
+    /// Nodes that this request could not connect to, for nodes that would send it on to one of them.
+    unreachable: Vec<Arc<Node>>,
+    /// Whether the node of the next try was asked a moment ago, so that asking it again at once would not help.
+    wants_pause: bool,
+    tries: u32,
+    redirects: u32,
+    deaths: u32,
+    /// When the first pause began, and how long the next one is.
+    pauses: Option<(Instant, Duration)>,
+}
+
+impl Route {
+    /// Takes the key that was found, or mints one, and chooses its node. `rank` yields the addresses of nodes as placement
+    /// ranks them for a key, here and in the other methods.
+    ///
+    /// # Errors
+    ///
+    /// When no node takes the request.
+    pub fn begin<I: IntoIterator<Item = SocketAddr>>(
+        router: &Router,
+        finding: Finding,
+        mint: impl FnMut() -> Key,
+        mut rank: impl FnMut(&Key) -> I,
+        now: Instant,
+    ) -> Result<Self, Refused> {
+        let standing = finding.standing();
+        let (key, choice) = match &finding.found {
+            Some(found) => (found.key.clone(), router.choose(&found.key, standing, rank(&found.key), &[], now)),
+            None => router.choose_fresh(mint, rank, now),
+        };
+        let placed = match choice {
+            Choice::Node(placed) => Some(placed),
+            // The first step looks again, and pauses.
+            Choice::Unreachable(_) => None,
+            Choice::NoneUp => return Err(Refused::NoNode),
+        };
+        Ok(Self {
+            finding,
+            key,
+            standing,
+            placed,
+            tried: Vec::new(),
+            unreachable: Vec::new(),
+            wants_pause: false,
+            tries: 0,
+            redirects: 0,
+            deaths: 0,
+            pauses: None,
+        })
+    }
+
+    /// What the request said of its key.
+    #[must_use]
+    pub fn finding(&self) -> &Finding {
+        &self.finding
+    }
+
+    /// The key that the request belongs to, as far as is known.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The node of the try that is under way or comes next, if there is one.
+    #[must_use]
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        self.placed.as_ref().map(|placed| &placed.node)
+    }
+
+    /// Whether a node could not be reached by this request, or refused it without having done anything.
+    #[must_use]
+    pub fn has_tried(&self) -> bool {
+        !self.tried.is_empty()
+    }
+
+    /// What to do now. To be asked at the beginning, after a pause, after a connect that failed, and after
+    /// [`Then::Again`].
+    pub fn next<I: IntoIterator<Item = SocketAddr>>(
+        &mut self,
+        router: &Router,
+        rank: impl FnOnce(&Key) -> I,
+        now: Instant,
+    ) -> Step {
+        if std::mem::take(&mut self.wants_pause) {
+            return self.pause(now);
+        }
+        let placed = match self.placed.clone() {
+            Some(placed) => placed,
+            None => match self.look(router, rank, now) {
+                Choice::Node(placed) => placed,
+                Choice::Unreachable(node) => {
+                    // What the request was not given to may pass in a moment: the node is dying, or overrun.
+                    self.tried.retain(|tried| !Arc::ptr_eq(tried, &node));
+                    return self.pause(now);
+                }
+                Choice::NoneUp => return Step::Refuse(Refused::NoNode),
+            },
+        };
+        self.tries += 1;
+        if self.tries > TRIES_MAX {
+            return Step::Refuse(Refused::TooManyTries);
+        }
+        self.placed = Some(placed.clone());
+        Step::Try(placed)
+    }
+
+    /// The names of the nodes that cannot be reached, by this request or by the checks, for the node of this try: so it
+    /// does not send the request on to one of them. A server that knows no others is told of none.
+    pub fn unreachable(&self, router: &Router) -> Vec<String> {
+        let Some(asked) = self.node().filter(|node| node.shares_ownership()) else { return Vec::new() };
+        let nodes = router.nodes();
+        let down = nodes.iter().filter(|node| !node.state().serves_own() && !is_among(node, &self.unreachable));
+        let others = self.unreachable.iter().chain(down).filter(|node| !Arc::ptr_eq(node, asked));
+        others.map(|node| node.own_name()).collect()
+    }
+
+    /// The node could not be reached: nothing was asked, so that any request may go on. Tells how the node's state
+    /// changed by that.
+    pub fn could_not_connect(
+        &mut self,
+        router: &Router,
+        failure: ConnectFailure,
+        now: Instant,
+    ) -> Option<(Arc<Node>, StateChange)> {
+        let node = self.placed.take()?.node;
+        let change = router.connect_failed(&node, failure, now);
+        if !is_among(&node, &self.unreachable) {
+            self.unreachable.push(Arc::clone(&node));
+        }
+        self.exclude(&node);
+        change.map(|change| (node, change))
+    }
+
+    /// The node was asked and went away without an answer; `can_repeat` says that the request may be asked twice and is
+    /// still there. The same node is asked again, and if nobody listens any more, the next one is.
+    pub fn died(&mut self, can_repeat: bool) -> Then {
+        self.deaths += 1;
+        if can_repeat && self.deaths <= DEATHS_MAX { Then::Again(Retry::Died) } else { Then::PassOn { fault: None } }
+    }
+
+    /// The node answered.
+    pub fn heard<I: IntoIterator<Item = SocketAddr>>(
+        &mut self,
+        answer: Answer,
+        router: &Router,
+        rank: impl FnOnce(&Key) -> I,
+        now: Instant,
+    ) -> Then {
+        let Some(placed) = self.placed.clone() else { return Then::PassOn { fault: None } };
+        match answer.status {
+            MISDIRECTED => {
+                let Some(redirect) = answer.redirect else { return Then::PassOn { fault: None } };
+                return match self.follow(redirect, &placed.node, router, now) {
+                    // What cannot be sent again is lost here; whoever comes next is placed right.
+                    _ if !answer.can_replay => Then::PassOn { fault: None },
+                    Ok(reason) => Then::Again(reason),
+                    Err(refused) => Then::Refuse(refused),
+                };
+            }
+            UNAVAILABLE => {
+                // A node of ours refuses a session to be created before it does anything.
+                let is_harmless = answer.is_safe || self.finding.wants_fresh;
+                if answer.can_replay && is_harmless && self.goes_elsewhere(&placed, router, rank, now) {
+                    return Then::Again(Retry::Unavailable);
+                }
+            }
+            // What a tunnel settles, it settles when it is registered.
+            SWITCHING_PROTOCOLS => {}
+            _ if placed.settled => {}
+            _ => {
+                router.answered(&self.key, &placed.node, now);
+            }
+        }
+        let served = |epoch| router.served(&self.key, &placed.node, epoch, placed.epoch, now);
+        Then::PassOn { fault: answer.epoch.and_then(served) }
+    }
+
+    /// The node `by` said where the request belongs. Without a place, the next step looks for one.
+    fn follow(&mut self, redirect: Redirect, by: &Arc<Node>, router: &Router, now: Instant) -> Result<Retry, Refused> {
+        self.redirects += 1;
+        if self.redirects > REDIRECTS_MAX {
+            return Err(Refused::Circle);
+        }
+        match redirect {
+            Redirect::Key(key) => {
+                self.key = key;
+                // A session that is being created has got another unused key; anything else names one that lives.
+                self.standing = if self.finding.wants_fresh { Standing::Fresh } else { Standing::Issued };
+                self.tried.clear();
+                self.placed = None;
+                Ok(Retry::RedirectKey)
+            }
+            Redirect::Owner { node, epoch, address } => {
+                let owner = Owner { name: &node, epoch, address };
+                match router.redirected(&self.key, owner, by, now) {
+                    Redirected::Owner(placed) | Redirected::Stale(placed) => {
+                        self.wants_pause = is_among(&placed.node, &self.tried) || Arc::ptr_eq(&placed.node, by);
+                        self.tried.retain(|tried| !Arc::ptr_eq(tried, &placed.node));
+                        self.placed = Some(placed);
+                        Ok(Retry::RedirectOwner)
+                    }
+                    Redirected::UnknownNode => Err(Refused::UnknownOwner(node)),
+                }
+            }
+        }
+    }
+
+    /// The node `placed` takes nothing new. Whether there is another that may take the request, which is the next then.
+    fn goes_elsewhere<I: IntoIterator<Item = SocketAddr>>(
+        &mut self,
+        placed: &Placed,
+        router: &Router,
+        rank: impl FnOnce(&Key) -> I,
+        now: Instant,
+    ) -> bool {
+        if placed.settled && placed.node.shares_ownership() {
+            // It answers for what is its own.
+            return false;
+        }
+        self.exclude(&placed.node);
+        let Choice::Node(elsewhere) = self.look(router, rank, now) else { return false };
+        self.placed = Some(elsewhere);
+        true
+    }
+
+    fn look<I: IntoIterator<Item = SocketAddr>>(
+        &self,
+        router: &Router,
+        rank: impl FnOnce(&Key) -> I,
+        now: Instant,
+    ) -> Choice {
+        router.choose(&self.key, self.standing, rank(&self.key), &self.tried, now)
+    }
+
+    fn pause(&mut self, now: Instant) -> Step {
+        let (begun, pause) = self.pauses.unwrap_or((now, PAUSE_MIN));
+        if now.saturating_duration_since(begun) >= PATIENCE {
+            return Step::Refuse(Refused::Unreachable);
+        }
+        self.pauses = Some((begun, pause * 2));
+        Step::Pause(pause)
+    }
+
+    fn exclude(&mut self, node: &Arc<Node>) {
+        if !is_among(node, &self.tried) {
+            self.tried.push(Arc::clone(node));
+        }
+    }
+}
+
+fn is_among(node: &Arc<Node>, nodes: &[Arc<Node>]) -> bool {
+    nodes.iter().any(|known| Arc::ptr_eq(known, node))
+}
