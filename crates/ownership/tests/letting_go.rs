@@ -1,5 +1,8 @@
 //! A session that was let go and is owned again: what is said of the former one changes nothing.
 
+// Tests may unwrap; clippy takes only the test functions themselves for tests, not their helpers.
+#![allow(clippy::unwrap_used)]
+
 use std::time::{Duration, Instant};
 
 use ctedge_ownership::{
