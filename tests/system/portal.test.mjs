@@ -25,10 +25,12 @@ const STORE_TIMEOUT_MS = 2_000;
  * @param {Edge} edge
  * @param {string} route
  * @param {string} [login]
+ * @param {string} [cookie]
  */
-async function ask(edge, route, login) {
+async function ask(edge, route, login, cookie) {
     /** @type {Record<string, string>} */
     const headers = login === undefined ? {} : { authorization: `Basic ${Buffer.from(login).toString('base64')}` };
+    if (cookie) headers.cookie = cookie;
     const response = await fetch(edge.http + route, { headers, redirect: 'manual', signal: AbortSignal.timeout(10_000) });
     return { status: response.status, headers: response.headers, bytes: Buffer.from(await response.arrayBuffer()) };
 }
@@ -119,6 +121,37 @@ test('whoever guesses has to pause, and server.log tells of it', async () => {
         const told = await eventually('the line', () => serverLog(edge).split('\n').filter(line => line.includes('wrong logins')));
         assert.equal(told.length, 1);
         assert.match(told[0], /127\.0\.0\.1/);
+    });
+});
+
+test('guessing over all nodes gets no more tries than one limit, and holds up nobody who was let in before', async () => {
+    await withEdge({ nodes: 2, env: OPERATOR }, async edge => {
+        const welcome = await ask(edge, '/dashboard', OPERATOR_LOGIN);
+        const cookies = welcome.headers.getSetCookie().map(cookie => cookie.split(';')[0]);
+        assert.deepEqual(cookies.map(cookie => cookie.split('=')[0]).sort(), ['ctstickiness', 'ctvisitor']);
+        const statuses = [];
+        for (let attempt = 0; attempt < 60; attempt++) statuses.push((await ask(edge, '/dashboard', `ada:guess ${attempt}`)).status);
+        const wrong = statuses.filter(status => status === 401).length;
+        assert.ok(wrong > 4 && wrong <= 10, `${wrong} wrong tries were heard`);
+        assert.deepEqual(new Set(statuses.slice(-20)), new Set([429]));
+        assert.equal((await ask(edge, '/dashboard', OPERATOR_LOGIN)).status, 429);
+        // Whatever node it comes to.
+        const visitor = cookies.find(cookie => cookie.startsWith('ctvisitor=')) ?? '';
+        for (let round = 0; round < 10; round++) assert.equal((await ask(edge, '/dashboard', OPERATOR_LOGIN, visitor)).status, 200);
+        for (const [name, text] of edge.logs()) assert.ok(!text.includes(visitor.slice('ctvisitor='.length)), `${name} has the cookie`);
+    });
+});
+
+test('one browser stays with one node, also before it is let in', async () => {
+    await withEdge({ nodes: 3, env: OPERATOR, args: ['--expose-node'] }, async edge => {
+        const first = await ask(edge, '/dashboard');
+        const cookie = first.headers.getSetCookie()[0].split(';')[0];
+        assert.match(cookie, /^ctstickiness=/);
+        const nodes = new Set();
+        for (const route of ['/dashboard', '/logs/', '/dashboard/api/state', '/dashboard', '/logs/server.log']) {
+            nodes.add((await ask(edge, route, OPERATOR_LOGIN, cookie)).headers.get('x-ctedge-node'));
+        }
+        assert.deepEqual([...nodes], [first.headers.get('x-ctedge-node')]);
     });
 });
 

@@ -48,6 +48,10 @@ impl Surroundings for Served {
         self.0.is_control_token(given)
     }
 
+    fn visitor_key(&self) -> [u8; 32] {
+        self.0.visitor_key()
+    }
+
     fn downloaded(&self, download: &Download) {
         self.0.downloaded(download.ide.as_str(), &download.version, &download.artifact);
     }

@@ -41,6 +41,12 @@ impl NodeHandle {
         self.0.is_control_token(given)
     }
 
+    /// What the cookies of visitors who have had the right password before are signed with, by all nodes alike.
+    #[must_use]
+    pub fn visitor_key(&self) -> [u8; 32] {
+        self.0.settings().secret.visitor_key()
+    }
+
     /// Counts a client that was downloaded completely. `version` must come from a file of the operator, not from a
     /// stranger: it becomes a label of a metric.
     pub fn downloaded(&self, ide: &str, version: &str, artifact: &str) {

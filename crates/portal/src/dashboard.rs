@@ -33,7 +33,7 @@ const HOLDS: Duration = Duration::from_secs(1);
 const REFRESH_SECONDS: u16 = 30;
 
 pub(crate) fn router(portal: Portal) -> Router {
-    let behind = Guard::of_dashboard(portal.settings());
+    let behind = Guard::of_dashboard(&portal);
     Router::new()
         .route("/dashboard", any(overview))
         .route("/dashboard/", any(without_slash))

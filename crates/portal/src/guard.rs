@@ -1,12 +1,14 @@
 //! Who may see a page: HTTP Basic authentication (RFC 7617), with wrong tries slowed.
 //!
 //! Dashboard and logs each have a login of their own, or share one: see [`Guard::of_dashboard`] and [`Guard::of_logs`].
-//! Each guard counts for itself, so that nobody can use the one login that they know to go on guessing the other.
+//! Each guard counts for itself, so that nobody can use the one login that they know to go on guessing the other. `tries`:
+//! who has to pause; `visitor`: who has been let in before, and is counted alone.
 //!
 //! Browsers send a login along with every request that they make, whoever's page asked for it. The interface for IDEs may
 //! be called by pages of other origins; what is guarded here may not.
 
 mod tries;
+mod visitor;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,22 +16,28 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    ALLOW, AUTHORIZATION, CACHE_CONTROL, HOST, HeaderName, ORIGIN, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, HOST, HeaderName, ORIGIN, REFERRER_POLICY, RETRY_AFTER, SET_COOKIE,
+    WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ctedge_settings::{GENERATED_USER, Login, Password, PortalLimits, PortalSettings};
+use ctedge_settings::{GENERATED_USER, Login, Password};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::page::page;
+use crate::portal::Portal;
 use tries::{Client, Judged, Tries};
+use visitor::Visitors;
 
 /// A password file is one line; whatever is longer is none.
 const PASSWORD_BYTES_MAX: u64 = 1024;
+
+/// The fewest wrong tries of a node's share: people mistype.
+const SHARE_MIN: u32 = 3;
 
 /// The guard of some pages. Cheap to clone.
 #[derive(Clone)]
@@ -38,8 +46,8 @@ pub(crate) struct Guard(Arc<Inner>);
 struct Inner {
     key: LoginSource,
     realm: &'static str,
-    limits: PortalLimits,
     tries: Tries,
+    visitors: Visitors,
 }
 
 /// Where the login comes from.
@@ -51,26 +59,32 @@ enum LoginSource {
 
 impl Guard {
     /// The dashboard's: its own login, or else the one of the logs, or else the generated one.
-    pub(crate) fn of_dashboard(settings: &PortalSettings) -> Self {
-        Self::new(settings, settings.dashboard.as_ref().or(settings.logs.as_ref()), "CodeTogether edge")
+    pub(crate) fn of_dashboard(portal: &Portal) -> Self {
+        let settings = portal.settings();
+        Self::new(portal, settings.dashboard.as_ref().or(settings.logs.as_ref()), "CodeTogether edge", "ctvisitor")
     }
 
     /// The logs': their own login, or else whoever may see the dashboard.
-    pub(crate) fn of_logs(settings: &PortalSettings) -> Self {
+    pub(crate) fn of_logs(portal: &Portal) -> Self {
+        let settings = portal.settings();
         let is_shared = settings.logs.is_none() || settings.dashboard.is_none();
         // Within one realm a browser uses one login for both, without asking again.
-        let realm = if is_shared { "CodeTogether edge" } else { "CodeTogether edge logs" };
-        Self::new(settings, settings.logs.as_ref().or(settings.dashboard.as_ref()), realm)
+        let (realm, cookie) =
+            if is_shared { ("CodeTogether edge", "ctvisitor") } else { ("CodeTogether edge logs", "ctvisitor-logs") };
+        Self::new(portal, settings.logs.as_ref().or(settings.dashboard.as_ref()), realm, cookie)
     }
 
-    fn new(settings: &PortalSettings, login: Option<&Login>, realm: &'static str) -> Self {
+    fn new(portal: &Portal, login: Option<&Login>, realm: &'static str, cookie: &'static str) -> Self {
+        let settings = portal.settings();
         let key = match login {
             Some(login) => LoginSource::Settings(login.clone()),
             None => LoginSource::PasswordFile(settings.password_file.clone()),
         };
         let limits = settings.limits.clone();
-        let tries = Tries::new(limits.wrong_tries_max, limits.wrong_tries_pause, limits.addresses_max);
-        Self(Arc::new(Inner { key, realm, limits, tries }))
+        let share = share(limits.wrong_tries_max, settings.nodes.len());
+        let tries = Tries::new(share, limits.wrong_tries_pause, limits.addresses_max);
+        let visitors = Visitors::new(portal.surroundings().visitor_key(), cookie);
+        Self(Arc::new(Inner { key, realm, tries, visitors }))
     }
 
     /// The login that is asked for; none while there is none, or none that can be read.
@@ -89,26 +103,28 @@ impl Guard {
         (!password.is_empty()).then(|| Login { user: GENERATED_USER.to_owned(), password: Password::from(password) })
     }
 
-    async fn judge(&self, headers: &HeaderMap) -> Result<(), Response> {
-        let client = Client::of(headers);
-        if let Some(pause) = self.0.tries.pause(client, Instant::now()) {
-            return Err(self.paused(pause));
-        }
+    /// Whether whoever sends these headers may go on, and the cookie that they get then.
+    async fn judge(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Response> {
         let Some(login) = self.login().await else { return Err(no_login()) };
+        let visitor = self.0.visitors.known(headers, &login);
+        let client = visitor.map_or_else(|| Client::of(headers), Client::Visitor);
+        if let Some(pause) = self.0.tries.pause(client, Instant::now()) {
+            return Err(paused(pause));
+        }
         let Some(given) = headers.get(AUTHORIZATION) else { return Err(self.who_are_you()) };
         match self.0.tries.judge(client, is_right(given, &login), Instant::now()) {
-            Judged::Right => Ok(()),
+            Judged::Right if visitor.is_some() => Ok(None),
+            Judged::Right => Ok(self.0.visitors.welcome(headers, &login)),
             Judged::Wrong => Err(self.who_are_you()),
             Judged::Paused { seconds, begins } => {
                 if begins {
                     tracing::warn!(
                         %client,
-                        tries = self.0.limits.wrong_tries_max,
                         pause_s = seconds,
                         "wrong logins for the dashboard or the logs: this client has to pause"
                     );
                 }
-                Err(self.paused(seconds))
+                Err(paused(seconds))
             }
         }
     }
@@ -127,25 +143,39 @@ impl Guard {
         }
         response
     }
+}
 
-    fn paused(&self, seconds: u64) -> Response {
-        let mut response = page(
-            StatusCode::TOO_MANY_REQUESTS,
-            "Too many wrong passwords",
-            &format!(
-                "<main>\n<h1>Too many wrong passwords</h1>\n<p>Nobody gets in from your address for another {seconds} s, \
-                 not even with the right password. Then try again.</p>\n</main>\n"
-            ),
-        );
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        response
-    }
+/// A node's share of the wrong tries that all nodes together allow: a client comes to whichever it likes.
+fn share(tries_max: u32, nodes: usize) -> u32 {
+    let nodes = u32::try_from(nodes.max(1)).unwrap_or(u32::MAX);
+    tries_max.div_ceil(nodes).max(SHARE_MIN.min(tries_max))
+}
+
+fn paused(seconds: u64) -> Response {
+    let mut response = page(
+        StatusCode::TOO_MANY_REQUESTS,
+        "Too many wrong passwords",
+        &format!(
+            "<main>\n<h1>Too many wrong passwords</h1>\n<p>Strangers do not get in from your address for another {seconds} s, \
+             not even with the right password. Then try again.</p>\n<p>If it was not you: a browser that has been let in \
+             before is not held up by others. Where all people seem to have one address, that of a proxy, the operator \
+             names it in <code>balancer.trusted_proxies</code>.</p>\n</main>\n"
+        ),
+    );
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
 }
 
 /// The middleware: lets through who may see what follows, and says how it may be kept.
 pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let mut response = match admitted(&guard, request.method(), request.headers()).await {
-        Ok(()) => next.run(request).await,
+        Ok(welcome) => {
+            let mut response = next.run(request).await;
+            if let Some(cookie) = welcome {
+                response.headers_mut().append(SET_COOKIE, cookie);
+            }
+            response
+        }
         Err(refusal) => refusal,
     };
     let headers = response.headers_mut();
@@ -155,17 +185,17 @@ pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     response
 }
 
-async fn admitted(guard: &Guard, method: &Method, headers: &HeaderMap) -> Result<(), Response> {
+async fn admitted(guard: &Guard, method: &Method, headers: &HeaderMap) -> Result<Option<HeaderValue>, Response> {
     if is_of_another_page(headers) {
         let why = "Pages of other origins may not read this.\n";
         return Err((StatusCode::FORBIDDEN, why).into_response());
     }
-    guard.judge(headers).await?;
+    let welcome = guard.judge(headers).await?;
     if !matches!(*method, Method::GET | Method::HEAD) {
         let allow = [(ALLOW, HeaderValue::from_static("GET, HEAD"))];
         return Err((StatusCode::METHOD_NOT_ALLOWED, allow, "This is read with GET and HEAD.\n").into_response());
     }
-    Ok(())
+    Ok(welcome)
 }
 
 /// Whether a page of another origin asks, rather than a person or a program (the Fetch standard, section 3.2): a browser
@@ -241,6 +271,13 @@ mod tests {
         check("Bearer abc", false);
         check("Basic", false);
         check("Basic ***", false);
+    }
+
+    #[test]
+    fn all_nodes_together_allow_what_is_set_and_each_a_slip_or_two() {
+        let shares =
+            [(10, 0), (10, 1), (10, 2), (10, 3), (10, 20), (2, 4), (1, 1)].map(|(max, nodes)| share(max, nodes));
+        assert_eq!(shares, [10, 10, 5, 4, 3, 2, 1]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ const BELOW: &str = "/logs/";
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 pub(crate) fn router(portal: Portal) -> Router {
-    let behind = Guard::of_logs(portal.settings());
+    let behind = Guard::of_logs(&portal);
     Router::new()
         .route("/logs", any(logs))
         .route(BELOW, any(logs))

@@ -24,6 +24,9 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Whether this is the token of those who may control the node: then a balancer says so.
     fn is_control_token(&self, given: &[u8]) -> bool;
 
+    /// What the cookies of visitors who have had the right password before are signed with, by all nodes alike.
+    fn visitor_key(&self) -> [u8; 32];
+
     /// Somebody has downloaded a client completely.
     fn downloaded(&self, download: &Download);
 }

@@ -42,6 +42,10 @@ impl Surroundings for Node {
         false
     }
 
+    fn visitor_key(&self) -> [u8; 32] {
+        [7; 32]
+    }
+
     fn downloaded(&self, _: &Download) {}
 }
 
@@ -158,6 +162,36 @@ async fn whoever_guesses_has_to_pause_and_nobody_else() {
     }
     let other = ask(&router, Method::GET, "/dashboard", Some("ada:right"), &from("192.0.2.2")).await;
     assert_eq!(other.status, 200);
+}
+
+#[tokio::test]
+async fn strangers_at_the_same_address_lock_nobody_out_who_was_let_in_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = dashboard("right") + "[portal.limits]\nwrong_tries_max = 3\nwrong_tries_pause = \"1m\"\n";
+    let router = pages(folder.path(), &text);
+    let get = async |path, login, cookie: &str| {
+        ask(&router, Method::GET, path, Some(login), &[("x-real-ip", "192.0.2.1"), ("cookie", cookie)]).await
+    };
+    let cookie_of = |asked: &Asked| {
+        let set = asked.headers.get("set-cookie")?.to_str().unwrap();
+        assert!(set.contains("HttpOnly") && set.contains("SameSite=Lax"), "{set}");
+        set.split(';').next().map(str::to_owned)
+    };
+    let cookie = cookie_of(&get("/dashboard", "ada:right", "").await).unwrap();
+    while get("/dashboard", "ada:guess", "").await.status != 429 {}
+    assert_eq!(get("/dashboard", "ada:right", "").await.status, 429);
+    assert_eq!(get("/dashboard", "ada:right", "ctvisitor=AAAAAAAAAAAAAAAAAAAAAAAA").await.status, 429);
+    let again = get("/dashboard", "ada:right", &cookie).await;
+    assert_eq!((again.status.as_u16(), cookie_of(&again)), (200, None));
+    // One login for both: the cookie counts at the logs too.
+    while get("/logs/", "ada:guess", "").await.status != 429 {}
+    assert_eq!(get("/logs/", "ada:right", &cookie).await.status, 200);
+    // It lets nobody in, and its bearer may not guess without end either.
+    let statuses = [get("/dashboard", "ada:x", &cookie).await, get("/dashboard", "ada:y", &cookie).await]
+        .map(|asked| asked.status);
+    assert_eq!(statuses.map(|status| status.as_u16()), [401, 401]);
+    assert_eq!(get("/dashboard", "ada:z", &cookie).await.status, 429);
+    assert_eq!(get("/dashboard", "ada:right", &cookie).await.status, 429);
 }
 
 #[tokio::test]

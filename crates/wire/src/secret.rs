@@ -52,6 +52,12 @@ impl ClusterSecret {
         self.derive("sign-on")
     }
 
+    /// Signs what tells a visitor of the dashboard who has had the right password before from a stranger.
+    #[must_use]
+    pub fn visitor_key(&self) -> [u8; 32] {
+        self.derive("visitors")
+    }
+
     /// Keys the hash by which nodes count users together, so that nobody else learns a user from it.
     #[must_use]
     pub fn users_seed(&self) -> u64 {

@@ -8,16 +8,23 @@ use std::time::{Duration, Instant};
 use axum::http::HeaderMap;
 use parking_lot::Mutex;
 
+use super::visitor::VisitorId;
+
 /// Who tries: an address, or a network of IPv6 where one subscriber has as many addresses as they like (RFC 6177). All
 /// that come without a balancer, which names the client, count as one: they reach a node's private port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Client(Option<IpAddr>);
+pub(super) enum Client {
+    /// An address or a network; none where nothing names it.
+    At(Option<IpAddr>),
+    /// Somebody who has been let in before, wherever they are.
+    Visitor(VisitorId),
+}
 
 impl Client {
     /// The client of a request with these headers.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let named = headers.get("x-real-ip").and_then(|name| name.to_str().ok()?.trim().parse::<IpAddr>().ok());
-        Self(named.map(|address| match address.to_canonical() {
+        Self::At(named.map(|address| match address.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
             address @ IpAddr::V4(_) => address,
         }))
@@ -26,10 +33,11 @@ impl Client {
 
 impl fmt::Display for Client {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(IpAddr::V6(network)) => write!(formatter, "{network}/64"),
-            Some(IpAddr::V4(address)) => address.fmt(formatter),
-            None => formatter.write_str("this machine"),
+        match self {
+            Self::At(Some(IpAddr::V6(network))) => write!(formatter, "{network}/64"),
+            Self::At(Some(IpAddr::V4(address))) => address.fmt(formatter),
+            Self::At(None) => formatter.write_str("this machine"),
+            Self::Visitor(_) => formatter.write_str("a visitor who had the right password before"),
         }
     }
 }

@@ -111,7 +111,7 @@ fn limits(reader: &mut Reader) -> PortalLimits {
     PortalLimits {
         wrong_tries_max: section.within(
             "wrong_tries_max",
-            "Wrong passwords of one client address until it has to pause.",
+            "Wrong passwords of one client address, over all nodes together, until it has to pause.",
             10,
             1..=1_000,
         ),

@@ -86,7 +86,7 @@ impl fmt::Debug for Password {
 /// What strangers may try and operators may add.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortalLimits {
-    /// Wrong passwords of one address in a row until it has to pause.
+    /// Wrong passwords of one address in a row, over all nodes together, until it has to pause.
     pub wrong_tries_max: u32,
     /// How long an address has to pause; after this long without a wrong password, its tries are forgotten.
     pub wrong_tries_pause: Duration,
