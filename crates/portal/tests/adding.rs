@@ -105,6 +105,51 @@ fn an_extension_of_the_open_collaboration_tools_gets_this_server() {
     assert_eq!(other.default_server, None);
 }
 
+/// An extension as its makers write it today: settings between many other things, each text a key of `package.nls.json`.
+/// `configuration` is what its one or more groups of settings are.
+fn whole_package(configuration: &str) -> String {
+    format!(
+        "{{\n\t\"name\": \"open-collaboration-tools\",\n\t\"displayName\": \"%displayName%\",\n\t\"version\": \"0.3.6\",\n\
+         \t\"publisher\": \"typefox\",\n\t\"description\": \"%oct.serverUrl% – “live”, über \\u0022all\\u0022\",\n\
+         \t\"engines\": {{ \"node\": \">=20\", \"vscode\": \"^1.73.0\" }},\n\t\"l10n\": \"./l10n\",\n\t\"contributes\": {{\n\
+         \t\t\"menus\": {{ \"commandPalette\": [{{ \"command\": \"oct.serverUrl\", \"when\": \"oct.connection && !a\" }}] }},\n\
+         \t\t\"configuration\": {configuration},\n\
+         \t\t\"colors\": [{{ \"id\": \"oct.user\", \"defaults\": {{ \"default\": \"https://elsewhere/\" }} }}]\n\t}},\n\
+         \t\"scripts\": {{ \"default\": \"https://elsewhere/\" }}\n}}\n"
+    )
+}
+
+#[test]
+fn a_whole_extension_is_changed_in_its_one_setting_alone() {
+    let fixture = Fixture::new("server_url = \"https://edge.example\"\n");
+    let setting = |url: &str| {
+        format!(
+            "{{ \"title\": \"%title%\", \"properties\": {{\n\
+             \"oct.alwaysAsk\": {{ \"type\": \"boolean\", \"default\": true, \"description\": \"%oct.alwaysAsk%\" }},\n\
+             \"oct.serverUrl\": {{ \"description\": \"%oct.serverUrl%\", \"type\": \"string\", \"default\": \"{url}\" }},\n\
+             \"oct.webClientUrl\": {{ \"default\": \"https://elsewhere/?room=${{roomId}}\" }},\n\
+             \"oct.allowlist\": {{ \"type\": \"array\", \"items\": {{ \"type\": \"string\" }}, \"default\": [] }} }} }}"
+        )
+    };
+    let other = "{ \"title\": \"Other\", \"properties\": { \"oct.joinAcceptMode\": { \"enum\": [\"a\"], \"default\": \"a\" } } }";
+    let as_object = |url: &str| whole_package(&setting(url));
+    let as_array = |url: &str| whole_package(&format!("[\n{other},\n{}\n]", setting(url)));
+    let translations = "{ \"displayName\": \"Open Collaboration Tools\", \"oct.serverUrl\": \"https://elsewhere/\" }";
+    for package in [&as_object as &dyn Fn(&str) -> String, &as_array] {
+        let given = package("https://elsewhere/");
+        let nls = "extension/package.nls.json";
+        let added =
+            fixture.add(&[("extension.vsixmanifest", "<PackageManifest/>"), (nls, translations), (PACKAGE, &given)]);
+        let added = added.unwrap();
+        let about = &added.artifacts[0].about;
+        assert_eq!((about.id.as_str(), about.version.as_str()), ("typefox.open-collaboration-tools", "0.3.6"));
+        assert_eq!(about.name, "Open Collaboration Tools");
+        let place = fixture.place(paths(&added)[0]);
+        assert_eq!(packed(&place, PACKAGE), package("https://edge.example"));
+        assert_eq!(packed(&place, nls), translations);
+    }
+}
+
 #[test]
 fn without_a_public_url_such_an_extension_is_not_added_by_mistake() {
     let fixture = Fixture::new("");

@@ -13,6 +13,9 @@ use super::archive::{Archive, Unfit};
 /// Where an extension says what it is.
 pub(super) const PACKAGE: &str = "extension/package.json";
 
+/// Where the texts are that it names between percent signs.
+const TRANSLATIONS: &str = "extension/package.nls.json";
+
 /// Where its package says what it was built for.
 const MANIFEST: &str = "extension.vsixmanifest";
 
@@ -36,8 +39,10 @@ pub(super) fn read<R: Read + Seek>(archive: &mut Archive<R>) -> Result<About, Un
     let package = archive.text(PACKAGE)?.ok_or(Unfit::Missing(PACKAGE))?;
     let malformed = |error: serde_json::Error| Unfit::Malformed(PACKAGE, error.to_string());
     let package: Package = serde_json::from_str(&package).map_err(malformed)?;
-    // A name between percent signs stands in a file of translations.
-    let display_name = package.display_name.filter(|name| !name.is_empty() && !name.starts_with('%'));
+    let display_name = match package.display_name {
+        Some(name) if name.starts_with('%') => translated(archive.text(TRANSLATIONS)?, &name),
+        name => name.filter(|name| !name.is_empty()),
+    };
     Ok(About {
         id: format!("{}.{}", package.publisher, package.name),
         name: display_name.unwrap_or(package.name),
@@ -46,6 +51,15 @@ pub(super) fn read<R: Read + Seek>(archive: &mut Archive<R>) -> Result<About, Un
         requires: package.engines.vscode.map(|engine| format!("VS Code {engine}")),
         plugin: None,
     })
+}
+
+/// The text for a name between percent signs; one without a translation is none.
+fn translated(translations: Option<String>, name: &str) -> Option<String> {
+    let texts: BTreeMap<String, serde_json::Value> = serde_json::from_str(&translations?).ok()?;
+    // A text may come with a comment for translators.
+    let text = texts.get(name.trim_matches('%'))?;
+    let text = text.get("message").unwrap_or(text).as_str()?;
+    Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
 /// The setting of the Open Collaboration Tools that names the server.
