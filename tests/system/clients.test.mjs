@@ -153,6 +153,22 @@ test('what the operator adds is offered to each editor, with this server in it',
         assert.equal(list.header('content-type'), 'application/xml');
         const plugin = `<plugin id="com.example.together" url="${SERVER}/clients/intellij/codetogether-onpremises-2026.1.zip" version="2026.1">`;
         assert.ok(list.text.includes(plugin) && list.text.includes('<idea-version since-build="231" until-build="253.*"/>'), list.text);
+
+        // A later version for later builds beside it: each IDE takes the newest that its build allows.
+        const later = path.join(scratch(), 'later.jar');
+        const descriptor = DESCRIPTOR.replace('2026.1', '2026.10').replace('231', '261').replace(' until-build="253.*"', '');
+        writeFileSync(later, zipped({ 'META-INF/plugin.xml': descriptor }));
+        assert.equal((await clients(edge.data, ['add', later])).code, 0);
+        const both = await eventually('both versions', async () => {
+            const { text } = await ask(`${edge.http}/clients/intellij/updatePlugins.xml`);
+            return text.includes('2026.10') && text;
+        });
+        const listed = [...both.matchAll(/<plugin id="([^"]+)" url="([^"]+)" version="([^"]+)">\s*<idea-version([^/]*)\/>/g)];
+        assert.deepEqual(listed.map(match => match.slice(1)), [
+            ['com.example.together', `${SERVER}/clients/intellij/codetogether-onpremises-2026.10.jar`, '2026.10', ' since-build="261"'],
+            ['com.example.together', `${SERVER}/clients/intellij/codetogether-onpremises-2026.1.zip`, '2026.1', ' since-build="231" until-build="253.*"'],
+        ]);
+        for (const [, , url] of listed) assert.equal((await ask(url.replace(SERVER, edge.http))).status, 200, url);
     });
 });
 

@@ -1,15 +1,16 @@
 //! What the logs say, and what they must never say.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, renameSync } from 'node:fs';
+import { connect as connectHttp2 } from 'node:http2';
 import path from 'node:path';
 import { test } from 'node:test';
 import { eventually } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
 import { Child, BINARY } from '../harness/process.mjs';
-import { byNodeHttp } from '../harness/raw.mjs';
+import { byNodeHttp, exchange } from '../harness/raw.mjs';
 
 /** nginx's format `combined`. */
 const COMBINED = /^(\S+) - (\S+) \[(\d{2}\/[A-Z][a-z]{2}\/\d{4}:\d{2}:\d{2}:\d{2} [+-]\d{4})\] "(\S+) (\S+) (HTTP\/\d(?:\.\d)?)" (\d{3}) (\d+) "([^"]*)" "([^"]*)"$/;
@@ -37,6 +38,40 @@ test('every request is one line of the access log in the combined format', async
         assert.equal(referer, 'https://example.org/page');
     });
 });
+
+test('GoAccess reads every line of the access log', { skip: withoutGoAccess() }, async () => {
+    await withEdge({ nodes: 2 }, async edge => {
+        await meeting(async meet => {
+            const ada = await meet('ada', edge.http).host();
+            await (await meet('grace', edge.http).join(ada.roomId)).upgraded();
+        });
+        for (const agent of ['a "quoted" \\ agent', 'plain', '']) await byNodeHttp(`${edge.http}/clients/?q="x y"`, { headers: { 'user-agent': agent } });
+        await byNodeHttp(`${edge.http}/%22%5c%00/%c3%a4?a=\\`, { method: 'POST', body: 'x' });
+        for (const line of ['GET / HTTP/1.0', 'HEAD /clients/ HTTP/1.1\r\nhost: x\r\nconnection: close', 'BREW /pot HTTP/1.1\r\nhost: x\r\nconnection: close', 'nonsense']) {
+            const { hostname, port } = new URL(edge.http);
+            await exchange(Number(port), hostname, `${line}\r\n\r\n`);
+        }
+        const session = connectHttp2(edge.https, { rejectUnauthorized: false });
+        for await (const _ of session.request({ ':path': '/clients/' }));
+        await new Promise(resolve => session.close(() => resolve(undefined)));
+
+        await eventually('the last line', () => accessLines(edge).some(line => line.includes('HTTP/2.0')));
+        const file = path.join(edge.data, 'logs/access.log');
+        const lines = accessLines(edge).length;
+        const report = path.join(edge.data, 'report.json');
+        execFileSync('goaccess', [file, '--log-format=COMBINED', '--no-global-config', '--no-progress', '-o', report], { stdio: 'ignore' });
+        const { general } = JSON.parse(readFileSync(report, 'utf8'));
+        assert.ok(lines > 15, accessLines(edge).join('\n'));
+        assert.deepEqual([general.total_requests, general.valid_requests, general.failed_requests], [lines, lines, 0], accessLines(edge).join('\n'));
+    });
+});
+
+/** What is missing for GoAccess, or false. */
+function withoutGoAccess() {
+    if (spawnSync('goaccess', ['--version']).status === 0) return false;
+    if (process.env.CI === 'true') throw new Error('missing: goaccess');
+    return 'missing: goaccess (apt-get install goaccess)';
+}
 
 test('no token is in any log, whatever the level', async () => {
     await withEdge({ config: '[log]\nlevel = "debug"\n' }, async edge => {

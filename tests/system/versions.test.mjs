@@ -9,7 +9,7 @@ import { after, test } from 'node:test';
 import { within } from '../harness/deadline.mjs';
 import { temporaryDirectory, withEdge } from '../harness/edge.mjs';
 import { BINARY, Child, ctedge } from '../harness/process.mjs';
-import { DockerRegistry, withoutRegistry } from '../harness/registry.mjs';
+import { DockerRegistry, TokenServer, withoutRegistry } from '../harness/registry.mjs';
 
 const scratch = temporaryDirectory('versions');
 after(() => rmSync(scratch, { recursive: true, force: true }));
@@ -43,7 +43,7 @@ test('ctedge versions lists the tags behind a password, the newest first, and ma
     const registry = await DockerRegistry.start('operator', PASSWORD);
     try {
         const own = await running();
-        // More than one page.
+        // More than is asked for at once; this registry gives all the same.
         const releases = Array.from({ length: 120 }, (_, index) => `9.${Math.floor(index / 10)}.${index % 10}`);
         const tags = [own, 'latest', '2025.01.1', '10.0.0-rc.1', '10.0.0', 'v25.3', 'nightly', 'sha256-0123.sig', ...releases];
         await registry.push('example/edge', tags);
@@ -96,6 +96,45 @@ test('ctedge versions lists the tags behind a password, the newest first, and ma
     } finally {
         await registry.stop();
     }
+});
+
+test('ctedge versions fetches a token of a registry that takes nothing else', { skip: withoutRegistry() }, async () => {
+    const tokens = await TokenServer.start('operator', PASSWORD);
+    const registry = await DockerRegistry.start('operator', PASSWORD, tokens).catch(error => {
+        tokens.stop();
+        throw error;
+    });
+    try {
+        await registry.push('example/edge', ['1.0.0', '1.1.0', 'latest']);
+        const args = ['--registry', registry.url, '--repository', 'example/edge', '--username', 'operator', '--password-file'];
+        assert.deepEqual(await versions([...args, password]), { code: 0, output: '  1.1.0\n  1.0.0\n  latest' });
+        assert.deepEqual(tokens.asked, ['/token?service=registry&scope=repository%3Aexample%2Fedge%3Apull']);
+        const denied = await versions([...args, wrong]);
+        assert.equal(denied.code, 1);
+        assert.match(denied.output, /does not admit the user "operator": look at the user and the password file/);
+    } finally {
+        await registry.stop();
+        tokens.stop();
+    }
+});
+
+test('ctedge versions reads every page of a registry that gives a hundred tags at once', async () => {
+    const tags = Array.from({ length: 250 }, (_, index) => `1.${index}`).sort();
+    let pages = 0;
+    const answer = (/** @type {any} */ _, /** @type {URL} */ url) => {
+        const [count, last] = [Number(url.searchParams.get('n')), url.searchParams.get('last')];
+        const rest = tags.filter(tag => last === null || tag > last);
+        const page = rest.slice(0, Math.min(count, 100));
+        pages += 1;
+        const link = `<${url.pathname}?last=${page.at(-1)}&n=${count}>; rel="next"`;
+        return { headers: rest.length > page.length ? { link } : {}, body: { name: 'a', tags: page } };
+    };
+    await withServer(answer, async url => {
+        const { code, output } = await versions(['--registry', url, '--repository', 'a']);
+        assert.equal(code, 0, output);
+        assert.deepEqual(output.split('\n').map(line => line.trim()), Array.from({ length: 250 }, (_, index) => `1.${249 - index}`));
+        assert.equal(pages, 3);
+    });
 });
 
 /**
