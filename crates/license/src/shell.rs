@@ -2,7 +2,7 @@
 //!
 //! Nothing is executed. The file is cut into words and commands as a POSIX shell does it, quotes and continuation lines
 //! included; assignments are taken and all other commands are passed over, wherever they stand: one within an `if`
-//! counts as well. A value that the shell would have to work out (`$…` or a backquote) is known to be there, but has no
+//! counts as well. The lines of a here-document are text and no commands. A value that the shell would have to work out (`$…` or a backquote) is known to be there, but has no
 //! text.
 
 use std::iter::Peekable;
@@ -23,7 +23,8 @@ pub struct Assignment {
 
 /// The assignments of `text` in their order.
 pub fn parse(text: &str) -> Result<Vec<Assignment>, SyntaxFault> {
-    let mut reader = Reader { characters: text.chars().peekable(), line: 1 };
+    let mut reader =
+        Reader { characters: text.chars().peekable(), line: 1, documents: Vec::new(), is_arithmetic: false };
     let mut assignments = Vec::new();
     let mut command = Vec::new();
     loop {
@@ -87,11 +88,14 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// The assignments of one command: all of `export`, and those of a command that is nothing else.
+/// The commands whose arguments are assignments.
+const DECLARING: [&str; 4] = ["export", "readonly", "declare", "typeset"];
+
+/// The assignments of one command: all of one that declares, and those of a command that is nothing else.
 fn take_assignments(command: &mut Vec<Word>, assignments: &mut Vec<Assignment>) {
     let words = std::mem::take(command);
-    let is_export = words.first().is_some_and(|first| first.text == "export");
-    if is_export || words.iter().all(|word| word.equals_at.is_some()) {
+    let declares = words.first().is_some_and(|first| DECLARING.contains(&&*first.text));
+    if declares || words.iter().all(|word| word.equals_at.is_some()) {
         assignments.extend(words.into_iter().filter_map(Word::assignment));
     }
 }
@@ -99,6 +103,17 @@ fn take_assignments(command: &mut Vec<Word>, assignments: &mut Vec<Assignment>) 
 struct Reader<'t> {
     characters: Peekable<Chars<'t>>,
     line: usize,
+    /// The here-documents that begin behind this line.
+    documents: Vec<HereDocument>,
+    /// Whether this is within `((…))`, where `<<` is a shift.
+    is_arithmetic: bool,
+}
+
+/// The text that a command reads, from the next line to the line that is `end`.
+struct HereDocument {
+    end: String,
+    /// Tabs before the end do not count, as `<<-` says.
+    is_indented: bool,
 }
 
 impl Reader<'_> {
@@ -113,14 +128,21 @@ impl Reader<'_> {
         loop {
             match self.characters.peek().copied() {
                 None => return Ok(Token::End),
-                Some(' ' | '\t' | '\r' | '<' | '>') => drop(self.next()),
+                Some(' ' | '\t' | '\r' | '>') => drop(self.next()),
+                Some('<') => self.redirection()?,
                 Some('#') => {
                     while self.characters.peek().is_some_and(|next| *next != '\n') {
                         self.next();
                     }
                 }
-                Some('\n' | ';' | '&' | '|' | '(' | ')') => {
+                Some(end @ ('\n' | ';' | '&' | '|' | '(' | ')')) => {
                     self.next();
+                    match end {
+                        '\n' => self.pass_documents(),
+                        '(' if self.characters.peek() == Some(&'(') => self.is_arithmetic = true,
+                        ')' => self.is_arithmetic = false,
+                        _ => {}
+                    }
                     return Ok(Token::CommandEnd);
                 }
                 Some(_) => {
@@ -132,6 +154,42 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    /// Notes which here-document `<<END` or `<<-END` begins; `<<<` gives one word and `<` a file.
+    fn redirection(&mut self) -> Result<(), SyntaxFault> {
+        self.next();
+        if self.is_arithmetic || !self.takes('<') || self.takes('<') {
+            return Ok(());
+        }
+        let is_indented = self.takes('-');
+        while self.takes(' ') || self.takes('\t') {}
+        let end = self.word()?;
+        if !end.text.is_empty() || end.is_quoted {
+            self.documents.push(HereDocument { end: end.text, is_indented });
+        }
+        Ok(())
+    }
+
+    /// Passes over the here-documents that begin with this line. One without an end goes to the end of the file.
+    fn pass_documents(&mut self) {
+        for HereDocument { end, is_indented } in std::mem::take(&mut self.documents) {
+            while self.characters.peek().is_some() {
+                let mut line = String::new();
+                while let Some(character) = self.next().filter(|character| *character != '\n') {
+                    line.push(character);
+                }
+                let line = line.trim_end_matches('\r');
+                if end == if is_indented { line.trim_start_matches('\t') } else { line } {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes the next character if it is this one.
+    fn takes(&mut self, wanted: char) -> bool {
+        self.characters.next_if_eq(&wanted).is_some()
     }
 
     fn word(&mut self) -> Result<Word, SyntaxFault> {
@@ -240,6 +298,36 @@ mod tests {
     fn only_assignments_are_taken() {
         check("A=1 env; echo B=2; 'C'=3; C\\D=4; 5E=6; =7; export -n; if [ a = b ]; then F=8; fi", &[]);
         check("if true\nthen\nexport F=8\nfi", &[(3, "F", Some("8"))]);
+    }
+
+    #[test]
+    fn whatever_declares_a_variable_assigns_it() {
+        check("readonly A=1 B='2'", &[(1, "A", Some("1")), (1, "B", Some("2"))]);
+        check("declare -x A=1\ntypeset -x B=2", &[(1, "A", Some("1")), (2, "B", Some("2"))]);
+    }
+
+    #[test]
+    fn a_line_of_a_here_document_is_no_assignment() {
+        check("cat <<EOF\nA=1\n EOF\nEOF\nB=2", &[(5, "B", Some("2"))]);
+        check("cat <<-'THE END' >/dev/null\nA=1\n\t\tTHE END\nB=2", &[(4, "B", Some("2"))]);
+        check("cat << \"X\" <<Y; C=3\r\nA=1\r\nX\r\nA=2\r\nY\r\nB=2\r\n", &[(1, "C", Some("3")), (6, "B", Some("2"))]);
+        check("cat <<EOF\nA=it's\n", &[]);
+        check("cat <<<EOF\nA=1", &[(2, "A", Some("1"))]);
+        check("cat <EOF\nA=1", &[(2, "A", Some("1"))]);
+        check("A=$((1<<B))\nC=1", &[(1, "A", None), (2, "C", Some("1"))]);
+    }
+
+    #[test]
+    fn a_config_written_by_hand_on_windows_is_read() {
+        let text = "# CodeTogether\r\n\r\nexport CT_LICENSEE='Müller & Co' # ours\r\nexport CT_LOCATOR=\"none\"\r\n  CT_MAXCONNECTIONS=25\r\n";
+        check(
+            text,
+            &[
+                (3, "CT_LICENSEE", Some("Müller & Co")),
+                (4, "CT_LOCATOR", Some("none")),
+                (5, "CT_MAXCONNECTIONS", Some("25")),
+            ],
+        );
     }
 
     #[test]
