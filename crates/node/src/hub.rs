@@ -143,8 +143,8 @@ impl Hub {
     /// Brings the bearer of `room_token` into its session. `routed_key` is the key that the balancer placed the request
     /// by (`ctstickiness`), `None` where a client came without a balancer.
     ///
-    /// A transport that the same peer still has is displaced. A host whose session this node does not have brings it
-    /// back: the session is begun anew. `unreachable` are the nodes that the balancer could not connect to for this
+    /// A transport that the same peer still has is displaced. A host whose session is nowhere brings it back: the session
+    /// is begun anew, if the license allows it. `unreachable` are the nodes that the balancer could not connect to for this
     /// request: an owner among them is waited for, not asked.
     pub async fn attach(
         self: &Arc<Self>,
@@ -193,7 +193,13 @@ impl Hub {
                 }
             }
             tries += 1;
-            self.ask(bring_back(routed_key, unreachable, &claim)).await?;
+            // To begin a session anew is to begin one. Whatever runs, here or elsewhere, goes on.
+            let no_license = self.licensing.refusal().filter(|_| claim.host);
+            let want = bring_back(routed_key, unreachable, &claim, no_license.is_none());
+            match (self.ask(want).await, no_license) {
+                (Err(NotHere::Missing), Some(info)) => return Err(AttachRefusal::Refused(info.message)),
+                (asked, _) => asked.map(drop)?,
+            }
         }
         Err(AttachRefusal::unavailable())
     }
@@ -428,9 +434,16 @@ impl Hub {
     }
 }
 
-/// What the bearer of a room token wants whose session is not in memory: a host brings it back if it is nowhere.
-fn bring_back<'a>(routed: Option<&'a Key>, unreachable: &'a [String], claim: &'a RoomClaim) -> Want<'a> {
-    let beginning = claim.host.then(|| Beginning::revived(claim, unix_now()));
-    let wants = if claim.host { Wants::ExistingOrNew } else { Wants::Existing };
+/// What the bearer of a room token wants whose session is not in memory: a host brings it back if it is nowhere and
+/// sessions may begin.
+fn bring_back<'a>(
+    routed: Option<&'a Key>,
+    unreachable: &'a [String],
+    claim: &'a RoomClaim,
+    may_begin: bool,
+) -> Want<'a> {
+    let begins = claim.host && may_begin;
+    let beginning = begins.then(|| Beginning::revived(claim, unix_now()));
+    let wants = if begins { Wants::ExistingOrNew } else { Wants::Existing };
     Want { key: &claim.room, routed, wants, unreachable, beginning }
 }

@@ -99,6 +99,28 @@ async fn a_session_that_runs_goes_on_when_the_license_ends_and_a_new_license_nee
 }
 
 #[tokio::test]
+async fn a_session_that_has_ended_is_brought_back_only_under_a_good_license() {
+    let folder = TempDir::new().unwrap();
+    license(folder.path(), 7, "2999/12/31");
+    let node = TestNode::start_with(licensed(folder.path())).await;
+    verdict_is(&node, "valid").await;
+    let (host, token) = hosted(&node, "room").await;
+    license(folder.path(), 7, "2020/12/31");
+    verdict_is(&node, "expired").await;
+    drop(host);
+    // It still runs, so that its host may return.
+    let mut host = Peer::connect(&node, "room", &token).await;
+    host.send("41").await;
+    node.until(|| node.get("/ct-health/"), |answer| answer.json()["sessions"] == 0).await;
+    let (_, answer) = Peer::knock(&node, "room", &token).await;
+    assert!(answer.starts_with("44{") && answer.contains("ended on 2020/12/31"), "{answer}");
+
+    license(folder.path(), 7, "2999/12/31");
+    verdict_is(&node, "valid").await;
+    Peer::connect(&node, "room", &token).await;
+}
+
+#[tokio::test]
 async fn who_finds_no_seat_is_told_how_many_there_are() {
     let folder = TempDir::new().unwrap();
     license(folder.path(), 2, "2999/12/31");

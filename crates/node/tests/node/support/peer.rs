@@ -57,7 +57,7 @@ impl<'a> Peer<'a> {
         self.send("1").await;
     }
 
-    async fn send(&self, packets: &str) {
+    pub(crate) async fn send(&self, packets: &str) {
         let answer = self.node.post(&self.path).body(packets).send().await;
         assert_eq!((answer.status, &*answer.body), (200, "ok"));
     }
