@@ -297,11 +297,16 @@ impl Session {
         for (_, join) in self.joins.take_matching(|_| true) {
             self.actions.push_back(Action::JoinDecided { token: join.token, decision: JoinDecision::SessionEnded });
         }
+        let present: Vec<PeerSlot> = self.peers.present_mut().map(|(slot, _)| slot).collect();
+        // Whoever joined leaves at the latest with the session, so that the audit tells how long each was there.
+        let host = self.host;
+        for slot in present.iter().filter(|slot| Some(**slot) != host) {
+            self.audit(AuditKind::Left, *slot);
+        }
         if let Some(host) = self.host {
             self.audit(AuditKind::Ended(reason), host);
         }
         let closed = server::room_closed();
-        let present: Vec<PeerSlot> = self.peers.present_mut().map(|(slot, _)| slot).collect();
         for slot in present {
             // A host that ended the session by its own going needs no telling.
             if Some(slot) != self.host || reason == EndReason::Closed {

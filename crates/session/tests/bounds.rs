@@ -103,6 +103,7 @@ fn a_host_that_does_not_read_ends_the_session() {
         world.step("0 s pass"),
         [
             "a gets broadcast room/closed",
+            "audit: left: a",
             "audit: ended (host-outbox-full): h",
             "close a (session-ended)",
             "ended (host-outbox-full)",

@@ -317,13 +317,17 @@ impl Simulation {
 
     /// The model follows who comes and goes, in the order in which the session says so.
     fn act(&mut self, coverage: &mut Coverage) {
+        let mut leaves_alone = false;
         while let Some(action) = self.session.next_action() {
             match action {
+                Action::PeerLeft { .. } => leaves_alone = true,
                 Action::Audit(event) => {
                     let name = *NAMES.iter().find(|name| **name == event.user.name).unwrap();
                     match event.kind {
                         AuditKind::Created | AuditKind::Joined => self.model_joined(name),
-                        AuditKind::Left => self.model_left(name, coverage),
+                        AuditKind::Left if std::mem::take(&mut leaves_alone) => self.model_left(name, coverage),
+                        // It leaves with the session, whose end follows.
+                        AuditKind::Left => {}
                         AuditKind::Ended(_) => self.model_ended(coverage),
                     }
                 }

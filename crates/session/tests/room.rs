@@ -142,6 +142,7 @@ fn a_host_that_leaves_ends_the_session() {
           audit: joined: a
         h leaves
           a gets broadcast room/closed
+          audit: left: a
           audit: ended (host-left): h
           close h (left)
           close a (session-ended)
@@ -176,6 +177,8 @@ fn a_host_that_stays_away_ends_the_session_and_an_absent_guest_still_hears_of_it
         a is cut
         10 s pass
           b gets broadcast room/closed
+          audit: left: a
+          audit: left: b
           audit: ended (host-lost): h
           close b (session-ended)
           ended (host-lost)
@@ -203,6 +206,7 @@ fn an_ended_session_does_not_wait_for_absent_guests_longer_than_their_grace() {
         20 s pass
         the node ends the session
           h gets broadcast room/closed
+          audit: left: a
           audit: ended (closed): h
           close h (session-ended)
           ended (closed)
@@ -227,6 +231,7 @@ fn when_all_are_lost_at_once_the_session_ends_without_a_farewell_for_each() {
         a is cut
         h is cut
         30 s pass
+          audit: left: a
           audit: ended (host-lost): h
           ended (host-lost)
           finished
@@ -286,6 +291,7 @@ fn a_host_whose_client_was_started_anew_ends_the_session() {
         h attaches anew
           refused: the session has ended
           a gets broadcast room/closed
+          audit: left: a
           audit: ended (host-replaced): h
           close a (session-ended)
           ended (host-replaced)

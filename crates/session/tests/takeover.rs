@@ -93,7 +93,10 @@ fn a_session_to_which_nobody_comes_back_ends() {
     let (mut world, journal) = journaled(&["h", "a"], &[]);
     resume(&mut world, &journal);
     assert_eq!(world.step("29 s pass"), Vec::<String>::new());
-    assert_eq!(world.step("1 s pass"), ["audit: ended (host-lost): h", "ended (host-lost)", "finished"]);
+    assert_eq!(
+        world.step("1 s pass"),
+        ["audit: left: a", "audit: ended (host-lost): h", "ended (host-lost)", "finished"]
+    );
 }
 
 #[test]
