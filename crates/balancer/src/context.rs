@@ -83,7 +83,7 @@ impl RequestContext {
         let path = String::from_utf8_lossy(request.raw_path());
         log.record(&AccessLine {
             client: origin.client,
-            user: None,
+            authorization: text(&request.headers, &header::AUTHORIZATION),
             time: SystemTime::now(),
             method: request.method.as_str(),
             path: &path,

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use parking_lot::{Condvar, Mutex};
 
 use crate::file::{LogFile, Rotation};
@@ -26,6 +28,15 @@ use crate::zone::{Style, Zone};
 
 /// The most bytes that wait to be written: about 5,000 lines, a second of a busy balancer.
 const WAITING_BYTES_MAX: usize = 1024 * 1024;
+
+/// The longest name of a user that is logged. Longer ones are no names.
+const USER_BYTES_MAX: usize = 256;
+
+/// Clients may leave the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// How long the writer lets lines gather, so that a busy balancer costs ten writes a second and not one a request.
 const GATHER: Duration = Duration::from_millis(100);
@@ -36,8 +47,8 @@ const GATHER: Duration = Duration::from_millis(100);
 pub struct AccessLine<'a> {
     /// The client's address, the believed forwarded one where there is one.
     pub client: IpAddr,
-    /// Who the client is, where it is known.
-    pub user: Option<&'a str>,
+    /// The `Authorization` header: the user of a Basic login is logged, whether it was let in or not, as nginx does.
+    pub authorization: Option<&'a str>,
     /// When the request was answered.
     pub time: SystemTime,
     /// The method.
@@ -190,7 +201,8 @@ fn write_until_stopped(shared: &Shared, mut file: LogFile) {
 
 fn write_line(text: &mut String, line: &AccessLine<'_>, zone: &Zone) -> fmt::Result {
     write!(text, "{} - ", line.client)?;
-    write_escaped(text, line.user.filter(|user| !user.is_empty()).unwrap_or("-"))?;
+    let user = line.authorization.and_then(basic_user);
+    write_escaped(text, user.as_deref().unwrap_or("-"))?;
     text.push_str(" [");
     zone.write(text, line.time, Style::Access);
     text.push_str("] \"");
@@ -205,6 +217,18 @@ fn write_line(text: &mut String, line: &AccessLine<'_>, zone: &Zone) -> fmt::Res
     write_escaped(text, line.user_agent.unwrap_or("-"))?;
     text.push_str("\"\n");
     Ok(())
+}
+
+/// The user of a Basic login (RFC 7617), what stands before the first colon. Without a colon there is no user: it may be
+/// a password.
+fn basic_user(authorization: &str) -> Option<String> {
+    let (scheme, credentials) = authorization.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("Basic") {
+        return None;
+    }
+    let decoded = BASE64.decode(credentials.trim()).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':').filter(|colon| (1..=USER_BYTES_MAX).contains(colon))?;
+    Some(String::from_utf8_lossy(&decoded[..colon]).into_owned())
 }
 
 /// Escapes what nginx escapes, quotes, backslashes and control characters as `\xXX`, so that no client can forge a
@@ -235,7 +259,7 @@ mod tests {
     fn line(path: &str) -> AccessLine<'_> {
         AccessLine {
             client: IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)),
-            user: None,
+            authorization: None,
             time: UNIX_EPOCH + Duration::from_secs(1_795_467_661),
             method: "GET",
             path,
@@ -273,6 +297,35 @@ mod tests {
         assert!(!text.contains("the-secret"), "{text}");
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.contains(r#""x\x22\x0A203.0.113.8 - - forged""#), "{text}");
+    }
+
+    #[test]
+    fn the_user_of_a_basic_login_is_logged_and_never_the_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let log = open(&path);
+        let expected = [
+            ("Basic Y3R1c2VyOnNlc2FtZQ==", "ctuser"),
+            ("basic Y3R1c2VyOnNlc2FtZQ", "ctuser"),
+            // `ada:` and `ada:a:b`.
+            ("Basic YWRhOg==", "ada"),
+            ("Basic YWRhOmE6Yg==", "ada"),
+            // `:sesame`, `sesame` and what is no Base64.
+            ("Basic OnNlc2FtZQ==", "-"),
+            ("Basic c2VzYW1l", "-"),
+            ("Basic ctuser:sesame", "-"),
+            ("Bearer Y3R1c2VyOnNlc2FtZQ==", "-"),
+            // A name with a line break and quotes.
+            ("Basic ZQoidiI6c2VzYW1l", r"e\x0A\x22v\x22"),
+        ];
+        for (authorization, _) in expected {
+            log.record(&AccessLine { authorization: Some(authorization), ..line("/") });
+        }
+        drop(log);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("sesame") && !text.contains("Y3R1"), "{text}");
+        let users: Vec<_> = text.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
+        assert_eq!(users, expected.map(|(_, user)| user));
     }
 
     #[test]

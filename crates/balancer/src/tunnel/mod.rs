@@ -245,6 +245,7 @@ fn switching_head(of_node: &HeaderMap, own: Vec<(HeaderName, HeaderValue)>) -> B
 /// The access line of a tunnel, kept until its end.
 struct Line {
     client: std::net::IpAddr,
+    authorization: Option<Box<str>>,
     path: Box<str>,
     referer: Option<Box<str>>,
     user_agent: Option<Box<str>>,
@@ -255,6 +256,7 @@ impl Line {
         let request = session.req_header();
         Some(Self {
             client: context.origin?.client,
+            authorization: text(&request.headers, &header::AUTHORIZATION).map(Into::into),
             path: String::from_utf8_lossy(request.raw_path()).into(),
             referer: text(&request.headers, &header::REFERER).map(Into::into),
             user_agent: text(&request.headers, &header::USER_AGENT).map(Into::into),
@@ -276,7 +278,7 @@ impl Tunnel {
         if let (Some(log), Some(line)) = (&self.shared.access_log, line) {
             log.record(&AccessLine {
                 client: line.client,
-                user: None,
+                authorization: line.authorization.as_deref(),
                 time: SystemTime::now(),
                 method: "GET",
                 path: &line.path,
