@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { connect as connectHttp2 } from 'node:http2';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -174,6 +174,37 @@ test('the session log tells who came and went', async () => {
     });
 });
 
+test('guests who are there when the host ends the session leave with it', async () => {
+    await withEdge({ nodes: 1 }, async edge => {
+        let room = '';
+        await meeting(async meet => {
+            const host = await meet('host', edge.http).host();
+            room = host.roomId;
+            await meet('guest', edge.http).join(room);
+            await host.leave();
+            const lines = await eventually('the end in the session log', () => {
+                const all = linesOf(edge, 'sessions.log').filter(line => line.includes(room));
+                return all.some(line => / ended /.test(line)) && all;
+            });
+            assert.deepEqual(lines.map(line => line.split(' ')[3]), ['created', 'joined', 'left', 'ended'], lines.join('\n'));
+            assert.match(lines[2], /user=guest/);
+        });
+    });
+});
+
+test('the user of a Basic login is in the access log, and the password is not', async () => {
+    await withEdge({ nodes: 1 }, async edge => {
+        const authorization = `Basic ${Buffer.from('ctuser:sesame').toString('base64')}`;
+        await byNodeHttp(`${edge.http}/logs/`, { headers: { authorization } });
+        const lines = await eventually('access line', () => {
+            const all = accessLines(edge).filter(line => line.includes('GET /logs/'));
+            return all.length > 0 && all;
+        });
+        assert.equal(COMBINED.exec(lines[0])?.[2], 'ctuser');
+        assert.ok(!lines.some(line => line.includes('sesame') || line.includes(authorization.slice(6))), lines.join('\n'));
+    });
+});
+
 test('CT_TIME_ZONE is the time zone of the logs, and a wrong one is named', async () => {
     await withEdge({ config: '[log]\ntime_zone = "Asia/Tokyo"\n' }, async edge => {
         await byNodeHttp(`${edge.http}/api/meta`);
@@ -197,5 +228,50 @@ test('log files are set aside when they are long, by whichever process finds it 
         renameSync(path.join(edge.data, 'logs', 'access.log'), moved);
         edge.child.kill('SIGUSR1');
         await eventually('the log opened again', () => existsSync(path.join(edge.data, 'logs', 'access.log')));
+    });
+});
+
+const ALL_LOGS = ['server.log', 'sessions.log', 'usage.log', 'access.log', 'error.log'];
+
+test('SIGUSR1 opens each log again, in a folder that is made again if need be', async () => {
+    await withEdge({ nodes: 2 }, async edge => {
+        const folder = path.join(edge.data, 'logs');
+        for (const log of ALL_LOGS) await eventually(log, () => existsSync(path.join(folder, log)));
+        renameSync(folder, `${folder}.moved`);
+        edge.child.kill('SIGUSR1');
+        for (const log of ALL_LOGS) await eventually(`${log} opened again`, () => existsSync(path.join(folder, log)));
+        rmSync(`${folder}.moved`, { recursive: true });
+    });
+});
+
+test('log files are set aside when they are old', async () => {
+    await withEdge({ nodes: 1, config: '[log]\nrotate_age = "2s"\nrotate_keep = 2\nusage_interval = "1s"\n' }, async edge => {
+        for (const log of ['access.log', 'usage.log']) {
+            await eventually(`${log} set aside`, async () => {
+                await byNodeHttp(`${edge.http}/api/meta`);
+                return existsSync(path.join(edge.data, 'logs', `${log}.1`));
+            });
+        }
+    });
+});
+
+test('a log that cannot be set aside stops nothing', async () => {
+    await withEdge({ nodes: 2, config: '[log]\nrotate_size = "4KiB"\nrotate_keep = 1\n' }, async edge => {
+        const folder = path.join(edge.data, 'logs');
+        for (const log of ['server.log', 'access.log', 'sessions.log']) {
+            rmSync(path.join(folder, `${log}.1`), { force: true });
+            mkdirSync(path.join(folder, `${log}.1`, 'in the way'), { recursive: true });
+        }
+        for (const log of ['access.log', 'sessions.log']) {
+            await eventually(`a long ${log}`, async () => {
+                await meeting(async meet => {
+                    const host = await meet('host', edge.http).host();
+                    await host.leave();
+                });
+                return statSync(path.join(folder, log)).size > 5 * 1024;
+            }, 60_000);
+        }
+        await eventually('the log says so', () => linesOf(edge, 'server.log').some(line => /sessions\.log cannot be set aside/.test(line)));
+        await edge.child.stop();
     });
 });

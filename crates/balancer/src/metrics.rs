@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) reloads: IntCounterVec,
     /// Lines that the access log dropped.
     access_lines_dropped: IntGauge,
+    /// Lines that could not be written, by log file.
+    log_lines_dropped: IntGaugeVec,
     scraped: Scraped,
 }
 
@@ -131,6 +133,11 @@ impl Metrics {
                     "Access log lines that the disk was too slow for",
                 )?,
             )?,
+            log_lines_dropped: gauges(
+                "ctedge_balancer_log_lines_dropped",
+                "Lines that could not be written, by log file",
+                &["file"],
+            )?,
             scraped: Scraped {
                 connections: register(
                     &registry,
@@ -198,6 +205,9 @@ impl Metrics {
         access_lines_dropped: u64,
     ) -> Result<String, prometheus::Error> {
         self.access_lines_dropped.set(i64::try_from(access_lines_dropped).unwrap_or(i64::MAX));
+        for (file, lines) in ctedge_logs::lines_dropped() {
+            self.log_lines_dropped.with_label_values(&[&file]).set(i64::try_from(lines).unwrap_or(i64::MAX));
+        }
         self.scraped.refresh(nodes, pins, connections);
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;

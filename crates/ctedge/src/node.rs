@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use ctedge_logs::UsageLog;
 use ctedge_node::{Node, NodeHandle};
 use ctedge_settings::{Settings, Takes, takes};
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::arguments::NodeOptions;
 use crate::license;
 use crate::portal::{self, Mounted};
-use crate::process::{StopSignal, raise_open_files, reopen_when_rotated, start_log};
+use crate::process::{RotationSignal, StopSignal, raise_open_files, start_log};
 use crate::settings_file::{SettingsFile, WATCH, processors, read_secret};
 
 /// Runs until a signal stops it.
@@ -39,8 +40,13 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
         .context("cannot start the threads of the node")?;
     runtime.block_on(async {
         let stop = StopSignal::listen()?;
-        tokio::spawn(reopen_when_rotated(logs)?);
+        let rotation = RotationSignal::listen()?;
         let mut node = Node::bind(settings).await?;
+        let usage_log = node.usage_log();
+        tokio::spawn(rotation.obey(move || {
+            logs.reopen();
+            usage_log.iter().for_each(UsageLog::reopen);
+        }));
         let pages = portal::mount(&mut node, portal);
         tokio::spawn(Changes { file, begun_with: read.clone(), read, pages, node: node.handle() }.take_over()?);
         node.run(stop.received()).await?;

@@ -48,14 +48,21 @@ pub(crate) fn raise_open_files() {
     }
 }
 
-/// Opens the log files again at SIGUSR1. Listens from the call on.
-pub(crate) fn reopen_when_rotated(logs: Logs) -> anyhow::Result<impl Future<Output = ()> + Send> {
-    let mut rotated = signal(SignalKind::user_defined1()).context("cannot listen for SIGUSR1")?;
-    Ok(async move {
-        while rotated.recv().await.is_some() {
-            logs.reopen();
+/// The signal that log files were moved, SIGUSR1. A process that does not listen for it is ended by it.
+pub(crate) struct RotationSignal(tokio::signal::unix::Signal);
+
+impl RotationSignal {
+    /// Listens from here on: a signal between this and [`Self::obey`] is not lost.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        signal(SignalKind::user_defined1()).map(Self).context("cannot listen for SIGUSR1")
+    }
+
+    /// Calls `reopen` at each signal.
+    pub(crate) async fn obey(mut self, reopen: impl Fn() + Send) {
+        while self.0.recv().await.is_some() {
+            reopen();
         }
-    })
+    }
 }
 
 /// The signals that stop a role.

@@ -40,6 +40,7 @@ pub struct Metrics {
     pub downloads: IntCounterVec,
     /// Lines that a StatsD server did not take.
     pub statsd_lines_dropped: IntCounter,
+    log_lines_dropped: IntGaugeVec,
     /// What is counted of sessions that change hands.
     pub ownership: OwnershipCounts,
     license: LicenseGauges,
@@ -133,6 +134,13 @@ impl Metrics {
                 "ctedge_node_statsd_lines_dropped_total",
                 "Lines that a StatsD server did not take.",
             ),
+            log_lines_dropped: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new("ctedge_node_log_lines_dropped", "Lines that could not be written, by log file."),
+                    &["file"],
+                ),
+            ),
             ownership: OwnershipCounts::new(&registry),
             license: LicenseGauges::new(&registry),
             gauges: Gauges {
@@ -201,6 +209,9 @@ impl Metrics {
     /// The metrics as Prometheus text.
     pub(crate) fn render(&self, snapshot: &Snapshot) -> Vec<u8> {
         self.gauges.set(snapshot);
+        for (file, lines) in ctedge_logs::lines_dropped() {
+            self.log_lines_dropped.with_label_values(&[&file]).set(i64::try_from(lines).unwrap_or(i64::MAX));
+        }
         let (verdict, seats) = &snapshot.license;
         self.license.set(verdict, *seats);
         if let Some(measured) = &snapshot.ownership {

@@ -105,6 +105,12 @@ impl Node {
         &self.app.hub
     }
 
+    /// The usage log, to be opened again after its file was moved. `None` if the settings switch it off.
+    #[must_use]
+    pub fn usage_log(&self) -> Option<UsageLog> {
+        self.usage_log.clone()
+    }
+
     /// What others may know of the node and tell it.
     #[must_use]
     pub fn handle(&self) -> NodeHandle {

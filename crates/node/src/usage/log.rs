@@ -20,7 +20,7 @@ pub(crate) fn open(settings: &LogSettings, zone: Zone) -> anyhow::Result<Option<
 }
 
 /// Writes until it is dropped.
-pub(crate) async fn write(app: Arc<App>, mut log: UsageLog) {
+pub(crate) async fn write(app: Arc<App>, log: UsageLog) {
     let every = app.settings().log.usage_interval;
     let mut last = mark(SystemTime::now(), every);
     loop {
@@ -34,9 +34,8 @@ pub(crate) async fn write(app: Arc<App>, mut log: UsageLog) {
         app.usage.count(&app.hub);
         let Some((scope, usage)) = app.usage_to_tell() else { continue };
         let node = (scope == Scope::ThisNode).then_some(app.settings().id.as_str());
-        if let Err(error) = log.record(now, usage.users_online, usage.users_in_sessions, node) {
-            tracing::warn!(%error, "the usage log cannot be written");
-        }
+        // The log itself tells what it cannot write.
+        let _ = log.record(now, usage.users_online, usage.users_in_sessions, node);
     }
 }
 
