@@ -1,11 +1,11 @@
 //! The processes: starting, stopping, dying, and what the operator's commands say.
 
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { eventually } from '../harness/deadline.mjs';
-import { Edge, ctedge, temporaryDirectory, withEdge } from '../harness/edge.mjs';
+import { Edge, ctedge, filesBelow, temporaryDirectory, withEdge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
 import { alive } from '../harness/process.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
@@ -54,6 +54,42 @@ for (const signal of /** @type {const} */ (['SIGTERM', 'SIGINT'])) {
         }
     });
 }
+
+test('what the edge writes is for its user alone, and the logs for those of its group too', async () => {
+    const folder = temporaryDirectory('rights');
+    const data = path.join(folder, 'data');
+    const mode = (/** @type {string} */ file) => (statSync(file).mode & 0o777).toString(8);
+    const modes = (/** @type {string} */ ending) => {
+        const files = filesBelow(data).filter(file => file.endsWith(ending));
+        assert.notEqual(files.length, 0, `no ${ending} in ${filesBelow(data)}`);
+        return [...new Set(files.map(mode))];
+    };
+    try {
+        // Everything is made anew, as at the first start of a machine.
+        const edge = await Edge.start({ data, nodes: 1 });
+        try {
+            await meeting(meet => meet('ada', edge.http).host());
+            assert.match(readFileSync(path.join(data, 'logs/server.log'), 'utf8'), /with the password/);
+            assert.equal(mode(data), '700');
+            assert.equal(mode(path.join(data, 'run')), '700');
+            assert.equal(mode(path.join(data, 'logs')), '750');
+            assert.deepEqual(modes('.log'), ['640']);
+            for (const ending of ['ctedge.db', '-wal', '-shm', '.secret', '.password', '.key', 'run/ctedge.toml']) {
+                assert.deepEqual(modes(ending), ['600'], ending);
+            }
+            assert.doesNotMatch(edge.child.output, /other users of this machine/);
+        } finally {
+            await edge.stop();
+        }
+        // A folder that others can look into is not closed behind their back, but said.
+        chmodSync(data, 0o755);
+        const open = await Edge.start({ data, nodes: 1 });
+        assert.match(open.child.output, /other users of this machine may look into the data folder/);
+        await open.stop();
+    } finally {
+        rmSync(folder, { recursive: true, force: true });
+    }
+});
 
 test('a child that dies is started again', async () => {
     await withEdge({}, async edge => {

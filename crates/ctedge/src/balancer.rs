@@ -23,7 +23,7 @@ pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
     }
     let source = Arc::new(Source(SettingsFile::new(Some(options.config), vec![])));
     let settings = source.0.load(vec![])?;
-    let logs = start_log(&settings.log())?;
+    let logs = start_log(&settings)?;
     raise_open_files();
     let data = settings.data().to_owned();
     let settings = source.settle()?;

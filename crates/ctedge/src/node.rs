@@ -22,7 +22,7 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
     }
     let file = SettingsFile::new(Some(options.config), vec![]);
     let settings = file.load(vec![])?;
-    let logs = start_log(&settings.log())?;
+    let logs = start_log(&settings)?;
     raise_open_files();
     let secret = read_secret(&settings)?;
     let portal = settings.portal();

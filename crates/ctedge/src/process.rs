@@ -2,12 +2,19 @@
 
 use anyhow::Context;
 use ctedge_logs::{Format, Level, LogFiles, Logs, Rotation, Zone};
-use ctedge_settings::{LogFormat, LogLevel, LogRotation, LogSettings};
+use ctedge_settings::{LogFormat, LogLevel, LogRotation, LogSettings, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Starts the log, on stderr and in the files of the settings.
-pub(crate) fn start_log(settings: &LogSettings) -> anyhow::Result<Logs> {
+/// Starts the log, on stderr and in the files of the settings. The data folder, which most of these are in, is made before.
+pub(crate) fn start_log(settings: &Settings) -> anyhow::Result<Logs> {
+    ctedge_supervisor::make_folder(settings.data())?;
+    let logs = open_log(&settings.log())?;
+    ctedge_supervisor::warn_of_readers(settings.data());
+    Ok(logs)
+}
+
+fn open_log(settings: &LogSettings) -> anyhow::Result<Logs> {
     let format = match settings.format {
         LogFormat::Human => Format::Human,
         LogFormat::Json => Format::Json,

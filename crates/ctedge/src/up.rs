@@ -18,7 +18,7 @@ use crate::settings_file::{SettingsFile, path_text};
 pub(crate) fn run(options: UpOptions) -> anyhow::Result<ExitCode> {
     let file = SettingsFile::new(options.config.clone(), overrides(&options)?);
     let settings = file.load(vec![])?;
-    let logs = start_log(&settings.log())?;
+    let logs = start_log(&settings)?;
 
     let supervisor = Supervisor::prepare(Surroundings {
         load: Box::new(Source(file)),

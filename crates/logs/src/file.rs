@@ -8,9 +8,9 @@
 //! Nobody waits for that lock, and a file that cannot be set aside (a mount of its own, a folder of somebody else) is
 //! written on as it is: whoever logs may hold what all others need. What went wrong is told by [`LogFile::trouble`].
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +26,13 @@ const SET_ASIDE_AGAIN: Duration = Duration::from_secs(60);
 /// held for one write; who does not get it in that time is better written twice than not at all.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Logs name people, and the server log once a password: for the user who runs the edge, and for whoever is in the group of
+/// log readers.
+const FILE_MODE: u32 = 0o640;
+
+/// The same for the folder of a log that is missing.
+const FOLDER_MODE: u32 = 0o750;
 
 /// How much of a file is looked at for a line that was just written: some dozens of lines.
 const END_BYTES: u64 = 8 * 1024;
@@ -201,9 +208,9 @@ fn lock_soon(file: &File) -> Option<Locked<'_>> {
 
 fn open_for_append(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     }
-    OpenOptions::new().create(true).append(true).open(path)
+    OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(path)
 }
 
 /// Renames `path` to `path.1`, what had that name to `path.2`, and so on up to the first free number; what would be beyond
@@ -253,6 +260,19 @@ mod tests {
         }
         let all: Vec<_> = ["", ".1", ".2", ".3"].map(|end| text(Path::new(&format!("{}{end}", path.display())))).into();
         assert_eq!(all, ["four\n", "three\n", "two\n", ""]);
+    }
+
+    #[test]
+    fn nobody_but_the_user_and_the_group_reads_a_log_or_finds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs/server.log");
+        let mut file = open(&path, Rotation { bytes_max: 1, age_max: HOUR, kept: 1 });
+        append_later(&mut file, "one\n");
+        append_later(&mut file, "two\n");
+        for path in [&path, &path.with_added_extension("1"), path.parent().unwrap()] {
+            let mode = fs::metadata(path).unwrap().mode();
+            assert_eq!(mode & 0o007, 0, "{}: {mode:o}", path.display());
+        }
     }
 
     #[test]

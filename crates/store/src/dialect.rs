@@ -8,6 +8,7 @@
 //! command, then the record, then a counter. Who ends a lease takes it with `FOR UPDATE`, who relies on one takes `FOR KEY
 //! SHARE`, and the heartbeat's plain update conflicts with neither, so that no crowd of commands keeps it waiting.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -141,6 +142,9 @@ pub(crate) fn driver_url(url: &StoreUrl) -> Result<String, OpenError> {
                 let failed = |source| OpenError::Folder { path: folder.display().to_string(), source };
                 std::fs::create_dir_all(folder).map_err(failed)?;
             }
+            // Users of the machine have no business in the audit. SQLite gives its other files the rights of this one, and
+            // says better what is wrong with a path that cannot be opened.
+            let _ = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
             Ok(format!("sqlite://{}?mode=rwc", escaped(&path)?))
         }
     }

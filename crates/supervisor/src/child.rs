@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -19,6 +20,9 @@ use crate::sockets::PublicSockets;
 
 /// A child's log is set aside when it is this long at the child's start.
 const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// For the user who runs the edge, and for whoever is in the group of log readers.
+const LOG_MODE: u32 = 0o640;
 
 /// What a child is and where it leaves its traces.
 #[derive(Clone)]
@@ -340,7 +344,7 @@ impl Spec {
     fn spawn(&self, lease: Option<&Lease>) -> io::Result<Process> {
         let log = self.log_file();
         set_aside(&log)?;
-        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        let log = OpenOptions::new().create(true).append(true).mode(LOG_MODE).open(log)?;
         let mut command = Command::new((self.executable)());
         command.args(&self.arguments).arg("--supervisor").arg(std::process::id().to_string());
         if let Some(lease) = lease {

@@ -29,12 +29,7 @@ impl DataFolder {
     pub(crate) fn take(root: &Path) -> anyhow::Result<Self> {
         let root = std::path::absolute(root).with_context(|| format!("{} is no path", root.display()))?;
         for folder in [root.clone(), root.join("run"), root.join("logs"), root.join("tls")] {
-            // Others have no business here: the folder holds the cluster secret and a private key.
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&folder)
-                .with_context(|| format!("cannot create the folder {} (data, --data)", folder.display()))?;
+            make_folder(&folder)?;
         }
         let lock = lock(&root)?;
         Ok(Self { root, _lock: lock })
@@ -63,6 +58,26 @@ impl DataFolder {
     pub(crate) fn self_signed(&self) -> CertificateFiles {
         let folder = self.root.join("tls");
         CertificateFiles { chain: folder.join("self-signed.crt"), key: folder.join("self-signed.key") }
+    }
+}
+
+/// Makes the folder where it is missing, for the user alone who runs the edge: others have no business in a data folder, which holds
+/// the cluster secret, a private key and logs. Call it before anything else makes a file in it.
+pub fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot create the folder {} (data, --data)", folder.display()))
+}
+
+/// Says of a data folder that others can look into it.
+pub fn warn_of_readers(folder: &Path) {
+    if fs::metadata(folder).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0) {
+        tracing::warn!(
+            folder = %folder.display(),
+            "other users of this machine may look into the data folder and its logs: `chmod o-rwx` the folder"
+        );
     }
 }
 

@@ -37,6 +37,7 @@ pub mod supervisor;
 
 pub use admin::AdminClient;
 pub use child::die_with_parent;
+pub use data::{make_folder, warn_of_readers};
 pub use lease::Leases;
 pub use processes::Process;
 pub use reload::Reloaded;
