@@ -117,6 +117,22 @@ async function counted(edge) {
     return counts;
 }
 
+test('what is added can be read by another user who runs the edge, whatever the umask of whoever adds it', async () => {
+    const [data, folder] = [scratch(), scratch()];
+    for (const [name, bytes] of Object.entries(CLIENTS)) {
+        const file = path.join(folder, name);
+        writeFileSync(file, bytes);
+        const args = ['-c', 'umask 077; exec "$0" "$@"', BINARY, 'clients', 'add', file, '--data', data];
+        const child = new Child('ctedge clients add', '/bin/sh', args, { env: ENV });
+        assert.equal((await within('end of ctedge clients', child.exit)).code, 0, child.output);
+    }
+    const modes = (/** @type {'d' | 'f'} */ type) => {
+        const found = execFileSync('find', [path.join(data, 'clients'), '-type', type, '-printf', '%m\n'], { encoding: 'utf8' });
+        return [...new Set(found.trim().split('\n'))];
+    };
+    assert.deepEqual([modes('d'), modes('f')], [['755'], ['644']]);
+});
+
 test('what the operator adds is offered to each editor, with this server in it', async () => {
     await withEdge({ env: ENV }, async edge => {
         await addAll(edge.data);

@@ -1,8 +1,8 @@
 //! Puts a client into its place in the clients folder, named so that the operators' counts of the access log find it.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ctedge_settings::{PortalLimits, PortalSettings};
@@ -20,6 +20,12 @@ use crate::ide::Ide;
 
 /// How the names of plugins and extensions begin, for the documented counts of downloads.
 const NAME: &str = "codetogether-onpremises-";
+
+/// Everybody may read what everybody may download.
+pub(super) const FILE_MODE: u32 = 0o644;
+
+/// The same for folders.
+pub(super) const FOLDER_MODE: u32 = 0o755;
 
 /// What was added.
 #[derive(Debug, Clone, Serialize)]
@@ -179,7 +185,7 @@ fn place(
 ) -> Result<Added, AddError> {
     let folder = settings.clients_folder.join(ide.as_str());
     let failed = |source| AddError::Write { path: folder.clone(), source };
-    fs::create_dir_all(&folder).map_err(failed)?;
+    make_folder(&folder, settings).map_err(failed)?;
     // A name with a dot is not served.
     let mut draft = tempfile::Builder::new().prefix(".adding-").tempfile_in(&folder).map_err(failed)?;
     write(draft.as_file_mut()).map_err(failed)?;
@@ -190,9 +196,18 @@ fn place(
     Ok(Added { artifacts: vec![Artifact { ide, path, bytes, about }], replaced, default_server: None })
 }
 
-/// Moves the draft to its place, readable for all: what runs the edge may be another user.
+/// Makes `folder`, which is the clients folder or below it, where it is missing, readable for all whatever the umask is: what runs
+/// the edge may be another user. What is missing above it is for the user alone who makes it, as a data folder is.
+pub(super) fn make_folder(folder: &Path, settings: &PortalSettings) -> io::Result<()> {
+    let is_ours = |folder: &&Path| folder.starts_with(&settings.clients_folder) && !folder.exists();
+    let missing: Vec<_> = folder.ancestors().take_while(is_ours).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    missing.into_iter().try_for_each(|folder| fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)))
+}
+
+/// Moves the draft to its place, readable for all.
 fn settle(draft: NamedTempFile, place: &Path) -> io::Result<u64> {
-    draft.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    draft.as_file().set_permissions(Permissions::from_mode(FILE_MODE))?;
     draft.as_file().sync_all()?;
     let bytes = draft.as_file().metadata()?.len();
     draft.persist(place)?;

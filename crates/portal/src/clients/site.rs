@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use ctedge_settings::PortalSettings;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::add::{AddError, Added, too_many_bytes};
+use super::add::{AddError, Added, FILE_MODE, FOLDER_MODE, make_folder, too_many_bytes};
 use super::archive::{Archive, unfit};
 use super::catalog::Catalog;
 use super::eclipse::SITE_INDEXES;
@@ -33,7 +33,7 @@ pub(super) fn unpack(
 ) -> Result<Added, AddError> {
     let place = settings.clients_folder.join(Ide::Eclipse.as_str());
     let failed = |source: io::Error| AddError::Write { path: place.clone(), source };
-    fs::create_dir_all(&settings.clients_folder).map_err(failed)?;
+    make_folder(&settings.clients_folder, settings).map_err(failed)?;
     let draft = tempfile::Builder::new().prefix(".adding-").tempdir_in(&settings.clients_folder).map_err(failed)?;
     let mut bytes_left = settings.limits.client_bytes_max;
     for index in 0..archive.zip.len() {
@@ -46,10 +46,10 @@ pub(super) fn unpack(
         }
         let path = inside(below).filter(|_| !entry.is_symlink()).ok_or_else(|| AddError::Astray(name.clone()))?;
         let path = draft.path().join(path);
-        let written = write(entry, &path, bytes_left).map_err(failed)?;
+        let written = write(entry, &path, settings, bytes_left).map_err(failed)?;
         bytes_left = bytes_left.checked_sub(written).ok_or_else(|| too_many_bytes(file, &settings.limits))?;
     }
-    fs::set_permissions(draft.path(), Permissions::from_mode(0o755)).map_err(failed)?;
+    fs::set_permissions(draft.path(), Permissions::from_mode(FOLDER_MODE)).map_err(failed)?;
     let replaced = settle(draft, &place).map_err(failed)?;
     let catalog = Catalog::read(&settings.clients_folder, settings.limits.client_files_max);
     let artifacts = catalog.of_ide(Ide::Eclipse).cloned().collect();
@@ -57,11 +57,13 @@ pub(super) fn unpack(
 }
 
 /// Writes the entry, but no more than one byte beyond `bytes_max`.
-fn write(entry: impl Read, path: &Path, bytes_max: u64) -> io::Result<u64> {
+fn write(entry: impl Read, path: &Path, settings: &PortalSettings, bytes_max: u64) -> io::Result<u64> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        make_folder(folder, settings)?;
     }
-    io::copy(&mut entry.take(bytes_max.saturating_add(1)), &mut File::create(path)?)
+    let mut file = File::create(path)?;
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    io::copy(&mut entry.take(bytes_max.saturating_add(1)), &mut file)
 }
 
 /// The path, if it leads to below where it starts.
