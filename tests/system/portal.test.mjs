@@ -2,14 +2,16 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { CHROMIUM, hasChromium, picture, withBrowser } from '../harness/browser.mjs';
 import { eventually } from '../harness/deadline.mjs';
-import { Edge, temporaryDirectory, withEdge } from '../harness/edge.mjs';
+import { Edge, freePort, temporaryDirectory, withEdge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
 import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
+import { BINARY, Child } from '../harness/process.mjs';
 
 const BROWSER = hasChromium ? false : `there is no ${CHROMIUM}: apt-get install chromium`;
 
@@ -78,6 +80,54 @@ test('without credentials the user is ctuser, and the password is written once t
         assert.equal(await told(again).finally(() => again.stop()), first);
     } finally {
         rmSync(data, { recursive: true, force: true });
+    }
+});
+
+test('nodes of several machines that run without `ctedge up` have one password too, which the log of each machine tells once', async () => {
+    const folder = temporaryDirectory('portal');
+    const secret = randomBytes(32).toString('hex');
+    const addresses = [];
+    for (let index = 0; index < 3; index += 1) addresses.push(`127.0.0.1:${await freePort()}`);
+    const listed = addresses.map((address, index) => `\n[[nodes]]\nid = "node-${index + 1}"\naddress = "${address}"\n`).join('');
+    /** @type {Child[]} */
+    const running = [];
+    const start = async (/** @type {string} */ machine, /** @type {string} */ id) => {
+        const data = path.join(folder, machine);
+        mkdirSync(data, { recursive: true });
+        writeFileSync(path.join(data, 'cluster.secret'), secret, { mode: 0o600 });
+        writeFileSync(path.join(data, 'node.toml'), `data = "${data}"\n${listed}`);
+        const node = new Child(`ctedge node ${id}`, BINARY, ['node', '--config', path.join(data, 'node.toml'), '--id', id]);
+        running.push(node);
+        await node.line(/the node serves/, 60_000);
+        return node;
+    };
+    const told = (/** @type {string} */ machine) => {
+        const log = readFileSync(path.join(folder, machine, 'logs/server.log'), 'utf8');
+        return [...log.matchAll(/for the user ctuser with the password (\S+)/g)].map(match => match[1]);
+    };
+    try {
+        await start('one', 'node-1');
+        const second = await start('one', 'node-2');
+        await start('two', 'node-3');
+        const [password] = told('one');
+        assert.match(password, /^[0-9a-f]{24}$/);
+        assert.deepEqual([told('one'), told('two')], [[password], [password]]);
+        const ask = async (/** @type {string} */ address, /** @type {string} */ login) => {
+            const authorization = `Basic ${Buffer.from(login).toString('base64')}`;
+            return (await fetch(`http://${address}/dashboard`, { headers: { authorization }, signal: AbortSignal.timeout(10_000) })).status;
+        };
+        for (const address of addresses) {
+            assert.deepEqual([await ask(address, `ctuser:${password}`), await ask(address, 'ctuser:')], [200, 401]);
+        }
+        // A start later it is the same, and told to nobody again; another one in the file counts at once.
+        assert.equal(await second.stop(), 0);
+        await start('one', 'node-2');
+        assert.equal(told('one').length, 1);
+        writeFileSync(path.join(folder, 'one/dashboard.password'), 'another\n');
+        assert.deepEqual([await ask(addresses[0], `ctuser:${password}`), await ask(addresses[0], 'ctuser:another')], [401, 200]);
+    } finally {
+        for (const node of running) node.killGroup('SIGKILL');
+        rmSync(folder, { recursive: true, force: true });
     }
 });
 

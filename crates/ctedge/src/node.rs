@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use ctedge_logs::UsageLog;
 use ctedge_node::{Node, NodeHandle};
-use ctedge_settings::{Settings, Takes, takes};
+use ctedge_settings::{ClusterSecret, Settings, Takes, takes};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -26,9 +26,11 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
     raise_open_files();
     let secret = read_secret(&settings)?;
     let portal = settings.portal();
+    portal::ensure_login(&portal, &secret);
     let read = settings.clone();
-    let mut settings =
-        settings.node(&options.id, secret, processors()).map_err(|faults| anyhow::anyhow!(file.describe(&faults)))?;
+    let mut settings = settings
+        .node(&options.id, secret.clone(), processors())
+        .map_err(|faults| anyhow::anyhow!(file.describe(&faults)))?;
 
     settings.incarnation = options.incarnation;
     settings.license.public_key = license::public_key(settings.license.public_key)?;
@@ -48,7 +50,7 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
             usage_log.iter().for_each(UsageLog::reopen);
         }));
         let pages = portal::mount(&mut node, portal);
-        tokio::spawn(Changes { file, begun_with: read.clone(), read, pages, node: node.handle() }.take_over()?);
+        tokio::spawn(Changes { file, secret, begun_with: read.clone(), read, pages, node: node.handle() }.take_over()?);
         node.run(stop.received()).await?;
         Ok(ExitCode::SUCCESS)
     })
@@ -57,6 +59,7 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
 /// Takes over what can change while the node runs.
 struct Changes {
     file: SettingsFile,
+    secret: ClusterSecret,
     /// What the node was started with.
     begun_with: Settings,
     /// What was read last.
@@ -88,6 +91,7 @@ impl Changes {
         let settings = self.file.load(vec![])?;
         let mut license = settings.license();
         license.public_key = license::public_key(license.public_key)?;
+        portal::ensure_login(&settings.portal(), &self.secret);
         self.pages.take_over(settings.portal());
         self.node.take_over(settings.metrics(), license).await;
 

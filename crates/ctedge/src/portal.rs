@@ -2,8 +2,9 @@
 
 use ctedge_node::{Node, NodeHandle};
 use ctedge_portal::{Download, LivePages, Portal, Surroundings};
-use ctedge_settings::PortalSettings;
+use ctedge_settings::{ClusterSecret, PortalSettings};
 use ctedge_store::Store;
+use ctedge_supervisor::ensure_password;
 use ctedge_wire::HealthReport;
 
 /// Lets `node` serve the portal too. The answer gives it other settings.
@@ -12,6 +13,13 @@ pub(crate) fn mount(node: &mut Node, settings: PortalSettings) -> Mounted {
     let pages = LivePages::new(Portal::new(settings.clone(), served.clone()));
     node.mount(pages.router());
     Mounted { served, pages, settings }
+}
+
+/// Makes a password for the pages where the settings have none. A node without one serves sessions all the same.
+pub(crate) fn ensure_login(settings: &PortalSettings, secret: &ClusterSecret) {
+    if let Err(error) = ensure_password(settings, secret) {
+        tracing::error!("nobody can see the dashboard and the logs: {error:#} (portal.password_file)");
+    }
 }
 
 /// The pages that a node serves.

@@ -53,7 +53,7 @@ struct Inner {
 /// Where the login comes from.
 enum LoginSource {
     Settings(Login),
-    /// The generated password is read each time: the supervisor may make the file after the node has started.
+    /// The generated password is read each time: an operator may write another one.
     PasswordFile(PathBuf),
 }
 
@@ -238,9 +238,10 @@ fn no_login() -> Response {
         "No login is set",
         "<main>\n<h1>No login is set</h1>\n<p>Nobody can see this page, because nobody has a password for it. Set \
          <code>CT_DASHBOARD_USER</code> and <code>CT_DASHBOARD_PASSWORD</code>, or <code>dashboard_user</code> and \
-         <code>dashboard_password</code> below <code>[portal]</code> in the settings file, and restart the node.</p>\n\
-         <p><code>ctedge up</code> makes a password by itself at its start. A node that runs without it reads one from \
-         the file <code>portal.password_file</code>, if somebody puts one there; the user is <code>ctuser</code>.</p>\n\
+         <code>dashboard_password</code> below <code>[portal]</code> in the settings file.</p>\n\
+         <p>Without these the edge makes a password at its start and keeps it in the file \
+         <code>portal.password_file</code>: that file cannot be written or read, or is empty. Its user is \
+         <code>ctuser</code>; <code>server.log</code> says more.</p>\n\
          </main>\n",
     )
 }

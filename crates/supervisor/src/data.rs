@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
@@ -131,21 +132,6 @@ pub(crate) fn ensure_secret(path: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Makes a password at `path` where there is none, and gives it if it did.
-pub(crate) fn ensure_password(path: &Path) -> anyhow::Result<Option<String>> {
-    let is_there = fs::metadata(path).map(|metadata| metadata.len() > 0);
-    match is_there {
-        Ok(true) => return Ok(None),
-        Ok(false) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("cannot read the password {}", path.display())),
-    }
-    // 96 bits are beyond guessing, and can still be typed.
-    let password = random_hex::<12>()?;
-    write_private(path, &format!("{password}\n"))?;
-    Ok(Some(password))
-}
-
 fn random_hex<const BYTES: usize>() -> anyhow::Result<String> {
     let mut random = [0; BYTES];
     getrandom::fill(&mut random).context("the system has no random numbers")?;
@@ -189,15 +175,24 @@ pub(crate) fn certificate_names(public_host: Option<&str>) -> Vec<String> {
 
 /// Writes a file that only its owner may read, all of it or nothing.
 pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let draft = write_draft(path, text)?;
+    fs::rename(&draft, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes what is to become the file `path`, for its owner alone, beside it. Returns where; no other thread and process has that
+/// name.
+pub(crate) fn write_draft(path: &Path, text: &str) -> anyhow::Result<PathBuf> {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let context = || format!("cannot write {}", path.display());
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(context)?;
     }
-    let draft = path.with_added_extension(format!("{}.draft", std::process::id()));
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = path.with_added_extension(format!("{}-{number}.draft", std::process::id()));
     let mut file =
         OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft).with_context(context)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(context)?;
-    fs::rename(&draft, path).with_context(context)
+    Ok(draft)
 }
 
 #[cfg(test)]
@@ -224,20 +219,6 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!ensure_secret(&path).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
-    }
-
-    #[test]
-    fn a_password_is_made_where_there_is_none_and_only_its_owner_reads_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("dashboard.password");
-        let password = ensure_password(&path).unwrap().unwrap();
-        assert_eq!(password.len(), 24);
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{password}\n"));
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(ensure_password(&path).unwrap(), None);
-        // An empty one lets nobody in.
-        fs::write(&path, "").unwrap();
-        assert_ne!(ensure_password(&path).unwrap(), Some(password));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! - [`sockets`]: the public sockets, which outlive every balancer.
 //! - `schedule`: when the periodic restart is due.
 //! - `data`: the data folder: its lock, the cluster secret, the self-signed certificate.
+//! - `password`: the password of dashboard and logs where the settings have none.
 //! - `leftovers`: what a dead supervisor left behind.
 //! - `ports`: free ports in the place of port 0, and ports that are taken.
 //! - [`admin`]: a client of the admin API.
@@ -26,6 +27,7 @@ mod data;
 mod edge;
 mod lease;
 mod leftovers;
+mod password;
 mod plan;
 mod ports;
 mod processes;
@@ -39,6 +41,7 @@ pub use admin::AdminClient;
 pub use child::die_with_parent;
 pub use data::{make_folder, warn_of_readers};
 pub use lease::Leases;
+pub use password::ensure_password;
 pub use processes::Process;
 pub use reload::Reloaded;
 pub use sockets::Sockets;

@@ -5,13 +5,16 @@
 //! children read that one, and an operator who wants to know what runs can read it too.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use ctedge_settings::{GENERATED_USER, Listeners, Override, ServerUrl, Settings, Value};
+use ctedge_settings::{ClusterSecret, GENERATED_USER, Listeners, Override, ServerUrl, Settings, Value};
 
 use crate::data::{self, DataFolder};
+use crate::password::ensure_password;
 use crate::ports::{self, Ports};
 
 /// How overrides of the supervisor are named, should one have a fault.
@@ -163,17 +166,18 @@ pub(crate) fn carry_out(plan: &Plan, data: &DataFolder) -> anyhow::Result<Vec<St
         }
     }
     let portal = plan.settings.portal();
-    if portal.dashboard.is_none()
-        && portal.logs.is_none()
-        && let Some(password) = data::ensure_password(&portal.password_file)?
-    {
+    if ensure_password(&portal, &read_secret(&secret)?)? {
         let file = portal.password_file.display();
-        // The only place that shows it, as the operators' notes promise.
-        tracing::info!("The dashboard and the logs are for the user {GENERATED_USER} with the password {password}");
         made.push(format!("Made the password of {GENERATED_USER} for /dashboard and /logs: {file}"));
     }
     data::write_private(&data.effective_file(), plan.settings.written())?;
     Ok(made)
+}
+
+fn read_secret(path: &Path) -> anyhow::Result<ClusterSecret> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read the cluster secret {}", path.display()))?;
+    ClusterSecret::new(&text).with_context(|| format!("{} (secret_file) is no cluster secret", path.display()))
 }
 
 #[cfg(test)]
@@ -210,12 +214,12 @@ mod tests {
         assert_eq!(made.len(), 3, "{made:?}");
         assert!(carry_out(&plan, &data).unwrap().is_empty());
 
-        let effective = std::fs::read_to_string(data.effective_file()).unwrap();
+        let effective = fs::read_to_string(data.effective_file()).unwrap();
         let settings = ctedge_settings::parse_with(&effective, []).unwrap();
         assert_eq!(settings.nodes().fixed.len(), 3);
         assert!(settings.nodes().fixed.iter().all(|node| node.address.port() != 0));
         assert_ne!(settings.listeners().admin.port(), 0);
-        let secret = ctedge_settings::ClusterSecret::new(&std::fs::read_to_string(settings.secret_file()).unwrap());
+        let secret = ClusterSecret::new(&fs::read_to_string(settings.secret_file()).unwrap());
         let balancer = settings.balancer(secret.unwrap(), 1).unwrap();
         assert_eq!(balancer.certificates, [data.self_signed()]);
     }

@@ -71,6 +71,13 @@ impl ClusterSecret {
         self.derive("control").iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// The password of dashboard and logs where the settings have none: 96 bits in 24 hexadecimal digits, which are beyond guessing and
+    /// can still be typed.
+    #[must_use]
+    pub fn dashboard_password(&self) -> String {
+        self.derive("dashboard password").iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     fn derive(&self, purpose: &str) -> [u8; 32] {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         mac.update(b"ctedge ");
@@ -95,6 +102,8 @@ mod tests {
         assert_ne!(secret.token_key(), secret.peer_id_key());
         assert_ne!(secret.control_token(), ClusterSecret::new(&"t".repeat(32)).unwrap().control_token());
         assert_eq!(secret.control_token().len(), 64);
+        assert_eq!(secret.dashboard_password().len(), 24);
+        assert!(!secret.control_token().starts_with(&secret.dashboard_password()));
     }
 
     #[test]

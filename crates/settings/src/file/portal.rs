@@ -44,7 +44,7 @@ pub(super) fn portal(reader: &mut Reader) -> Portal {
         &mut section,
         ["dashboard_user", "dashboard_password"],
         "Who may see /dashboard; without these, who may see /logs. Without either, the user is ctuser and the password \
-         is made at the first start, written to the server log once and kept in password_file. CT_DASHBOARD_USER and \
+         is made from the cluster secret at the first start, written to the server log once and kept in password_file. CT_DASHBOARD_USER and \
          CT_DASHBOARD_PASSWORD override them.",
     );
     let logs = login(
@@ -54,7 +54,7 @@ pub(super) fn portal(reader: &mut Reader) -> Portal {
     );
     let password_file = section.read(
         "password_file",
-        "Where the generated password is kept. Remove the file to have another one made at the next start.",
+        "Where the generated password is kept. Write another one into it, on each machine, to change it at once.",
         PathBuf::from("dashboard.password"),
         |path: &PathBuf| not_empty(path),
     );
