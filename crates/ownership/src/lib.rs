@@ -69,7 +69,7 @@ pub use ask::{Ask, Ticket, Unavailable, Verdict, Wants};
 pub use command::{Command, Estate, Outcome, StoreFailure};
 pub use drain::{Drain, DrainProgress};
 pub use id::{Epoch, LeaseId, NodeId};
-pub use model::StoreModel;
+pub use model::{SeatShare, StoreModel};
 pub use ownership::Ownership;
 pub use ranking::Ranking;
 pub use record::{Lease, Legacy, Record, StoredPeer};

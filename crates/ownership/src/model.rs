@@ -17,7 +17,26 @@ use crate::record::{Lease, Legacy, Record};
 pub struct StoreModel {
     leases: BTreeMap<LeaseId, Lease>,
     rows: BTreeMap<Key, Row>,
+    seats: BTreeMap<LeaseId, Held>,
     last_epoch: u64,
+}
+
+/// How the seats of a license are shared out, as one lease is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeatShare {
+    /// What it holds.
+    pub held: u64,
+    /// What all others have together; for a lease that wants no more, at least so many.
+    pub others: u64,
+    /// What others want and did not get.
+    pub wanted_elsewhere: u64,
+}
+
+/// The seats that a lease holds, and what it wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Held {
+    held: u64,
+    wanted: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -86,6 +105,32 @@ impl StoreModel {
             write(&mut row.legacy);
         }
         owns
+    }
+
+    /// Holds `want` seats of `licensed` for a lease in all, or as many as the others leave. A living lease has what it holds
+    /// or the peers of its sessions, whichever are more; an ended one, the peers of its sessions. `None` if `by` has ended.
+    pub fn hold_seats(&mut self, by: &LeaseId, want: u64, licensed: u64) -> Option<SeatShare> {
+        if !self.lives(by) {
+            return None;
+        }
+        let own = self.seats.get(by).map_or(0, |seats| seats.held);
+        let living = self.seats.iter().filter(|(lease, _)| *lease != by && self.lives(lease));
+        let wanted_elsewhere = living.clone().map(|(_, seats)| seats.wanted.saturating_sub(seats.held)).sum();
+        let mut has: BTreeMap<&LeaseId, u64> = living.map(|(lease, seats)| (lease, seats.held)).collect();
+        if want > own {
+            let mut peers = BTreeMap::<&LeaseId, u64>::new();
+            for row in self.rows.values().filter(|row| row.owner != *by) {
+                *peers.entry(&row.owner).or_default() += row.legacy.peers.len() as u64;
+            }
+            for (owner, peers) in peers {
+                let has = has.entry(owner).or_default();
+                *has = peers.max(*has);
+            }
+        }
+        let others = has.values().sum();
+        let held = if want <= own { want } else { own.max(want.min(licensed.saturating_sub(others))) };
+        self.seats.insert(by.clone(), Held { held, wanted: want });
+        Some(SeatShare { held, others, wanted_elsewhere })
     }
 
     /// Whether the lease is there and has not ended.
@@ -195,6 +240,7 @@ impl StoreModel {
         let all = !self.rows.values().any(|row| row.owner == *id);
         if all {
             self.leases.remove(id);
+            self.seats.remove(id);
         }
         Outcome::Reaped { keys, all }
     }

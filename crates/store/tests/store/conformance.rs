@@ -1,4 +1,4 @@
-//! The same random commands and journal entries for the model of `ctedge-ownership` and for real databases.
+//! The same random commands, journal entries and wishes for seats for the model of `ctedge-ownership` and for real databases.
 
 use std::collections::HashSet;
 use std::mem::discriminant;
@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use ctedge_ownership::command::Estate;
-use ctedge_ownership::{Epoch, LeaseId, StoreModel};
-use ctedge_store::{Command, Entry, Store};
+use ctedge_ownership::{Epoch, LeaseId, SeatShare, StoreModel};
+use ctedge_store::{Command, Entry, Seats, Store};
 use ctedge_wire::{Key, NodeStatus};
 
 use crate::support::{Dice, Place, key, lease, on_both, peer};
@@ -17,10 +17,13 @@ const STEPS: usize = 400;
 
 const SEEDS: u64 = 8;
 
+/// Few enough that somebody gets less than wanted.
+const LICENSED: u64 = 14;
+
 on_both!(every_command_does_what_the_model_does, walk);
 
 async fn walk(mut place: Place) {
-    let mut seen = HashSet::new();
+    let (mut seen, mut seats) = (HashSet::new(), HashSet::new());
     for seed in 0..SEEDS {
         place.clear();
         let store = place.open().await;
@@ -28,7 +31,18 @@ async fn walk(mut place: Place) {
         let mut model = StoreModel::default();
         let mut fenced = 0;
         for step in 0..STEPS {
-            if dice.one_in(4) {
+            if dice.one_in(8) {
+                let (lease, want) = (a_lease(&mut dice), dice.below(12) as u64);
+                let expected = model.hold_seats(&lease, want, LICENSED);
+                seats.insert(expected.map(|share| (share.held == want, share.others > 0, share.wanted_elsewhere > 0)));
+                let share = store.hold_seats(&lease, want, LICENSED).await.unwrap();
+                let share = share.map(|Seats { held, others, wanted_elsewhere, .. }| SeatShare {
+                    held,
+                    others,
+                    wanted_elsewhere,
+                });
+                assert_eq!(share, expected, "seed {seed}, step {step}: {lease} wants {want} seats");
+            } else if dice.one_in(4) {
                 let entry = entry(&mut dice, &model);
                 fenced += u64::from(!journal(&mut model, &entry));
                 store.journal(entry);
@@ -46,6 +60,8 @@ async fn walk(mut place: Place) {
     }
     // Register 2, Beat 2, EndLease 2, Look 2, Create 3, TakeOver 3, Read 3, Adopt 3, HandOff 4, Delete 3, Reap 1.
     assert_eq!(seen.len(), 28, "not every answer to every command was tried");
+    // An ended lease, and a living one: all or some of what it wants, beside others or alone, who want more or do not.
+    assert!(seats.len() >= 7, "not every share was tried: {seats:?}");
 }
 
 /// What is left must be the same too, whether a command asked for it or not.
