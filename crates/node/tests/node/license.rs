@@ -109,7 +109,7 @@ async fn a_session_that_has_ended_is_brought_back_only_under_a_good_license() {
     verdict_is(&node, "expired").await;
     drop(host);
     // It still runs, so that its host may return.
-    let mut host = Peer::connect(&node, "room", &token).await;
+    let host = Peer::connect(&node, "room", &token).await;
     host.send("41").await;
     node.until(|| node.get("/ct-health/"), |answer| answer.json()["sessions"] == 0).await;
     let (_, answer) = Peer::knock(&node, "room", &token).await;
