@@ -109,7 +109,8 @@ fn a_crate_that_decides_depends_on_nothing_that_does() {
 #[test]
 fn a_crate_that_decides_reads_no_clock_file_socket_or_environment() {
     for pure in PURE {
-        let folder = format!("{}/../{}/src", env!("CARGO_MANIFEST_DIR"), pure.trim_start_matches("ctedge-"));
+        let folder = pure.trim_start_matches("ctedge-").replace('-', "_");
+        let folder = format!("{}/../{folder}/src", env!("CARGO_MANIFEST_DIR"));
         for (path, source) in sources(vec![folder.into()]) {
             // Tests stand last in a file, or in a file of their own, and may look at a clock.
             let is_test = path.file_stem().is_some_and(|stem| stem == "tests");

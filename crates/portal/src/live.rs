@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::any;
+use ctedge_wire::headers::DOWNLOADED_PATH;
 use parking_lot::RwLock;
 use tower::Service;
 
@@ -33,7 +34,8 @@ impl LivePages {
 
     /// What a node mounts.
     pub fn router(&self) -> Router {
-        let mut router = Router::new();
+        // What balancers tell has a path of its own among those of the node's control.
+        let mut router = Router::new().route(DOWNLOADED_PATH, any(serve));
         for place in PLACES {
             for path in [place.to_owned(), format!("{place}/"), format!("{place}/{{*path}}")] {
                 router = router.route(&path, any(serve));

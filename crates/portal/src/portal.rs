@@ -70,7 +70,7 @@ impl Portal {
     }
 }
 
-/// Where everything of [`router`] is.
+/// Where everything of [`router`] is that people see.
 pub(crate) const PLACES: [&str; 3] = ["/clients", "/dashboard", "/logs"];
 
 /// Everything that the portal serves, to be mounted beside the interface of a node.
