@@ -76,6 +76,21 @@ for (const { name, skip, open } of STORES) {
     });
 }
 
+test('a restart of everything leaves alone what was stopped or drained', async () => {
+    await withEdge({ nodes: 3 }, async edge => {
+        await edge.operate(['stop', 'node-2']);
+        await edge.operate(['drain', 'node-3', '--now', '--wait']);
+        const before = await pids(edge);
+        await edge.operate(['restart'], RESTART_MS);
+        assert.notEqual((await pids(edge)).get('node-1'), before.get('node-1'));
+        for (const [node, state] of [['node-2', 'stopped'], ['node-3', 'drained']]) {
+            assert.equal((await edge.listed(node)).state, state);
+        }
+        await edge.operate(['start', 'node-2']);
+        assert.equal((await edge.listed('node-2')).state, 'running');
+    });
+});
+
 test('a restart of the balancer disconnects nobody and refuses nobody', async t => {
     await withEdge({ nodes: 2 }, edge => meeting(async meet => {
         const conversations = await Conversations.start(meet, edge.http, { sessions: 3, peers: 3 });

@@ -49,8 +49,8 @@ impl Edge {
         Ok(())
     }
 
-    /// Restarts `name`, or everything, one after the other. Fails at the first that does not come back; what comes after it
-    /// is left alone.
+    /// Restarts `name`, or everything that is not stopped or drained, one after the other. Fails at the first that does not
+    /// come back; what comes after it is left alone.
     pub(crate) async fn restart_named(&self, name: Option<&str>, tell: Tell<'_>) -> anyhow::Result<()> {
         let names = self.chosen(name)?;
         for (index, name) in names.iter().enumerate() {
@@ -69,7 +69,8 @@ impl Edge {
     fn chosen(&self, name: Option<&str>) -> anyhow::Result<Vec<String>> {
         match name {
             Some(name) => self.check_name(name).map(|()| vec![name.to_owned()]),
-            None => Ok(self.names()),
+            // What an operator has stopped, or drained, stays so until it is told to start.
+            None => Ok(self.names().into_iter().filter(|name| !self.is_over(name)).collect()),
         }
     }
 
