@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use ctedge_portal::clients::{Added, Artifact, Catalog, KeptDefault, add};
-use ctedge_settings::{Override, PortalSettings, Value};
+use ctedge_settings::PortalSettings;
 use serde_json::json;
 
-use crate::settings_file::{SettingsFile, path_text};
+use crate::place::EdgeOptions;
 use crate::table::table;
 
 #[derive(Debug, Subcommand)]
@@ -34,12 +34,8 @@ pub(crate) enum ClientsCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ClientsOptions {
-    /// The settings file; without one everything has its default
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The data folder of the edge [default: ctedge-data]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    edge: EdgeOptions,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -66,10 +62,7 @@ pub(crate) fn run(command: ClientsCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn settings(options: &ClientsOptions) -> anyhow::Result<PortalSettings> {
-    let data = options.data.as_deref().map(path_text).transpose()?;
-    let data = data.map(|data| Override::new("data", Value::Text(data), "--data"));
-    let file = SettingsFile::new(options.config.clone(), data.into_iter().collect());
-    Ok(file.load(vec![])?.portal())
+    Ok(options.edge.find()?.expect_folder()?.portal())
 }
 
 fn said(added: &Added, settings: &PortalSettings) -> String {

@@ -31,15 +31,15 @@ use ctedge_doctor::facts::{Carrier, ClockFact, NodeFact, PortState, Reach, Sessi
 use ctedge_license::{Day, judge};
 use ctedge_node::license::counts::license_report;
 use ctedge_node::license::source::find;
-use ctedge_settings::{Override, Settings, Value};
-use ctedge_supervisor::control::client;
+use ctedge_settings::Settings;
 use ctedge_wire::headers::KEY;
 use ctedge_wire::{HealthReport, Key, LicenseReport};
 use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::license::public_key;
-use crate::settings_file::{SettingsFile, path_text, read_secret};
+use crate::place::EdgeOptions;
+use crate::settings_file::read_secret;
 use endpoint::Endpoint;
 use http::Client;
 use machine::reachable;
@@ -52,10 +52,11 @@ pub(crate) struct DoctorOptions {
     /// The public URL; without --config and --data nothing else is looked at [default: CT_SERVER_URL, server_url]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The settings file; without one everything has its default
+    /// The settings file that the edge was started with [default: CTEDGE_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The data folder of the edge; what runs there counts more than the file [default: ctedge-data]
+    /// The data folder of the edge; what runs there counts more than the file [default: that of the edge that
+    /// runs, or else what the settings say]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Let no two clients meet in a session; it would take two seats for a moment, and stand in the audit
@@ -113,15 +114,8 @@ fn gather(options: &DoctorOptions) -> anyhow::Result<Facts> {
 
 /// The settings that count: those of the edge that runs on the data folder, or else those of the file.
 fn settings(options: &DoctorOptions) -> anyhow::Result<Settings> {
-    let data = options.data.as_deref().map(path_text).transpose()?;
-    let data = data.map(|data| Override::new("data", Value::Text(data), "--data"));
-    let settings = SettingsFile::new(options.config.clone(), data.into_iter().collect()).load(vec![])?;
-    let running = settings.data().join("run").join("ctedge.toml");
-    if client::give(settings.data(), &ctedge_supervisor::control::Command::List, |_| {}).is_ok() && running.exists() {
-        // With the ports that it has, and the options that it was started with.
-        return SettingsFile::new(Some(running), vec![]).load(vec![]);
-    }
-    Ok(settings)
+    let edge = EdgeOptions { config: options.config.clone(), data: options.data.clone(), ..EdgeOptions::default() };
+    Ok(edge.find()?.settings)
 }
 
 /// The URL at which programs of this machine reach the balancer.

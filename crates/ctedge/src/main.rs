@@ -3,6 +3,7 @@
 //! - `arguments`: the command line.
 //! - `settings_file`: reading the settings file and the environment; nothing else in this workspace reads either.
 //! - `up`, `balancer`, `node`: the roles.
+//! - `place`: which edge of this machine a command is about.
 //! - `clients`: what the edge offers for download.
 //! - `portal`: the pages for people, mounted in a node.
 //! - `check`: `check-config` and `default-config`.
@@ -25,6 +26,7 @@ mod leases;
 mod license;
 mod node;
 mod operator;
+mod place;
 mod portal;
 mod process;
 mod processes;

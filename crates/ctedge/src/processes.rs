@@ -61,14 +61,20 @@ fn data_folder(options: &ProcessOptions) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The data folder that a balancer's status names.
+/// The data folder that a balancer's status names. Fails for a balancer that nobody supervises.
 pub(crate) fn named_by(status: &Value, admin: &AdminOptions) -> anyhow::Result<PathBuf> {
-    let Some(socket) = status["balancer"]["control_socket"].as_str().map(PathBuf::from) else {
-        bail!(
-            "the balancer at {} was not started by `ctedge up`: what started it and its nodes restarts them",
+    data_of(status)?.with_context(|| {
+        format!(
+            "the balancer at {} was not started by `ctedge up`: what started it and its nodes restarts them; to hand the sessions \
+             of a node over before, use `ctedge drain NODE --now --wait`",
             admin.admin
-        );
-    };
+        )
+    })
+}
+
+/// The data folder of the supervisor that a balancer's status names, if it names one.
+pub(crate) fn data_of(status: &Value) -> anyhow::Result<Option<PathBuf>> {
+    let Some(socket) = status["balancer"]["control_socket"].as_str().map(PathBuf::from) else { return Ok(None) };
     if !socket.exists() {
         bail!(
             "the processes of this edge are not on this machine, or not for this user to see: run the command where \
@@ -77,8 +83,7 @@ pub(crate) fn named_by(status: &Value, admin: &AdminOptions) -> anyhow::Result<P
         );
     }
     // `DATA/run/control.sock`
-    let data = socket.ancestors().nth(2).context("the balancer names no data folder")?;
-    Ok(data.to_owned())
+    Ok(socket.ancestors().nth(2).map(PathBuf::from))
 }
 
 fn json_text(processes: &[Process]) -> String {

@@ -98,6 +98,11 @@ pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// The settings file that the environment names, for an operator's commands beside an edge that is started with it.
+pub(crate) fn config_of_environment() -> Option<PathBuf> {
+    std::env::var_os("CTEDGE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
 /// The path as a text of the settings.
 pub(crate) fn path_text(path: &Path) -> anyhow::Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("the path {} is not UTF-8", path.display()))

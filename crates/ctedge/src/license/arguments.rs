@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::place::EdgeOptions;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum LicenseCommand {
     /// Make the pair of keys of whoever issues licenses
@@ -69,14 +71,13 @@ pub(crate) enum Format {
 
 #[derive(Debug, Args)]
 pub(crate) struct JudgeOptions {
-    /// The file of the license; without one, the license that an edge with these settings finds
+    /// The file of the license; without one, the license of the edge that runs here, or that one with these settings would find
     pub(crate) file: Option<PathBuf>,
     /// How the file is written [default: by its name, and properties for any but .config, .env and .sh]
     #[arg(long, value_enum, requires = "file")]
     pub(crate) format: Option<Format>,
-    /// The settings file; the variables count as well
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) edge: EdgeOptions,
     /// The public key to verify with [default: the one that is built in, or else that of the settings]
     #[arg(long, value_name = "KEY")]
     pub(crate) public_key: Option<String>,

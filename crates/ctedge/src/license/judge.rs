@@ -1,6 +1,6 @@
 //! `ctedge license verify` and `ctedge license show`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,6 @@ use ctedge_node::license::source::{Reading, find, find_in_file};
 use serde_json::json;
 
 use super::arguments::{Format, JudgeOptions};
-use crate::settings_file::SettingsFile;
 
 /// A license that is not valid. Distinct from 1, so that a script can tell it from a command that failed.
 const NOT_VALID: u8 = 3;
@@ -46,14 +45,20 @@ pub(super) fn show(options: JudgeOptions) -> anyhow::Result<ExitCode> {
 struct Judged {
     reading: Reading,
     verdict: Verdict,
+    /// The files that it was looked for in, without one that was named.
+    places: [PathBuf; 2],
 }
 
 impl Judged {
     fn of(options: JudgeOptions) -> anyhow::Result<Self> {
-        let settings = SettingsFile::new(options.config, vec![]).load(vec![])?.license();
-        let reading = match &options.file {
-            Some(path) => read_file(path, options.format)?,
-            None => find(&settings),
+        let place = options.edge.find()?;
+        let (settings, reading) = match &options.file {
+            Some(path) => (place.settings.license(), read_file(path, options.format)?),
+            None => {
+                let settings = place.expect_visible()?.license();
+                let reading = find(&settings);
+                (settings, reading)
+            }
         };
         let key = match options.public_key {
             Some(key) => Some(key.parse().context("--public-key")?),
@@ -61,7 +66,8 @@ impl Judged {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock says a time before 1970")?;
         let verdict = judge(&reading.found, key.as_ref(), settings.host.as_deref(), Day::at(now));
-        Ok(Self { reading, verdict })
+        let places = [settings.file, settings.config];
+        Ok(Self { reading, verdict, places })
     }
 
     /// What it says, believed or not.
@@ -92,7 +98,14 @@ impl Judged {
 
     fn text(&self) -> String {
         let line = |name: &str, value: &str| format!("{name:<15} {value}\n");
-        let mut text = line("source", self.reading.source.as_deref().unwrap_or("none"));
+        let source = self.reading.source.clone().unwrap_or_else(|| {
+            let [file, config] = self
+                .places
+                .each_ref()
+                .map(|place| std::path::absolute(place).unwrap_or_else(|_| place.clone()).display().to_string());
+            format!("none, neither {file} nor {config}")
+        });
+        let mut text = line("source", &source);
         for (field, value) in self.fields() {
             text.push_str(&line(field.property(), &value));
         }
