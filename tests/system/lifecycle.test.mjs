@@ -1,7 +1,7 @@
 //! The processes: starting, stopping, dying, and what the operator's commands say.
 
 import assert from 'node:assert/strict';
-import { chmodSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { eventually } from '../harness/deadline.mjs';
@@ -89,6 +89,20 @@ test('what the edge writes is for its user alone, and the logs for those of its 
     } finally {
         rmSync(folder, { recursive: true, force: true });
     }
+});
+
+test('what a child says is set aside while it runs, and it goes on in the file that `ctedge list` names', async () => {
+    await withEdge({ config: '[up]\nnodes = 1\n' }, async edge => {
+        const { log_file: log, pid } = await edge.listed('node-1');
+        appendFileSync(log, 'x'.repeat(17 * 1024 * 1024) + '\n');
+        await eventually('an empty log', () => statSync(log).size < 1024 * 1024);
+        assert.equal(statSync(`${log}.1`).size, 16 * 1024 * 1024);
+        writeFileSync(path.join(edge.data, 'test.toml'), '[up]\nnodes = 1\n[portal]\nclients = false\n');
+        await edge.operate(['reload']);
+        await eventually('a line of the node', () => readFileSync(log, 'utf8').includes('the node read its settings again'));
+        assert.ok(!readFileSync(log).includes(0), 'the node goes on behind a hole');
+        assert.equal((await edge.listed('node-1')).pid, pid);
+    });
 });
 
 test('a child that dies is started again', async () => {

@@ -1,10 +1,8 @@
 //! One child process, started again with back-off when it dies.
 
-use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,15 +12,10 @@ use tokio::process::{Child as Process, Command};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
+use crate::child_log;
 use crate::lease::Lease;
 use crate::leftovers::PidFile;
 use crate::sockets::PublicSockets;
-
-/// A child's log is set aside when it is this long at the child's start.
-const LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-/// For the user who runs the edge, and for whoever is in the group of log readers.
-const LOG_MODE: u32 = 0o640;
 
 /// What a child is and where it leaves its traces.
 #[derive(Clone)]
@@ -342,9 +335,7 @@ impl Spec {
     }
 
     fn spawn(&self, lease: Option<&Lease>) -> io::Result<Process> {
-        let log = self.log_file();
-        set_aside(&log)?;
-        let log = OpenOptions::new().create(true).append(true).mode(LOG_MODE).open(log)?;
+        let log = child_log::open(&self.log_file())?;
         let mut command = Command::new((self.executable)());
         command.args(&self.arguments).arg("--supervisor").arg(std::process::id().to_string());
         if let Some(lease) = lease {
@@ -358,14 +349,6 @@ impl Spec {
         // Ctrl-C reaches the terminal's whole process group, but the order of a stop is the supervisor's to keep.
         command.as_std_mut().process_group(0);
         command.spawn()
-    }
-}
-
-/// Keeps one older log, so that a child that dies often cannot fill the disk.
-fn set_aside(log: &Path) -> io::Result<()> {
-    match fs::metadata(log) {
-        Ok(metadata) if metadata.len() > LOG_BYTES_MAX => fs::rename(log, log.with_added_extension("1")),
-        _ => Ok(()),
     }
 }
 
@@ -384,6 +367,8 @@ pub fn die_with_parent(pid: u32) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::path::Path;
 
     fn spec(folder: &Path, script: &str) -> Spec {
         Spec {

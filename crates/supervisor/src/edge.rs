@@ -1,7 +1,6 @@
 //! What runs on this machine: the plan and the children, shared by everything that acts on them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use tokio::time::sleep;
 
 use crate::admin::{AdminClient, Answer};
 use crate::child::{Child, Spec};
+use crate::child_log;
 use crate::data::DataFolder;
 use crate::lease::Leases;
 use crate::plan::{Load, Plan, Settler};
@@ -238,10 +238,19 @@ impl Edge {
     /// The end of what the child `name` said.
     pub(crate) fn log_end(&self, name: &str) -> String {
         let log = self.data.logs().join(format!("{name}.log"));
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let lines: Vec<_> = text.lines().rev().take(LOG_LINES_SHOWN).collect();
-        let end = lines.into_iter().rev().map(|line| format!("\n  {line}")).collect::<String>();
+        let lines = child_log::last_lines(&log, LOG_LINES_SHOWN);
+        let end = lines.iter().map(|line| format!("\n  {line}")).collect::<String>();
         format!("the end of its log {}:{end}", log.display())
+    }
+
+    /// Sets the logs of children aside that have grown too long.
+    pub(crate) async fn bound_logs(&self) {
+        let mut logs = self.each(|child, _| child.spec().log_file());
+        logs.retain(|log| child_log::is_too_long(log));
+        if !logs.is_empty() {
+            // The files may be slow to copy; signals are not to wait for them longer than this one does.
+            let _ = tokio::task::spawn_blocking(move || child_log::bound_all(&logs)).await;
+        }
     }
 
     /// The balancer's view. `None` while it gives no answer.

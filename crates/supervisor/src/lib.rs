@@ -5,6 +5,7 @@
 //! - [`control`]: the socket that an operator's commands come by, and its client.
 //! - `plan`: which children a settings file asks for, and the effective file that they read.
 //! - `child`: one child process, started again with back-off when it dies.
+//! - `child_log`: what a child says, within bounds.
 //! - `lease`: what a node process owns its sessions by, ended when the process has died.
 //! - [`sockets`]: the public sockets, which outlive every balancer.
 //! - `schedule`: when the periodic restart is due.
@@ -22,6 +23,7 @@
 pub mod admin;
 mod backoff;
 mod child;
+mod child_log;
 pub mod control;
 mod data;
 mod edge;

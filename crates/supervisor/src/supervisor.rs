@@ -109,6 +109,7 @@ impl Supervisor {
                 }
                 _ = watch.tick() => {
                     self.restart_if_due(&mut schedule);
+                    self.edge.bound_logs().await;
                     if !self.edge.around.load.has_changed() {
                         continue;
                     }
