@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { withCluster } from '../harness/cluster.mjs';
 import { eventually } from '../harness/deadline.mjs';
-import { withEdge } from '../harness/edge.mjs';
+import { ctedge, withEdge } from '../harness/edge.mjs';
 import { Conversations } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
 import { bySocket } from '../harness/raw.mjs';
@@ -123,6 +124,33 @@ test('the periodic restart comes at its minute, and loses nothing', async t => {
             return [...edge.logs().values()].some(text => text.includes('the periodic restart is done'));
         }, RESTART_MS + 200_000);
         for (const [process, pid] of await pids(edge)) assert.notEqual(pid, before.get(process), process);
+        await conversations.goOn();
+        await conversations.assertNothingHappened(t);
+    }));
+});
+
+test('machine by machine, without `ctedge up`: each node is drained and started again, then each balancer, and no session ends', async t => {
+    await withCluster({ nodes: 3 }, cluster => meeting(async meet => {
+        const balancer = await cluster.balancer();
+        const { admin } = balancer;
+        const conversations = await Conversations.start(meet, balancer.http, { sessions: 6, peers: 3 });
+
+        const refused = await ctedge(['restart', '--admin', admin.address]);
+        assert.equal(refused.code, 1);
+        assert.match(refused.output, /was not started by `ctedge up`.*`ctedge drain NODE --now --wait`/);
+
+        for (const node of cluster.nodes) {
+            const drained = await ctedge(['drain', node.id, '--now', '--wait', '--admin', admin.address], RESTART_MS);
+            assert.equal(drained.code, 0, drained.output);
+            assert.match(drained.output, /has ended/);
+            assert.deepEqual(await node.child.exit, { code: 0, signal: null }, 'a service manager would take it for a failure');
+            // Here the newer program takes the place of the one before.
+            node.start();
+            await admin.nodeIs(node.id, 'ready');
+            await conversations.goOn();
+        }
+        assert.equal(await balancer.child.stop(), 0);
+        balancer.launch();
         await conversations.goOn();
         await conversations.assertNothingHappened(t);
     }));
