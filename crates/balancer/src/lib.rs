@@ -37,6 +37,27 @@ mod stream;
 mod tls;
 mod tunnel;
 
+/// What holds for any bytes of a node, for the fuzz targets.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use crate::tunnel::{dial, frames_hold_for};
+
+    /// The head of an answer.
+    pub fn answer(bytes: &[u8]) {
+        dial::heads_hold_for(bytes);
+    }
+
+    /// The chunks of an answer.
+    pub fn chunks(bytes: &[u8]) {
+        dial::chunks_hold_for(bytes);
+    }
+
+    /// WebSocket frames that pass by.
+    pub fn passing(bytes: &[u8]) {
+        frames_hold_for(bytes);
+    }
+}
+
 pub use balancer::{Addresses, Balancer, BindError, Listening, RunError};
 pub use handle::{Handle, ReloadError, Reloaded, SettingsSource};
 pub use tls::CertificateError;

@@ -14,6 +14,8 @@
 
 mod day;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod key;
 mod license;
 pub mod properties;

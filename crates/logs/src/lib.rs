@@ -14,6 +14,8 @@
 pub mod access;
 pub mod dropped;
 pub mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod lines;
 pub mod redact;
 pub mod server;

@@ -35,5 +35,14 @@ pub mod stop;
 mod transport;
 mod usage;
 
+/// What holds for any bytes of a client, for the fuzz target.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// WebSocket frames.
+    pub fn frames(bytes: &[u8]) {
+        crate::transport::frames_hold_for(bytes);
+    }
+}
+
 pub use handle::NodeHandle;
 pub use node::Node;

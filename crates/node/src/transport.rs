@@ -34,6 +34,8 @@ use ctedge_socketio::{Engine, EngineSettings, PayloadSink, Transport};
 use crate::hub::{AttachRefusal, Hub};
 use answer::EngineError;
 pub(crate) use answer::{owned, unreachable};
+#[cfg(fuzzing)]
+pub(crate) use frames::hold_for as frames_hold_for;
 use handshake::{ClientHello, Query};
 use link::Link;
 use pacing::Pace;

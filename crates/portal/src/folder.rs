@@ -71,9 +71,23 @@ async fn inside(root: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
     Ok((!is_hidden).then_some(real))
 }
 
+/// What holds for any path: it has no segments, or each is a plain name, so that joined to a folder they lead into it.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn hold_for(bytes: &[u8]) {
+    use std::path::Component;
+    let Some(segments) = segments(&String::from_utf8_lossy(bytes)) else { return };
+    let (last, folders) = segments.split_last().expect("a path has a last segment");
+    for name in folders.iter().chain(Some(last).filter(|last| !last.is_empty())) {
+        let components: Vec<_> = Path::new(name).components().collect();
+        assert!(matches!(components[..], [Component::Normal(only)] if only == name.as_str()), "{name:?}");
+        assert!(!name.starts_with('.') && !name.contains('\0'), "{name:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ctedge_testing::hostile;
     use std::fs;
     use std::os::unix::fs::symlink;
 
@@ -98,6 +112,11 @@ mod tests {
         }
         assert_eq!(segments("eclipse/plugins/a%20b.jar").unwrap(), ["eclipse", "plugins", "a b.jar"]);
         assert_eq!(segments("eclipse/").unwrap(), ["eclipse", ""]);
+    }
+
+    #[test]
+    fn no_path_leads_out_of_a_folder() {
+        hostile::check("path", hold_for);
     }
 
     async fn check(root: &Path, path: &str, expected: Found) {

@@ -27,6 +27,20 @@ mod page;
 pub mod portal;
 pub mod versions;
 
+/// What holds for any bytes of a client or a registry, for the fuzz targets.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// The path of a request below a folder.
+    pub fn path(bytes: &[u8]) {
+        crate::folder::hold_for(bytes);
+    }
+
+    /// What a registry wants to know of whoever asks.
+    pub fn challenge(bytes: &[u8]) {
+        crate::versions::challenge_holds_for(bytes);
+    }
+}
+
 pub use clients::Download;
 pub use ide::Ide;
 pub use live::LivePages;

@@ -15,6 +15,8 @@ use ctedge_settings::RegistrySettings;
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+#[cfg(fuzzing)]
+pub(crate) use challenge::hold_for as challenge_holds_for;
 pub use registry::RegistryError;
 
 /// How long an answer of the registry holds for pages.

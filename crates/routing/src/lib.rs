@@ -14,6 +14,8 @@
 
 mod carriers;
 pub mod explain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health;
 mod lru;
 pub mod node;

@@ -21,6 +21,8 @@
 
 pub mod action;
 pub mod counters;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod limits;
 pub mod outbox;
 mod peers;

@@ -19,6 +19,8 @@ mod document;
 mod environment;
 mod fault;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod listed;
 mod reader;
 mod server_url;

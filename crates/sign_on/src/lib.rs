@@ -11,6 +11,8 @@
 mod attempt;
 mod client;
 mod endpoints;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod identity;
 
 pub use attempt::Attempt;

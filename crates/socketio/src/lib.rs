@@ -20,6 +20,8 @@ pub mod close;
 pub mod connect;
 pub mod engine;
 mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod heartbeat;
 mod packet;
 pub mod payload;

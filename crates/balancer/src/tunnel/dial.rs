@@ -164,9 +164,47 @@ fn invalid(reason: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 
+/// What holds for any head that a node answers: it is refused, or has a status and bounded headers, and is the same
+/// however much of what follows has come.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn heads_hold_for(bytes: &[u8]) {
+    let Ok(Some((status, headers, head_bytes))) = parse(bytes) else { return };
+    assert!(head_bytes <= bytes.len() && headers.len() <= HEADERS_MAX);
+    assert_eq!(parse(&bytes[..head_bytes]).expect("the same head"), Some((status, headers, head_bytes)));
+    assert!(matches!(parse(&bytes[..head_bytes - 1]), Ok(None)), "a head ends with its last byte");
+}
+
+/// What holds for any chunks that a node answers: they are broken, or not all there, or their body is shorter than they
+/// and the same however much of what follows has come.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn chunks_hold_for(bytes: &[u8]) {
+    let whole = join_chunks(bytes);
+    if let Ok(Some(body)) = &whole {
+        assert!(body.len() < bytes.len());
+    }
+    for cut in 0..bytes.len().min(200) {
+        match (join_chunks(&bytes[..cut]), &whole) {
+            (Ok(None), _) | (Err(_), Err(_)) => {}
+            (Ok(Some(body)), Ok(Some(whole))) => assert_eq!(body, *whole),
+            (part, whole) => panic!("{part:?} of {cut} bytes, {whole:?} of all"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ctedge_testing::hostile;
+
+    #[test]
+    fn no_bytes_break_the_head_of_an_answer() {
+        hostile::check("answer", heads_hold_for);
+    }
+
+    #[test]
+    fn no_bytes_break_the_chunks_of_an_answer() {
+        hostile::check("chunks", chunks_hold_for);
+    }
 
     #[test]
     fn chunks_are_joined_once_the_last_is_there() {

@@ -59,9 +59,28 @@ fn payload_after(head: &[u8]) -> Option<u64> {
     Some(rest[..length_bytes].iter().fold(short, |length, byte| length << 8 | u64::from(*byte)))
 }
 
+/// What holds for any bytes of a node, their first saying how they are cut: how they come does not matter.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn hold_for(bytes: &[u8]) {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let (mut whole, mut cut) = (Frames::default(), Frames::default());
+    whole.pass(bytes);
+    for part in bytes.chunks(usize::from(*size).max(1)) {
+        cut.pass(part);
+    }
+    assert_eq!((whole.head_bytes, whole.payload_bytes), (cut.head_bytes, cut.payload_bytes));
+    assert!(usize::from(whole.head_bytes) < HEAD_BYTES_MAX);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ctedge_testing::hostile;
+
+    #[test]
+    fn no_bytes_break_the_count_of_frames() {
+        hostile::check("passing", hold_for);
+    }
 
     /// Passes `frame` in every way it can be cut in two, and byte by byte; it must end at its end and nowhere before.
     fn check(frame: &[u8]) {

@@ -35,6 +35,9 @@ use crate::prepare::cookie_due;
 use crate::request::{KEY, target_below_prefix};
 use crate::shared::{Shared, Target};
 
+#[cfg(fuzzing)]
+pub(crate) use self::frames::hold_for as frames_hold_for;
+
 /// Headers of a node's answer that are not passed on: they belong to its connection, or are for the balancer.
 const KEPT_BACK: [HeaderName; 4] =
     [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING, HeaderName::from_static("keep-alive")];

@@ -237,9 +237,41 @@ fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
+/// What holds for any bytes of a client, its first two saying where reads end: it does not matter where they do, no
+/// message is longer than the bound, and of a frame that is not whole no more is kept than has come.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn hold_for(bytes: &[u8]) {
+    const BYTES_MAX: usize = 300;
+    let Some((&[cut, size], frames)) = bytes.split_first_chunk() else { return };
+    let (first, rest) = frames.split_at(usize::from(cut).min(frames.len()));
+    let read = |chunks: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut reader, mut messages) = (FrameReader::default(), Vec::new());
+        for chunk in chunks {
+            let mut chunk = chunk.to_vec();
+            let mut rest = &mut chunk[..];
+            loop {
+                match reader.next(&mut rest, BYTES_MAX) {
+                    Ok(Some(incoming)) => messages.push(format!("{incoming:?}")),
+                    Ok(None) => break,
+                    Err(fault) => return (messages, Some(fault)),
+                }
+            }
+            assert!(rest.is_empty());
+            let partial = reader.partial.as_ref().map_or(0, |partial| partial.payload.len());
+            let fragments = reader.fragments.as_ref().map_or(0, |fragments| fragments.payload.len());
+            assert!(partial <= BYTES_MAX && fragments <= BYTES_MAX && partial + fragments <= frames.len());
+        }
+        (messages, None)
+    };
+    let whole = read(&mut [frames].into_iter());
+    assert_eq!(read(&mut [first, rest].into_iter()), whole);
+    assert_eq!(read(&mut frames.chunks(usize::from(size).max(1))), whole);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ctedge_testing::hostile;
     use proptest::prelude::*;
 
     const BYTES_MAX: usize = 100_000;
@@ -336,6 +368,11 @@ mod tests {
             &[vec![0x82, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4]],
             Err(FrameFault::TooLarge),
         );
+    }
+
+    #[test]
+    fn no_bytes_break_the_reader() {
+        hostile::check("frames", hold_for);
     }
 
     proptest! {

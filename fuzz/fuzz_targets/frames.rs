@@ -1,0 +1,7 @@
+//! WebSocket frames of clients.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| ctedge_node::fuzzing::frames(bytes));

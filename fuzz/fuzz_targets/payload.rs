@@ -1,0 +1,7 @@
+//! Bodies of polling requests.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| ctedge_socketio::fuzzing::payload(bytes));

@@ -1,0 +1,7 @@
+//! Settings files.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| ctedge_settings::fuzzing::settings(bytes));
