@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use pingora_core::Result;
+use pingora::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::time::timeout;

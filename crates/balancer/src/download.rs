@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ctedge_wire::headers::{CONTROL_TOKEN, DOWNLOAD, DOWNLOADED_PATH};
 use http::HeaderValue;
-use pingora_core::protocols::SocketDigest;
+use pingora::protocols::SocketDigest;
 use pingora_proxy::Session;
 use tokio::time::{Instant, sleep};
 

@@ -12,12 +12,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ctedge_routing::TRIES_MAX;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
-use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::default_h2_options;
-use pingora_core::protocols::{ALPN, Stream};
-use pingora_core::server::configuration::ServerConf;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::protocols::{ALPN, Stream};
+use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;

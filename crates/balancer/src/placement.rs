@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use ctedge_routing::NodeSpec;
 use ctedge_wire::Key;
-use pingora_core::Result;
-use pingora_core::protocols::l4::socket;
+use pingora::Result;
+use pingora::protocols::l4::socket;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 use pingora_load_balancing::{Backend, Backends, Extensions, LoadBalancer};
 

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use ctedge_wire::headers;
 use http::header;
 use http::{HeaderName, HeaderValue, Method};
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
@@ -49,7 +49,7 @@ impl ProxyHttp for Edge {
         RequestContext::new(&self.0)
     }
 
-    fn init_downstream_modules(&self, _: &mut pingora_core::modules::http::HttpModules) {
+    fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {
         // Pingora's default compresses answers, which is the nodes' business.
     }
 

@@ -12,7 +12,7 @@ use ctedge_routing::{
 };
 use ctedge_settings::BalancerSettings;
 use http::HeaderValue;
-use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use tokio::sync::{Notify, watch};
 
 use crate::forwarded::TrustedProxies;
@@ -132,7 +132,7 @@ impl Shared {
     }
 
     /// Takes another list of nodes. No pinned key moves. Not to be called by two at once.
-    pub(crate) async fn set_nodes(&self, specs: &[NodeSpec]) -> pingora_core::Result<NodeChanges> {
+    pub(crate) async fn set_nodes(&self, specs: &[NodeSpec]) -> pingora::Result<NodeChanges> {
         // A node is known to the router before placement can name it.
         let changes = self.router.set_nodes(specs, Instant::now());
         self.refresh_targets();

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use ctedge_settings::CertificateFiles;
-use pingora_core::listeners::tls::Acceptor;
+use pingora::listeners::tls::Acceptor;
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring};

@@ -27,7 +27,7 @@ const IO: [&str; 11] = [
     "getrandom",
     "hyper",
     "hyper-util",
-    "pingora-core",
+    "pingora",
     "pingora-proxy",
     "rand",
     "sqlx",
