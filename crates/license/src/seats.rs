@@ -9,10 +9,13 @@
 //!
 //! - A node takes seats only out of those that the store said it holds. Before it asks to hold fewer it stops using them, so
 //!   that it does not matter whether the answer arrives.
-//! - The store counts for each node the seats that it holds or the peers of its sessions, whichever are more, and the
-//!   peers of sessions whose node died until they are taken over or given up. So a session that moves to another node
-//!   brings its seats along: [`SeatHolder::hand_over`] there, [`SeatHolder::sit`] here.
-//! - Whoever gets no answer has what it had.
+//! - A session that moves to another node brings its seats along: [`SeatHolder::hand_over`] there, [`SeatHolder::sit`]
+//!   here. Between the two they are on top of what either node holds: the store counts the peers that a node says it has
+//!   exported, until the session changes its owner, and from then on those that came to the next, until that one says
+//!   that they have sat down. The counts change in the transaction that changes the owner. So what a node has in reserve
+//!   is its own all the time, and the peers under way sit on nobody else's seats.
+//! - The peers of sessions whose node died keep their seats until they are taken over or given up.
+//! - Whoever gets no answer has what it had, and a question that the store hears late changes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -34,6 +37,20 @@ const SCARCE_FOR: Duration = Duration::from_secs(10);
 /// How long a node keeps seats that it does not need: people who leave often come back.
 const KEEP_SURPLUS: Duration = Duration::from_secs(5);
 
+/// What a node asks of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// How many seats it wants to hold in all.
+    pub want: u32,
+    /// How many peers that came with their sessions have sat down since the lease began. The store has kept seats for
+    /// them, which are in `want`.
+    pub sat: u64,
+    /// How many peers were exported with their sessions since the lease began: their seats are not in `want` any more.
+    pub exported: u64,
+    /// Rises with each wish, so that the store can tell a late one.
+    pub number: u64,
+}
+
 /// What the store answers to whoever asks for seats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
@@ -53,6 +70,12 @@ pub struct SeatHolder {
     is_alone: bool,
     licensed: u32,
     taken: u32,
+    /// Peers that came with their sessions since the lease began.
+    sat: u64,
+    /// Peers that were exported with their sessions since then.
+    exported: u64,
+    /// The last question's.
+    number: u64,
     /// Held for certain: the least of what the store may have noted.
     held: u32,
     asking: Option<Asking>,
@@ -70,6 +93,8 @@ struct Asking {
     sheds: bool,
     /// Seats that went to other nodes since: what it is answered counts them still.
     handed_over: u32,
+    /// Seats that came with sessions since: what it is answered does not count them yet.
+    sat: u32,
 }
 
 impl SeatHolder {
@@ -80,6 +105,9 @@ impl SeatHolder {
             is_alone: false,
             licensed,
             taken: 0,
+            sat: 0,
+            exported: 0,
+            number: 0,
             held: 0,
             asking: None,
             must_shed: false,
@@ -102,10 +130,14 @@ impl SeatHolder {
         is_free
     }
 
-    /// Peers are here whose seats come with them, because their session was taken over or handed over. They may be more
-    /// than are held; until the rest is held as well, nobody else gets a seat.
+    /// Peers are here whose seats come with them, because their session was taken over or handed over.
     pub fn sit(&mut self, peers: u32) {
         self.taken = self.taken.saturating_add(peers);
+        self.held = self.held.saturating_add(peers);
+        self.sat += u64::from(peers);
+        if let Some(asking) = &mut self.asking {
+            asking.sat = asking.sat.saturating_add(peers);
+        }
     }
 
     /// So many peers are gone.
@@ -113,10 +145,11 @@ impl SeatHolder {
         self.taken = self.taken.saturating_sub(peers);
     }
 
-    /// So many peers are another node's from here on, and their seats with them.
+    /// So many peers are exported with their session: they are another node's from here on, and their seats with them.
     pub fn hand_over(&mut self, peers: u32) {
         self.taken = self.taken.saturating_sub(peers);
         self.held = self.held.saturating_sub(peers);
+        self.exported += u64::from(peers);
         self.must_shed |= peers > 0;
         if let Some(asking) = &mut self.asking {
             asking.handed_over = asking.handed_over.saturating_add(peers);
@@ -168,26 +201,28 @@ impl SeatHolder {
         self.taken < self.held()
     }
 
-    /// How many seats to hold in the store, if it is to be asked at this moment, while `waiting` peers wait for one. Of
+    /// What to ask of the store, if it is to be asked at this moment, while `waiting` peers wait for one. Of
     /// two calls the second gives nothing until the first had its [`Self::answered`] or [`Self::unanswered`].
-    pub fn ask(&mut self, waiting: u32, now: Instant) -> Option<u32> {
+    pub fn ask(&mut self, waiting: u32, now: Instant) -> Option<Wish> {
         if self.is_alone || self.asking.is_some() || !self.is_due(waiting, now) {
             return None;
         }
         let want = self.want(waiting, now);
-        self.asking = Some(Asking { sheds: self.must_shed, handed_over: 0 });
+        self.asking = Some(Asking { sheds: self.must_shed, handed_over: 0, sat: 0 });
         self.asked_at = Some(now);
+        self.number += 1;
         // From here on the store may have noted it.
         self.held = self.held.min(want);
-        Some(want)
+        Some(Wish { want, sat: self.sat, exported: self.exported, number: self.number })
     }
 
     /// The store has answered.
     pub fn answered(&mut self, share: Share, now: Instant) {
         let Some(asking) = self.asking.take() else { return };
+        let held = share.held.saturating_add(asking.sat);
         self.held = match asking.handed_over {
-            0 => share.held,
-            handed_over => self.held.min(share.held.saturating_sub(handed_over)),
+            0 => held,
+            handed_over => self.held.min(held.saturating_sub(handed_over)),
         };
         self.must_shed &= !asking.sheds;
         if share.wanted_elsewhere > 0 {
@@ -200,7 +235,7 @@ impl SeatHolder {
         self.asking = None;
     }
 
-    /// The node's lease is over, and with it everything that it held.
+    /// The node's lease is over, and with it everything that it held. To be said before anybody sits down under the next.
     pub fn lost(&mut self) {
         *self = Self { taken: self.taken, ..Self::new(self.licensed) };
     }
@@ -249,10 +284,14 @@ mod tests {
         Share { held, others, wanted_elsewhere }
     }
 
+    fn want(holder: &mut SeatHolder, waiting: u32, now: Instant) -> Option<u32> {
+        holder.ask(waiting, now).map(|wish| wish.want)
+    }
+
     /// A holder of a license of 160 seats, whose reserve is 10, that has asked once and holds `held`.
     fn holder(held: u32, now: Instant) -> SeatHolder {
         let mut holder = SeatHolder::new(160);
-        assert_eq!(holder.ask(0, now), Some(10));
+        assert_eq!(want(&mut holder, 0, now), Some(10));
         holder.answered(share(held, 0, 0), now);
         holder
     }
@@ -262,10 +301,10 @@ mod tests {
         let start = Instant::now();
         let mut holder = holder(10, start);
         (0..5).for_each(|_| assert!(holder.take()));
-        assert_eq!(holder.ask(0, start + ASK_AGAIN), None, "half of the reserve is left");
+        assert_eq!(want(&mut holder, 0, start + ASK_AGAIN), None, "half of the reserve is left");
         assert!(holder.take());
-        assert_eq!(holder.ask(0, start + ASK_AGAIN), Some(16));
-        assert_eq!(holder.ask(0, start + ASK_EVERY), None, "one question at a time");
+        assert_eq!(want(&mut holder, 0, start + ASK_AGAIN), Some(16));
+        assert_eq!(want(&mut holder, 0, start + ASK_EVERY), None, "one question at a time");
     }
 
     #[test]
@@ -273,7 +312,7 @@ mod tests {
         let start = Instant::now();
         let mut holder = holder(2, start);
         assert!(holder.take() && holder.take() && !holder.take());
-        assert_eq!(holder.ask(1, start + ASK_AGAIN), Some(13));
+        assert_eq!(want(&mut holder, 1, start + ASK_AGAIN), Some(13));
         holder.unanswered();
         assert!(!holder.take());
         holder.leave(1);
@@ -287,7 +326,7 @@ mod tests {
         let mut now = start;
         let given_back = loop {
             now += ASK_EVERY;
-            match holder.ask(0, now).unwrap() {
+            match want(&mut holder, 0, now).unwrap() {
                 50 => holder.answered(share(50, 0, 0), now),
                 want => break want,
             }
@@ -304,22 +343,22 @@ mod tests {
         let start = Instant::now();
         let mut holder = holder(10, start);
         assert!(holder.take());
-        assert_eq!(holder.ask(0, start + ASK_EVERY), Some(11));
+        assert_eq!(want(&mut holder, 0, start + ASK_EVERY), Some(11));
         holder.answered(share(10, 150, 1), start + ASK_EVERY);
-        assert_eq!(holder.ask(0, start + 2 * ASK_EVERY), Some(1));
+        assert_eq!(want(&mut holder, 0, start + 2 * ASK_EVERY), Some(1));
         holder.answered(share(1, 150, 0), start + 2 * ASK_EVERY);
-        assert_eq!(holder.ask(0, start + 2 * SCARCE_FOR), Some(11));
+        assert_eq!(want(&mut holder, 0, start + 2 * SCARCE_FOR), Some(11));
     }
 
     #[test]
     fn who_waits_is_asked_for_often_and_a_quiet_node_rarely() {
         let start = Instant::now();
         let mut holder = holder(10, start);
-        assert_eq!(holder.ask(0, start + ASK_AGAIN), None);
-        assert_eq!(holder.ask(0, start + ASK_EVERY), Some(10));
+        assert_eq!(want(&mut holder, 0, start + ASK_AGAIN), None);
+        assert_eq!(want(&mut holder, 0, start + ASK_EVERY), Some(10));
         holder.answered(share(0, 160, 0), start + ASK_EVERY);
-        assert_eq!(holder.ask(1, start + ASK_EVERY + ASK_AGAIN / 2), None);
-        assert_eq!(holder.ask(1, start + ASK_EVERY + ASK_AGAIN), Some(11));
+        assert_eq!(want(&mut holder, 1, start + ASK_EVERY + ASK_AGAIN / 2), None);
+        assert_eq!(want(&mut holder, 1, start + ASK_EVERY + ASK_AGAIN), Some(11));
     }
 
     #[test]
@@ -329,18 +368,29 @@ mod tests {
         (0..4).for_each(|_| assert!(holder.take()));
         holder.set_licensed(3);
         assert!(!holder.take() && !holder.has_free());
-        assert_eq!(holder.ask(1, start + ASK_AGAIN), Some(4), "what is not taken goes back first");
+        assert_eq!(want(&mut holder, 1, start + ASK_AGAIN), Some(4), "what is not taken goes back first");
         holder.answered(share(4, 0, 0), start + ASK_AGAIN);
         assert_eq!((holder.taken(), holder.take()), (4, false));
     }
 
     #[test]
-    fn peers_that_come_with_their_session_sit_and_are_asked_for() {
+    fn peers_that_come_with_their_session_bring_their_seats() {
         let start = Instant::now();
         let mut holder = holder(10, start);
+        assert!(holder.take());
         holder.sit(25);
-        assert_eq!((holder.taken(), holder.take()), (25, false));
-        assert_eq!(holder.ask(0, start + ASK_AGAIN), Some(35));
+        assert_eq!((holder.taken(), holder.held()), (26, 35), "the reserve is as large as before");
+        assert_eq!(holder.ask(0, start + ASK_EVERY), Some(Wish { want: 36, sat: 25, exported: 0, number: 2 }));
+    }
+
+    #[test]
+    fn peers_that_come_while_a_question_is_out_are_not_in_its_answer() {
+        let start = Instant::now();
+        let mut holder = holder(10, start);
+        assert_eq!(holder.ask(0, start + ASK_EVERY), Some(Wish { want: 10, sat: 0, exported: 0, number: 2 }));
+        holder.sit(25);
+        holder.answered(share(10, 0, 0), start + ASK_EVERY);
+        assert_eq!((holder.taken(), holder.held()), (25, 35));
     }
 
     #[test]
@@ -349,7 +399,7 @@ mod tests {
         assert!(holder.take() && holder.take() && !holder.take());
         holder.set_licensed(3);
         assert!(holder.take() && !holder.take());
-        assert_eq!((holder.held(), holder.ask(1, Instant::now())), (3, None));
+        assert_eq!((holder.held(), want(&mut holder, 1, Instant::now())), (3, None));
     }
 
     #[test]
@@ -359,6 +409,6 @@ mod tests {
         assert!(holder.take());
         holder.lost();
         assert_eq!((holder.held(), holder.taken(), holder.take()), (0, 1, false));
-        assert_eq!(holder.ask(0, start), Some(11), "the next lease asks at once");
+        assert_eq!(want(&mut holder, 0, start), Some(11), "the next lease asks at once");
     }
 }

@@ -62,6 +62,7 @@ pub mod model;
 pub mod ownership;
 pub mod ranking;
 pub mod record;
+pub mod seats;
 pub mod settings;
 
 pub use action::{Action, CommandId, Event, Fence, LetGo, LetGoReason, Origin};
@@ -69,8 +70,9 @@ pub use ask::{Ask, Ticket, Unavailable, Verdict, Wants};
 pub use command::{Command, Estate, Outcome, StoreFailure};
 pub use drain::{Drain, DrainProgress};
 pub use id::{Epoch, LeaseId, NodeId};
-pub use model::{SeatShare, StoreModel};
+pub use model::StoreModel;
 pub use ownership::Ownership;
 pub use ranking::Ranking;
 pub use record::{Lease, Legacy, Record, StoredPeer};
+pub use seats::{SeatShare, SeatWish};
 pub use settings::OwnershipSettings;

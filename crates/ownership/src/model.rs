@@ -3,6 +3,8 @@
 //! It is the specification of the real stores, which are held against it with random commands, and what the simulations
 //! run on. It is pure and has no bounds of its own.
 
+mod seats;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -11,32 +13,15 @@ use ctedge_wire::{Key, NodeStatus};
 use crate::command::{Command, ESTATES_PER_BEAT_MAX, Estate, Outcome, REAPED_MAX};
 use crate::id::{Epoch, LeaseId};
 use crate::record::{Lease, Legacy, Record};
+use seats::SeatsOf;
 
 /// A store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct StoreModel {
     leases: BTreeMap<LeaseId, Lease>,
     rows: BTreeMap<Key, Row>,
-    seats: BTreeMap<LeaseId, Held>,
+    seats: BTreeMap<LeaseId, SeatsOf>,
     last_epoch: u64,
-}
-
-/// How the seats of a license are shared out, as one lease is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SeatShare {
-    /// What it holds.
-    pub held: u64,
-    /// What all others have together; for a lease that wants no more, at least so many.
-    pub others: u64,
-    /// What others want and did not get.
-    pub wanted_elsewhere: u64,
-}
-
-/// The seats that a lease holds, and what it wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Held {
-    held: u64,
-    wanted: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -107,32 +92,6 @@ impl StoreModel {
         owns
     }
 
-    /// Holds `want` seats of `licensed` for a lease in all, or as many as the others leave. A living lease has what it holds
-    /// or the peers of its sessions, whichever are more; an ended one, the peers of its sessions. `None` if `by` has ended.
-    pub fn hold_seats(&mut self, by: &LeaseId, want: u64, licensed: u64) -> Option<SeatShare> {
-        if !self.lives(by) {
-            return None;
-        }
-        let own = self.seats.get(by).map_or(0, |seats| seats.held);
-        let living = self.seats.iter().filter(|(lease, _)| *lease != by && self.lives(lease));
-        let wanted_elsewhere = living.clone().map(|(_, seats)| seats.wanted.saturating_sub(seats.held)).sum();
-        let mut has: BTreeMap<&LeaseId, u64> = living.map(|(lease, seats)| (lease, seats.held)).collect();
-        if want > own {
-            let mut peers = BTreeMap::<&LeaseId, u64>::new();
-            for row in self.rows.values().filter(|row| row.owner != *by) {
-                *peers.entry(&row.owner).or_default() += row.legacy.peers.len() as u64;
-            }
-            for (owner, peers) in peers {
-                let has = has.entry(owner).or_default();
-                *has = peers.max(*has);
-            }
-        }
-        let others = has.values().sum();
-        let held = if want <= own { want } else { own.max(want.min(licensed.saturating_sub(others))) };
-        self.seats.insert(by.clone(), Held { held, wanted: want });
-        Some(SeatShare { held, others, wanted_elsewhere })
-    }
-
     /// Whether the lease is there and has not ended.
     #[must_use]
     pub fn lives(&self, lease: &LeaseId) -> bool {
@@ -195,6 +154,7 @@ impl StoreModel {
             return Outcome::Lost(self.record(key));
         }
         let epoch = self.next_epoch();
+        self.move_seats(None, by, self.legacy(key).map_or(0, |legacy| legacy.peers.len()));
         self.change(key, |row| {
             (row.owner, row.epoch) = (by.clone(), epoch);
             row.read()
@@ -209,6 +169,7 @@ impl StoreModel {
             return Outcome::TargetEnded;
         }
         let epoch = self.next_epoch();
+        self.move_seats(Some(by), to.unwrap_or(by), estate.peers.len());
         self.change(key, |row| {
             (row.owner, row.epoch) = (to.unwrap_or(by).clone(), epoch);
             let Estate { bytes, peers, in_flight } = estate.clone();

@@ -70,7 +70,7 @@ async fn next_epoch(tx: &mut Tx<'_>) -> Result<Epoch, Fault> {
 }
 
 /// The two columns of a lease.
-fn columns(lease: &LeaseId) -> (String, i64) {
+pub(crate) fn columns(lease: &LeaseId) -> (String, i64) {
     (lease.node.as_str().to_owned(), lease.incarnation.cast_signed())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{Command, Epoch, LeaseId, Outcome, StoreFailure};
+use ctedge_ownership::{Command, Epoch, LeaseId, Outcome, SeatWish, StoreFailure};
 use ctedge_settings::{StoreSettings, StoreUrl};
 use ctedge_wire::Key;
 use ctedge_wire::health::StoreState;
@@ -84,12 +84,17 @@ impl Store {
         self.0.journal.lost_sessions().await
     }
 
-    /// Holds `want` seats for `lease` in all, or as many as are free: those licensed less those that other living leases
+    /// Holds the seats that `lease` wishes for in all, or as many as are free: those licensed less those that other living leases
     /// hold. What the lease holds is never cut down to less than it asks to keep. `None` if the lease has ended.
     ///
-    /// The same call takes and gives back, and may be repeated.
-    pub async fn hold_seats(&self, lease: &LeaseId, want: u64, licensed: u64) -> Result<Option<Seats>, StoreFailure> {
-        let work = HoldSeats { lease: lease.clone(), want, licensed };
+    /// The same call takes and gives back. Each has a number of its own.
+    pub async fn hold_seats(
+        &self,
+        lease: &LeaseId,
+        wish: SeatWish,
+        licensed: u64,
+    ) -> Result<Option<Seats>, StoreFailure> {
+        let work = HoldSeats { lease: lease.clone(), wish, licensed };
         self.0.database.command(&work).await.map_err(|fault| fault.failure())
     }
 

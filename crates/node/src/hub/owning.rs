@@ -149,11 +149,12 @@ impl Hub {
         Ok(())
     }
 
-    /// Forgets everything: it may be another node's.
+    /// Forgets everything, since the lease is over: it may be another node's.
     pub(crate) fn let_go_all(self: &Arc<Self>) {
         for cell in self.sessions.all() {
             self.let_go(cell.key());
         }
+        self.seats.lost();
     }
 
     /// Writes something behind the messages, where ownership is shared.

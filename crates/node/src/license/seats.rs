@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ctedge_license::seats::{ASK_AGAIN, SeatHolder, Share};
+use ctedge_license::seats::{ASK_AGAIN, SeatHolder, Share, Wish};
 use ctedge_ownership::{LeaseId, StoreFailure};
 use ctedge_store::Seats;
 use parking_lot::Mutex;
@@ -19,11 +19,11 @@ pub(crate) trait SeatStore: Send {
     /// The lease that the node has at the moment.
     fn lease(&self) -> LeaseId;
 
-    /// Holds `want` seats in all for `lease`, or as many as there are. `None` if the lease is over.
+    /// Holds the seats that are wished for in all for `lease`, or as many as there are. `None` if the lease is over.
     fn hold(
         &self,
         lease: &LeaseId,
-        want: u32,
+        wish: Wish,
         licensed: u32,
     ) -> impl Future<Output = Result<Option<Seats>, StoreFailure>> + Send;
 }
@@ -113,6 +113,12 @@ impl NodeSeats {
         self.wanted.notify_one();
     }
 
+    /// The lease is over, and everything is let go.
+    pub(crate) fn lost(&self) {
+        self.state.lock().holder.lost();
+        self.wanted.notify_one();
+    }
+
     /// The license says another number.
     pub(crate) fn set_licensed(&self, licensed: u32) {
         self.state.lock().holder.set_licensed(licensed);
@@ -172,27 +178,24 @@ impl NodeSeats {
 
     /// Asks the store for seats as they are needed, until it is dropped.
     pub(crate) async fn run(self: Arc<Self>, store: impl SeatStore) {
-        let mut lease = store.lease();
         loop {
-            let current = store.lease();
-            if current != lease {
-                self.state.lock().holder.lost();
-                lease = current;
-            }
+            // Before the question, so that none of one lease is asked for the next.
+            let lease = store.lease();
             let question = self.question();
-            if let Some((want, licensed)) = question {
-                let answer = store.hold(&lease, want, licensed).await;
-                self.answered(answer);
+            if let Some((wish, licensed)) = question {
+                let answer = store.hold(&lease, wish, licensed).await;
+                let is_current = store.lease() == lease;
+                self.answered(if is_current { answer } else { Err(StoreFailure::Unreachable) });
             }
             let pause = if question.is_some() { Duration::ZERO } else { ASK_AGAIN };
             let _ = tokio::time::timeout(pause, self.wanted.notified()).await;
         }
     }
 
-    fn question(&self) -> Option<(u32, u32)> {
+    fn question(&self) -> Option<(Wish, u32)> {
         let state = &mut *self.state.lock();
-        let want = state.holder.ask(state.waiting, Instant::now())?;
-        Some((want, state.holder.licensed()))
+        let wish = state.holder.ask(state.waiting, Instant::now())?;
+        Some((wish, state.holder.licensed()))
     }
 
     fn answered(&self, answer: Result<Option<Seats>, StoreFailure>) {
@@ -242,7 +245,8 @@ mod tests {
             LeaseId::new(NodeId::new("node"), self.1 as u64)
         }
 
-        async fn hold(&self, _: &LeaseId, want: u32, licensed: u32) -> Result<Option<Seats>, StoreFailure> {
+        async fn hold(&self, _: &LeaseId, wish: Wish, licensed: u32) -> Result<Option<Seats>, StoreFailure> {
+            let want = wish.want;
             if self.0.is_away.load(Ordering::Relaxed) {
                 return Err(StoreFailure::Unreachable);
             }

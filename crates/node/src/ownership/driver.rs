@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use ctedge_license::seats::Wish;
 use ctedge_ownership::{
     Action, Command, CommandId, Drain, DrainProgress, Epoch, Event, Fence, LeaseId, LetGo, Outcome, Ownership,
     OwnershipSettings, StoreFailure, Ticket, Verdict,
@@ -130,8 +131,8 @@ impl SeatStore for SharedSeats {
         self.owners.view().lease
     }
 
-    async fn hold(&self, lease: &LeaseId, want: u32, licensed: u32) -> Result<Option<Seats>, StoreFailure> {
-        self.keeper.hold_seats(lease, want, licensed).await
+    async fn hold(&self, lease: &LeaseId, wish: Wish, licensed: u32) -> Result<Option<Seats>, StoreFailure> {
+        self.keeper.hold_seats(lease, wish, licensed).await
     }
 }
 

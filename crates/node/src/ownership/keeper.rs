@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ctedge_license::seats::Wish;
 use ctedge_ownership::{Command, Epoch, LeaseId, Outcome, StoreFailure};
 use ctedge_settings::StoreSettings;
-use ctedge_store::{Entry, Seats, Store, StoreHealth};
+use ctedge_store::{Entry, SeatWish, Seats, Store, StoreHealth};
 use ctedge_wire::{Key, StoreState};
 use tokio::sync::SetOnce;
 
@@ -82,11 +83,12 @@ impl Keeper {
     pub(super) async fn hold_seats(
         &self,
         lease: &LeaseId,
-        want: u32,
+        wish: Wish,
         licensed: u32,
     ) -> Result<Option<Seats>, StoreFailure> {
         let store = self.store.get().ok_or(StoreFailure::Unreachable)?;
-        store.hold_seats(lease, want.into(), licensed.into()).await
+        let Wish { want, sat, exported, number } = wish;
+        store.hold_seats(lease, SeatWish { want: want.into(), sat, exported, number }, licensed.into()).await
     }
 
     /// Writes the entry soon. Before the store is open there is nothing to write about.

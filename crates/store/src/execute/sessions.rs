@@ -7,6 +7,7 @@ use super::leases::{hold, lives};
 use super::{columns, next_epoch, peers};
 use crate::call::{Tx, sql};
 use crate::fault::{Fault, FaultKind};
+use crate::seats::move_seats;
 
 /// What a command about a session that exists takes for true.
 pub(super) struct Claim<'c> {
@@ -91,7 +92,9 @@ pub(super) async fn take_over(tx: &mut Tx<'_>, key: &Key, from: Epoch, by: &Leas
         sql("UPDATE sessions SET owner_node = $2, owner_incarnation = $3, epoch = $4 WHERE session_key = $1");
     let statement = statement.bind(key.as_str().to_owned()).bind(node).bind(incarnation).bind(epoch.0.cast_signed());
     tx.execute(statement).await?;
-    Ok(Outcome::Owned { epoch, legacy: peers::legacy(tx, key).await? })
+    let legacy = peers::legacy(tx, key).await?;
+    move_seats(tx, None, by, legacy.peers.len()).await?;
+    Ok(Outcome::Owned { epoch, legacy })
 }
 
 pub(super) async fn read(tx: &mut Tx<'_>, key: &Key, epoch: Epoch, by: &LeaseId) -> Result<Outcome, Fault> {
@@ -134,6 +137,7 @@ pub(super) async fn hand_off(
     tx.execute(sql("DELETE FROM peers WHERE session_key = $1").bind(key)).await?;
     let rows: Vec<_> = estate.peers.iter().map(|peer| (claim.key, peer)).collect();
     peers::write(tx, &rows).await?;
+    move_seats(tx, Some(claim.by), to.unwrap_or(claim.by), rows.len()).await?;
     Ok(Outcome::HandedOff { epoch })
 }
 

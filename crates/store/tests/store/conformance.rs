@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use ctedge_ownership::command::Estate;
 use ctedge_ownership::{Epoch, LeaseId, SeatShare, StoreModel};
-use ctedge_store::{Command, Entry, Seats, Store};
+use ctedge_store::{Command, Entry, SeatWish, Seats, Store};
 use ctedge_wire::{Key, NodeStatus};
 
 use crate::support::{Dice, Place, key, lease, on_both, peer};
@@ -32,16 +32,22 @@ async fn walk(mut place: Place) {
         let mut fenced = 0;
         for step in 0..STEPS {
             if dice.one_in(8) {
-                let (lease, want) = (a_lease(&mut dice), dice.below(12) as u64);
-                let expected = model.hold_seats(&lease, want, LICENSED);
-                seats.insert(expected.map(|share| (share.held == want, share.others > 0, share.wanted_elsewhere > 0)));
-                let share = store.hold_seats(&lease, want, LICENSED).await.unwrap();
+                let lease = a_lease(&mut dice);
+                // Late now and then.
+                let number = step as u64 - dice.below(20).min(step) as u64;
+                let [want, sat, exported] = [12, 6, 6].map(|bound| dice.below(bound) as u64);
+                let wish = SeatWish { want, sat, exported, number };
+                let expected = model.hold_seats(&lease, wish, LICENSED);
+                seats.insert(
+                    expected.map(|share| (share.held == wish.want, share.others > 0, share.wanted_elsewhere > 0)),
+                );
+                let share = store.hold_seats(&lease, wish, LICENSED).await.unwrap();
                 let share = share.map(|Seats { held, others, wanted_elsewhere, .. }| SeatShare {
                     held,
                     others,
                     wanted_elsewhere,
                 });
-                assert_eq!(share, expected, "seed {seed}, step {step}: {lease} wants {want} seats");
+                assert_eq!(share, expected, "seed {seed}, step {step}: {lease} wants {wish:?}");
             } else if dice.one_in(4) {
                 let entry = entry(&mut dice, &model);
                 fenced += u64::from(!journal(&mut model, &entry));
