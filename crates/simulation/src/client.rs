@@ -18,6 +18,8 @@ pub(crate) struct Client {
     pub(crate) phase: Phase,
     /// Since when it has no connection.
     pub(crate) away_since: Option<Instant>,
+    /// When it was last refused for want of a seat.
+    pub(crate) seatless_at: Option<Instant>,
     attempt: u64,
     stream: u64,
     received: u64,
@@ -66,6 +68,7 @@ impl Client {
             room,
             phase: Phase::Away,
             away_since: None,
+            seatless_at: None,
             attempt: 0,
             stream: 0,
             received: 0,
@@ -125,6 +128,15 @@ impl World {
                 self.check_lost(&key, "missing to a client that wants it");
             }
             self.check_available(client);
+            self.try_again(client);
+        }
+    }
+
+    /// All seats are taken, or those that are free are held elsewhere.
+    pub(crate) fn no_seat(&mut self, client: usize, attempt: u64) {
+        if self.clients[client].waits_for(attempt) {
+            self.check_seatless(client);
+            self.clients[client].seatless_at = Some(self.now);
             self.try_again(client);
         }
     }

@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 use std::time::Instant;
 
-use ctedge_ownership::{Command, CommandId, Drain, LeaseId, Outcome, StoreFailure};
+use ctedge_ownership::{Command, CommandId, Drain, LeaseId, Outcome, SeatShare, StoreFailure};
 
 use crate::balancer::{Reply, Request};
+use crate::seats::SeatQuestion;
 
 /// One thing that happens. Numbers name balancers, processes, clients and connections by their place in the world.
 #[derive(Debug, Clone)]
@@ -14,6 +15,14 @@ pub(crate) enum Event {
     StoreArrives { process: usize, id: CommandId, command: Command, answer: StoreWay },
     /// The store's answer, or the lack of one, reaches a process.
     StoreAnswers { process: usize, id: CommandId, answer: Result<Outcome, StoreFailure> },
+    /// A process looks after its seats.
+    Seats { process: usize },
+    /// A question for seats reaches the store.
+    SeatsArrive { question: SeatQuestion, answer: StoreWay },
+    /// The answer to it, or the lack of one, reaches the process.
+    SeatsAnswer { process: usize, serial: u64, answer: Result<Option<SeatShare>, StoreFailure> },
+    /// A client finds no seat.
+    NoSeat { client: usize, attempt: u64 },
     /// The supervisor, which saw a child exit, ends its lease.
     SupervisorEnds(LeaseId),
     /// A probe reaches whoever listens at the lease's address.

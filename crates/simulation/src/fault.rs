@@ -75,6 +75,8 @@ faults! {
     RanksApart => BalancersHoldNothing,
     /// A balancer does not remember an owner that is not in its list.
     NeverLearns => BalancersHoldNothing,
+    /// A node uses a seat more than the store says it holds.
+    OversellsSeats => SeatsAreNotOversold,
     /// A balancer keeps all pins.
     PinsWithoutBound => EverythingIsBounded,
     /// A node moves and adopts all sessions at the same time.

@@ -103,5 +103,6 @@ impl World {
         if let Some(room) = self.room_of(key) {
             self.rooms[room].members.clear();
         }
+        self.seated.remove(key);
     }
 }

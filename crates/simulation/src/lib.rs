@@ -5,7 +5,7 @@
 //! - [`world`]: everything there is, and the order of events.
 //! - [`promise`]: the checks after each of them; `orders`, `agree`: those of operators' orders and of several balancers.
 //! - [`fault`]: what can be wrong on purpose.
-//! - `process`, `session`, `balancer`, `client`, `store`: the parts.
+//! - `process`, `session`, `seats`, `balancer`, `client`, `store`: the parts.
 //! - `disturb`: what operators do, and what goes wrong.
 //! - [`seen`]: how often what happened.
 //!
@@ -24,6 +24,7 @@ mod orders;
 mod process;
 pub mod promise;
 mod random;
+mod seats;
 pub mod seen;
 mod session;
 mod store;

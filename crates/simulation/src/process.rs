@@ -17,6 +17,7 @@ use crate::fault::Fault;
 use crate::journal::{Joined, Joining};
 use crate::orders::Order;
 use crate::promise::Promise;
+use crate::seats::Seats;
 use crate::session::Live;
 use crate::world::World;
 
@@ -52,6 +53,7 @@ pub(crate) struct Process {
     pub(crate) stops: Option<Instant>,
     /// What came while the process was stopped.
     pub(crate) inbox: Vec<Event>,
+    pub(crate) seats: Seats,
     /// All leases that it ever had.
     pub(crate) leases: Vec<LeaseId>,
     ignores_fence: bool,
@@ -82,6 +84,7 @@ impl Process {
         address: SocketAddr,
         lease: LeaseId,
         settings: OwnershipSettings,
+        licensed: u32,
         fault: Option<Fault>,
         now: Instant,
     ) -> Self {
@@ -105,6 +108,7 @@ impl Process {
             adopting: BTreeMap::new(),
             stops: None,
             inbox: Vec::new(),
+            seats: Seats::new(licensed),
             leases: vec![lease],
             ignores_fence: fault == Some(Fault::IgnoresItsFence),
             timer: None,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ctedge_ownership::Epoch;
 use ctedge_wire::Key;
 
-use crate::client::Phase;
+use crate::client::{Client, Phase};
 use crate::event::Event;
 use crate::process::Process;
 use crate::world::{Profile, World};
@@ -133,7 +133,8 @@ impl World {
         if room.key.is_none() || room.over || self.is_troubled() {
             return;
         }
-        let since = self.clients[client].away_since.unwrap_or(self.now).max(self.calm_since);
+        let Client { away_since, seatless_at, .. } = self.clients[client];
+        let since = away_since.unwrap_or(self.now).max(self.calm_since).max(seatless_at.unwrap_or(self.start));
         let waited = self.now - since;
         self.check(self.promise_to_keep(), waited <= AVAILABLE_WITHIN, || {
             format!("client {client} finds no way to its session for {waited:?}, and nothing is wrong")
@@ -207,6 +208,10 @@ impl World {
                 continue;
             }
             let Phase::Attached(connection) = client.phase else {
+                let is_seatless = |client: &Client| client.seatless_at.is_some();
+                if self.is_full() && (is_seatless(client) || is_seatless(&self.clients[room.host])) {
+                    continue;
+                }
                 return Some(format!("client {index} of room {} has no connection", client.room));
             };
             let end = &self.connections[connection];

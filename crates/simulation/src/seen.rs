@@ -60,6 +60,8 @@ seen! {
     reaped,
     /// Commands without an outcome.
     store_failures,
+    /// Peers that found no seat.
+    seatless,
     /// States of nodes that changed for a balancer.
     state_changes,
     /// Sessions that ended though somebody wanted them.

@@ -53,6 +53,14 @@ impl World {
         if !self.clients[client].waits_for(attempt) {
             return;
         }
+        let joins = self.processes[process].rooms.get(key).is_some_and(|live| !live.peers.contains_key(&client));
+        if joins && !self.take_seat(process, key, client) {
+            self.soon(Event::NoSeat { client, attempt });
+            return;
+        }
+        if !joins {
+            self.seat(key, client);
+        }
         let connection = self.connect(client, request.balancer, process, key);
         self.clients_room(client, key);
         let room = self.clients[client].room;
@@ -62,7 +70,7 @@ impl World {
         };
         live.room = Some(room);
         let stream = live.stream;
-        let joins = (!live.peers.contains_key(&client)).then_some(live.epoch);
+        let epoch = live.epoch;
         let peer = live.peers.entry(client).or_insert(Peer { log: Vec::new(), connection: None, away_since: now });
         let replaced = peer.connection.replace(connection);
         let from = if request.stream == stream { request.received } else { 0 };
@@ -75,7 +83,7 @@ impl World {
         for (offset, (sender, number)) in rest {
             self.down(connection, Frame::Data { offset, sender, number });
         }
-        if let Some(epoch) = joins {
+        if joins {
             self.check_member(room, client);
             self.joined(process, key, epoch, client);
         }
@@ -109,6 +117,7 @@ impl World {
                 live
             }
         };
+        self.bring_seats(process, &key, live.peers.keys().copied());
         let is_new = self.processes[process].rooms.insert(key.clone(), live).is_none();
         self.check(Promise::OneOwner, is_new, || format!("{key} begins where it is already"));
     }
@@ -174,6 +183,8 @@ impl World {
             self.down(connection, Frame::Over);
             (self.connections[connection].node_open, self.connections[connection].let_go) = (false, true);
         }
+        let clients: Vec<usize> = live.peers.keys().copied().collect();
+        self.leave_seats(process, key, &clients);
         self.processes[process].ownership.session_ended(key, live.epoch, self.now);
         self.carry_out(process);
     }
@@ -197,6 +208,8 @@ impl World {
             (peer.connection, peer.away_since) = (None, now);
             if drops {
                 live.peers.remove(&client);
+                self.leave_seats(process, &key, &[client]);
+                return;
             }
         }
         if live.moving && live.peers.values().all(|peer| peer.connection.is_none()) {
@@ -245,6 +258,7 @@ impl World {
         for peer in live.peers.values_mut() {
             peer.connection = None;
         }
+        self.hand_seats_over(process, live.peers.len());
         if let Some(room) = self.room_of(key) {
             self.rooms[room].exported = live.peers.keys().copied().collect();
         }
@@ -267,11 +281,16 @@ impl World {
 
     /// The node closes its connections and forgets the sessions: they may be another's.
     pub(crate) fn let_go(&mut self, process: usize, which: LetGo) {
+        let is_all = which == LetGo::All;
         let rooms = &mut self.processes[process].rooms;
         let gone: Vec<Live> = match which {
             LetGo::All => std::mem::take(rooms).into_values().collect(),
             LetGo::One(key) => rooms.remove(&key).into_iter().collect(),
         };
+        self.hand_seats_over(process, gone.iter().map(|live| live.peers.len()).sum());
+        if is_all {
+            self.lose_seats(process);
+        }
         for connection in gone.iter().flat_map(|live| live.peers.values()).filter_map(|peer| peer.connection) {
             self.connections[connection].let_go = true;
             self.close_from_node(connection);
@@ -292,6 +311,7 @@ impl World {
         }
         self.after(Duration::from_secs(1), Event::Tick { process });
         self.note_written(process);
+        self.ask_for_seats(process);
         if !self.processes[process].is_open(now) {
             return;
         }

@@ -6,6 +6,7 @@ use ctedge_ownership::{Command, CommandId, LeaseId, Outcome, Record, StoreFailur
 
 use crate::event::{Event, StoreWay};
 use crate::promise::Promise;
+use crate::seats::SeatQuestion;
 use crate::world::World;
 
 /// When the lack of an answer is an answer.
@@ -22,22 +23,48 @@ impl World {
             self.fail(process, id, if fails_fast { self.network_floor() } else { STORE_TIMEOUT });
             return;
         }
-        let way = self.random.below(100);
-        if way < self.store_loss {
+        let way = self.way_to_store();
+        if !matches!(way, Some((_, StoreWay::Good))) {
             self.fail(process, id, STORE_TIMEOUT);
-            let late = match way % 3 {
-                // Lost on the way there.
-                0 => return,
-                // Executed, and the answer lost.
-                1 => self.network_delay(),
-                // Executed when nobody expects it any more.
-                _ => self.random.millis(500, 6_000),
-            };
-            self.after(late, Event::StoreArrives { process, id, command, answer: StoreWay::Mute });
-        } else {
-            let delay = self.network_delay();
-            self.after(delay, Event::StoreArrives { process, id, command, answer: StoreWay::Good });
         }
+        if let Some((delay, answer)) = way {
+            self.after(delay, Event::StoreArrives { process, id, command, answer });
+        }
+    }
+
+    /// How long something takes to the store, and whether an answer comes back. `None`: it is lost.
+    fn way_to_store(&mut self) -> Option<(Duration, StoreWay)> {
+        let way = self.random.below(100);
+        if way >= self.store_loss {
+            return Some((self.network_delay(), StoreWay::Good));
+        }
+        match way % 3 {
+            // Lost on the way there.
+            0 => None,
+            // Executed, and the answer lost.
+            1 => Some((self.network_delay(), StoreWay::Mute)),
+            // Executed when nobody expects it any more.
+            _ => Some((self.random.millis(500, 6_000), StoreWay::Mute)),
+        }
+    }
+
+    pub(crate) fn send_seats(&mut self, question: SeatQuestion) {
+        if !self.reaches_store(question.process) {
+            self.fail_seats(question);
+            return;
+        }
+        let way = self.way_to_store();
+        if !matches!(way, Some((_, StoreWay::Good))) {
+            self.fail_seats(question.clone());
+        }
+        if let Some((delay, answer)) = way {
+            self.after(delay, Event::SeatsArrive { question, answer });
+        }
+    }
+
+    pub(crate) fn fail_seats(&mut self, question: SeatQuestion) {
+        let SeatQuestion { process, serial, .. } = question;
+        self.after(STORE_TIMEOUT, Event::SeatsAnswer { process, serial, answer: Err(StoreFailure::Slow) });
     }
 
     fn fail(&mut self, process: usize, id: CommandId, after: Duration) {
@@ -87,6 +114,7 @@ impl World {
         for lease in living {
             if !self.store.lives(&lease) {
                 self.check_ended(command, &lease);
+                self.unseat_unwritten(&lease);
             }
         }
         outcome

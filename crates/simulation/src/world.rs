@@ -73,6 +73,12 @@ pub struct World {
     pub(crate) fault: Option<Fault>,
     /// When the last thing went wrong, or was mended.
     pub(crate) calm_since: Instant,
+    /// What the license gives.
+    pub(crate) licensed: u32,
+    /// Who sits where.
+    pub(crate) seated: BTreeMap<Key, BTreeSet<usize>>,
+    /// When all seats were taken last.
+    pub(crate) full_at: Instant,
     /// What each balancer must know.
     pub(crate) heard: Vec<Heard>,
     /// What was seen.
@@ -129,6 +135,7 @@ impl World {
         let settings =
             OwnershipSettings { asks_max: 6, moving_max: 2, handoffs_per_second: 5, ..OwnershipSettings::default() };
         let (has_supervisor, store_loss) = (random.chance(50), [0, 0, 1, 4][random.below(4)]);
+        let licensed = if random.chance(30) { 4 + random.below(8) as u32 } else { 100 };
         let mut world = Self {
             profile,
             settings,
@@ -162,6 +169,9 @@ impl World {
             violation: None,
             fault,
             calm_since: start,
+            licensed,
+            seated: BTreeMap::new(),
+            full_at: start,
             heard: Vec::new(),
             seen: Seen::default(),
         };
@@ -226,6 +236,10 @@ impl World {
         match event {
             Event::StoreArrives { process, id, command, answer } => self.store_arrives(process, id, &command, answer),
             Event::StoreAnswers { process, id, answer } => self.store_answers(process, id, answer),
+            Event::Seats { process } => self.ask_for_seats(process),
+            Event::SeatsArrive { question, answer } => self.seats_arrive(question, answer),
+            Event::SeatsAnswer { process, serial, answer } => self.seats_answer(process, serial, answer),
+            Event::NoSeat { client, attempt } => self.no_seat(client, attempt),
             Event::SupervisorEnds(lease) => self.supervisor_ends(lease),
             Event::ProbeArrives { from, probe, lease, target } => self.probe_arrives(from, probe, &lease, target),
             Event::ProbeEnds { process, probe, alive } => self.probe_ends(process, probe, alive),
@@ -259,6 +273,8 @@ impl World {
     fn recipient(&self, event: &Event) -> Option<usize> {
         match event {
             Event::StoreAnswers { process, .. }
+            | Event::Seats { process }
+            | Event::SeatsAnswer { process, .. }
             | Event::ProbeEnds { process, .. }
             | Event::Timer { process, .. }
             | Event::Tick { process }
@@ -362,7 +378,15 @@ impl World {
         let lease = LeaseId::new(NodeId::new(&format!("node-{slot}")), self.random.next());
         let address = self.slots[slot].address;
         let process = self.processes.len();
-        self.processes.push(Process::new(slot, address, lease, self.settings_of_node(), self.fault, self.now));
+        self.processes.push(Process::new(
+            slot,
+            address,
+            lease,
+            self.settings_of_node(),
+            self.licensed,
+            self.fault,
+            self.now,
+        ));
         self.slots[slot].process = Some(process);
         self.exchanged(process);
         self.carry_out(process);
