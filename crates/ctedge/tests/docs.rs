@@ -109,7 +109,7 @@ fn is_file(name: &str) -> bool {
 
 #[test]
 fn every_variable_that_the_documents_name_is_known() {
-    let known: BTreeSet<&str> = ctedge_settings::variables().chain(["CTEDGE_ADMIN_TOKEN"]).collect();
+    let known: BTreeSet<&str> = ctedge_settings::variables().chain(["CTEDGE_ADMIN_TOKEN", "CTEDGE_CONFIG"]).collect();
     for (file, text) in documents() {
         let words =
             text.split(|letter: char| !(letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'));
