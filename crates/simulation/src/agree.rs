@@ -8,8 +8,9 @@ use ctedge_ownership::{Epoch, LeaseId, Verdict, Wants};
 use ctedge_wire::Key;
 
 use crate::balancer::{Reply, Request};
+use crate::profile::Profile;
 use crate::promise::Promise;
-use crate::world::{Profile, World};
+use crate::world::World;
 
 /// How long a request that could not reach a node may go on to move pins.
 const UNREACHED_FOR: Duration = Duration::from_secs(10);
@@ -30,6 +31,9 @@ pub(crate) struct Heard {
     owners: BTreeMap<Key, Known>,
     /// Until when requests that reached no node may move pins.
     unsure_until: Option<Instant>,
+    /// Keys of requests that could not reach a node, or were refused there: their pins may have been led elsewhere, until a
+    /// redirect leads them back at the time noted.
+    astray: BTreeMap<Key, Option<Instant>>,
     /// The request that a stale redirect sends there.
     stale: Option<(usize, u64, SocketAddr)>,
 }
@@ -64,6 +68,14 @@ impl Heard {
     /// Whether the balancer chose the node of the request by what it knows still.
     fn is_steady_for(&self, request: &Request) -> bool {
         request.sent.zip(self.steady_since).is_some_and(|(sent, since)| since < sent)
+    }
+
+    /// Whether the request went by a pin that was led astray; its redirect leads the pin back.
+    fn leads_back(&mut self, key: &Key, sent: Option<Instant>, now: Instant) -> bool {
+        let Some(back) = self.astray.get_mut(key) else {
+            return false;
+        };
+        sent.is_none_or(|sent| sent <= *back.get_or_insert(now))
     }
 }
 
@@ -116,8 +128,18 @@ impl World {
             let goes_on = heard.generation == generation && heard.steady_since.is_some();
             let unsure_until = heard.unsure_until.filter(|_| goes_on);
             let relisted_at = if heard.list == list { heard.relisted_at } else { Some(self.now) }.filter(|_| goes_on);
-            let (owners, stale) = (BTreeMap::new(), None);
-            *heard = Heard { generation, dropped, up, list, relisted_at, steady_since, owners, unsure_until, stale };
+            let astray = if goes_on { std::mem::take(&mut heard.astray) } else { BTreeMap::new() };
+            *heard = Heard {
+                generation,
+                dropped,
+                up,
+                list,
+                relisted_at,
+                steady_since,
+                unsure_until,
+                astray,
+                ..Heard::default()
+            };
         }
     }
 
@@ -138,8 +160,9 @@ impl World {
 
     /// A key that lives elsewhere than placement says costs one redirect per balancer.
     fn check_redirect(&mut self, request: &Request, key: &Key, epoch: Epoch, known: Option<Known>) {
-        let heard = &self.heard[request.balancer];
+        let heard = &mut self.heard[request.balancer];
         if request.is_led_astray()
+            || heard.leads_back(key, request.sent, self.now)
             || !heard.is_steady_for(request)
             || heard.unsure_until.is_some_and(|until| self.now < until)
         {
@@ -171,7 +194,11 @@ impl World {
     /// A request is sent to a node: not to one that only an older redirect names.
     pub(crate) fn check_forward(&mut self, request: &Request, address: SocketAddr) {
         self.refresh(request.balancer);
-        let stale = self.heard[request.balancer].stale.take();
+        let heard = &mut self.heard[request.balancer];
+        if let Some(key) = request.key().filter(|_| request.is_led_astray()) {
+            heard.astray.insert(key.clone(), None);
+        }
+        let stale = heard.stale.take();
         let is_stale = stale == Some((request.client, request.attempt, address));
         self.check(Promise::BalancersHoldNothing, !is_stale, || {
             format!("balancer {} believes an old redirect to {address}", request.balancer)

@@ -247,7 +247,8 @@ impl World {
         let now = self.now;
         let nodes = self.balancers[index].router.nodes();
         for node in nodes.iter() {
-            let process = self.listener(node.address()).filter(|process| !self.processes[*process].frozen);
+            let is_lost = self.loses();
+            let process = self.listener(node.address()).filter(|process| !self.processes[*process].frozen && !is_lost);
             let router = &self.balancers[index].router;
             let change = match process {
                 Some(process) => {

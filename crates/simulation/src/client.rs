@@ -20,6 +20,8 @@ pub(crate) struct Client {
     pub(crate) away_since: Option<Instant>,
     /// When it was last refused for want of a seat.
     pub(crate) seatless_at: Option<Instant>,
+    /// When its session last went on without it: what was under way to it until then is lost.
+    pub(crate) given_up_at: Option<Instant>,
     attempt: u64,
     stream: u64,
     received: u64,
@@ -69,6 +71,7 @@ impl Client {
             phase: Phase::Away,
             away_since: None,
             seatless_at: None,
+            given_up_at: None,
             attempt: 0,
             stream: 0,
             received: 0,
@@ -156,11 +159,12 @@ impl World {
         self.after(pause, Event::Try { client: index, attempt });
     }
 
-    /// Whoever was first served for a room without a key has made its session.
-    pub(crate) fn clients_room(&mut self, client: usize, key: &Key) {
-        let room = self.clients[client].room;
-        if self.rooms[room].host == client && self.rooms[room].key.is_none() {
-            self.rooms[room].key = Some(key.clone());
+    /// A host that is let in for the first time learns the key, and tells its guests.
+    fn learn_key(&mut self, connection: usize) {
+        let Connection { client, ref key, .. } = self.connections[connection];
+        let room = &mut self.rooms[self.clients[client].room];
+        if room.host == client && room.key.is_none() {
+            room.key = Some(key.clone());
         }
     }
 
@@ -228,6 +232,7 @@ impl World {
                 if client.stream != stream {
                     (client.stream, client.received) = (stream, 0);
                 }
+                self.learn_key(connection);
             }
             Frame::Data { offset, sender, number } if is_current && !broken => {
                 let expected = client.received;
@@ -293,5 +298,26 @@ impl World {
         self.clients[host].phase = Phase::Done;
         self.up(connection, Frame::Leave);
         true
+    }
+
+    /// A guest leaves its session for good, if it is connected.
+    pub(crate) fn guest_leaves(&mut self, client: usize) {
+        let is_host = self.rooms[self.clients[client].room].host == client;
+        if let (Phase::Attached(connection), false) = (self.clients[client].phase, is_host) {
+            self.seen.guests_left += 1;
+            self.clients[client].phase = Phase::Done;
+            self.up(connection, Frame::Leave);
+        }
+    }
+
+    /// A client closes its connection in order, and comes back.
+    pub(crate) fn reconnects(&mut self, client: usize) {
+        if let Phase::Attached(connection) = self.clients[client].phase {
+            self.seen.reconnects += 1;
+            self.clients[client].phase = Phase::Away;
+            self.hang_up(connection);
+            let (pause, attempt) = (self.random.millis(0, 3_000), self.clients[client].attempt);
+            self.after(pause, Event::Try { client, attempt });
+        }
     }
 }

@@ -5,12 +5,18 @@ use std::time::{Duration, Instant};
 use ctedge_ownership::Drain;
 use ctedge_wire::NodeStatus;
 
+use crate::client::Phase;
 use crate::event::Event;
+use crate::profile::Profile;
 use crate::promise::Promise;
-use crate::world::{Profile, World};
+use crate::world::World;
 
-/// How many nodes there may be.
-const SLOTS_MAX: usize = 4;
+/// How many nodes there may be at the same time.
+const NODES_MAX: usize = 6;
+/// How many there may have been.
+const SLOTS_MAX: usize = 10;
+/// How many clients there may have been.
+const CLIENTS_MAX: usize = 30;
 
 /// What is under way.
 #[derive(Debug, Default)]
@@ -26,15 +32,12 @@ impl World {
         if self.disturbance.over {
             return;
         }
-        let pause = match self.profile {
-            Profile::Operated | Profile::OneFault => self.random.millis(500, 5_000),
-            Profile::Storm => self.random.millis(100, 3_000),
-        };
+        let pause = self.profile.pause(&mut self.random);
         self.after(pause, Event::Disturb);
         let faults = match self.profile {
             Profile::Operated => false,
-            Profile::OneFault => self.disturbance.next_fault.is_none_or(|at| at <= self.now) && self.random.chance(50),
             Profile::Storm => self.random.chance(50),
+            _ => self.disturbance.next_fault.is_none_or(|at| at <= self.now) && self.random.chance(50),
         };
         if faults {
             self.fault();
@@ -44,8 +47,8 @@ impl World {
     }
 
     fn operate(&mut self) {
-        match self.random.below(10) {
-            0 | 1 if self.slots.len() < SLOTS_MAX => {
+        match self.random.below(14) {
+            0 | 1 if self.slots.len() < SLOTS_MAX && self.nodes() < NODES_MAX => {
                 self.seen.list_changes += 1;
                 self.add_slot();
             }
@@ -53,7 +56,7 @@ impl World {
                 // Taken off the list; its sessions stay until it is drained, or comes back.
                 let slot = self.random.below(self.slots.len());
                 let listed = self.slots.iter().filter(|slot| slot.listed).count();
-                if !self.slots[slot].listed || listed > 1 {
+                if !self.slots[slot].gone && (!self.slots[slot].listed || listed > 1) {
                     self.seen.list_changes += 1;
                     self.slots[slot].listed = !self.slots[slot].listed;
                     self.relist();
@@ -80,12 +83,43 @@ impl World {
                     self.add_room();
                 }
             }
-            _ => {
+            9 => {
                 if let Some(process) = self.any_process() {
                     self.suspend(process);
                     self.resume_later(process);
                 }
             }
+            _ => self.people_do(),
+        }
+    }
+
+    /// Somebody comes late, leaves, comes again, or loses the connection.
+    fn people_do(&mut self) {
+        let client = self.random.below(self.clients.len());
+        let room = self.clients[client].room;
+        match self.random.below(4) {
+            0 if self.clients.len() < CLIENTS_MAX && !self.rooms[room].over => self.add_client(room),
+            1 => self.guest_leaves(client),
+            2 => self.reconnects(client),
+            _ => {
+                if let Phase::Attached(connection) = self.clients[client].phase {
+                    self.cut(connection);
+                }
+            }
+        }
+    }
+
+    fn nodes(&self) -> usize {
+        self.slots.iter().filter(|slot| !slot.gone).count()
+    }
+
+    /// Now and then a node that ends is taken away for good, if others are left.
+    fn may_go_for_good(&mut self, slot: usize) {
+        let is_other_listed = self.slots.iter().enumerate().any(|(index, other)| index != slot && other.listed);
+        if self.nodes() > 2 && is_other_listed && self.random.chance(15) {
+            self.seen.gone_for_good += 1;
+            (self.slots[slot].gone, self.slots[slot].listed) = (true, false);
+            self.relist();
         }
     }
 
@@ -107,11 +141,12 @@ impl World {
             return;
         };
         let is_busy = |slot: &crate::world::Slot| {
-            slot.process.is_none_or(|process| {
-                !self.processes[process].alive || self.processes[process].ownership.status() == NodeStatus::Draining
-            })
+            !slot.gone
+                && slot.process.is_none_or(|process| {
+                    !self.processes[process].alive || self.processes[process].ownership.status() == NodeStatus::Draining
+                })
         };
-        if self.profile != Profile::Storm && self.slots.iter().any(is_busy) {
+        if self.profile.is_orderly() && self.slots.iter().any(is_busy) {
             return;
         }
         let exit = self.random.chance(70);
@@ -122,6 +157,9 @@ impl World {
             _ => None,
         };
         self.seen.drains += 1;
+        if exit {
+            self.may_go_for_good(self.processes[process].slot);
+        }
         self.drain(process, Drain { deadline, exit });
         if !exit {
             self.resume_later(process);
@@ -132,7 +170,7 @@ impl World {
         let Some(process) = self.any_process() else {
             return;
         };
-        let length = self.random.millis(500, 12_000);
+        let length = self.profile.outage(&mut self.random);
         match self.random.below(7) {
             0..2 => self.kill(process),
             2..5 => {
@@ -163,6 +201,7 @@ impl World {
             let pause = self.random.millis(0, 200);
             self.after(pause, Event::SupervisorEnds(lease));
         }
+        self.may_go_for_good(slot);
         let pause = self.random.millis(200, 10_000);
         self.after(pause, Event::Start { slot });
     }
@@ -180,7 +219,7 @@ impl World {
 
     pub(crate) fn stop_timeout(&mut self, process: usize) {
         if self.processes[process].alive && self.processes[process].stops == Some(self.now) {
-            self.check(Promise::OrdersEndNothing, self.profile == Profile::Storm, || {
+            self.check(Promise::OrdersEndNothing, !self.profile.is_orderly(), || {
                 format!("{process} does not finish its drain")
             });
             self.kill(process);
@@ -220,12 +259,15 @@ impl World {
     pub(crate) fn mend(&mut self) {
         self.disturbance.over = true;
         self.store_mended(None);
-        self.store_loss = 0;
+        (self.store_loss, self.net_loss) = (0, 0);
         for process in 0..self.processes.len() {
             self.store_mended(Some(process));
             self.thaw(process);
         }
         for slot in 0..self.slots.len() {
+            if self.slots[slot].gone {
+                continue;
+            }
             self.slots[slot].listed = true;
             self.after(Duration::from_secs(1), Event::Start { slot });
             if let Some(process) = self.slots[slot].process.filter(|process| self.processes[*process].alive) {

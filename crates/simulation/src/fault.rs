@@ -63,6 +63,8 @@ faults! {
     TakesOverEmpty => DeathsEndNothing,
     /// Who has joined is not written down.
     NeverJournals => DeathsEndNothing,
+    /// Who has left is not written down.
+    NeverJournalsLeaving => DeathsEndNothing,
     /// A lease that fell silent is never ended.
     NeverEndsSilent => DeathsEndNothing,
     /// A session is deleted as soon as its owner's lease has ended.

@@ -1,4 +1,4 @@
-//! Who has joined, written behind the messages; and who is in the store for certain by then.
+//! Who has joined and left, written behind the messages; and what is in the store for certain by then.
 
 use std::time::{Duration, Instant};
 
@@ -8,47 +8,54 @@ use ctedge_wire::Key;
 
 use crate::event::Event;
 use crate::fault::Fault;
+use crate::promise::Promise;
 use crate::world::World;
 
 /// How long the journal gathers.
 const GATHERS_FOR: Duration = Duration::from_millis(20);
 /// How long it waits for the store before it tries again.
 const TRIES_EVERY: Duration = Duration::from_millis(500);
-/// After what time without trouble a peer that joined is written down. Only a crash within that may take it.
+/// After what time without trouble it is written who has joined or left. Only a crash within that may take it.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
-/// A journal entry.
+/// A peer that has come or gone.
 #[derive(Debug, Clone)]
-pub(crate) struct Joined {
+pub(crate) struct Entry {
     key: Key,
     epoch: Epoch,
     by: LeaseId,
     client: usize,
-}
-
-/// A peer that may not be written down yet.
-#[derive(Debug)]
-pub(crate) struct Joining {
-    key: Key,
-    epoch: Epoch,
-    client: usize,
+    leaves: bool,
     since: Instant,
 }
 
 impl World {
     /// A peer has joined a session that the process owns since `epoch`.
     pub(crate) fn joined(&mut self, process: usize, key: &Key, epoch: Epoch, client: usize) {
-        let since = self.now;
-        let node = &mut self.processes[process];
-        node.joining.push(Joining { key: key.clone(), epoch, client, since });
-        let by = node.ownership.lease().clone();
-        node.journal.push_back(Joined { key: key.clone(), epoch, by, client });
+        self.enter(process, key, epoch, client, false);
+    }
+
+    /// A peer has left it.
+    pub(crate) fn left(&mut self, process: usize, key: &Key, epoch: Epoch, client: usize) {
+        if let Some(room) = self.room_of(key) {
+            self.rooms[room].members.remove(&client);
+        }
+        self.enter(process, key, epoch, client, true);
+    }
+
+    fn enter(&mut self, process: usize, key: &Key, epoch: Epoch, client: usize, leaves: bool) {
+        let (since, node) = (self.now, &mut self.processes[process]);
+        let (key, by) = (key.clone(), node.ownership.lease().clone());
+        let entry = Entry { key, epoch, by, client, leaves, since };
+        node.unsure.push(entry.clone());
+        node.journal.push_back(entry);
         self.after(GATHERS_FOR, Event::Journal { process });
     }
 
     /// Writes the next entry.
     pub(crate) fn write_journal(&mut self, process: usize) {
-        let Some(Joined { key, epoch, by, client }) = self.processes[process].journal.front().cloned() else {
+        let Some(Entry { key, epoch, by, client, leaves, .. }) = self.processes[process].journal.front().cloned()
+        else {
             return;
         };
         if !self.reaches_store(process) {
@@ -56,13 +63,14 @@ impl World {
             return;
         }
         self.processes[process].journal.pop_front();
-        if self.breaks(Fault::NeverJournals) {
+        if self.breaks(if leaves { Fault::NeverJournalsLeaving } else { Fault::NeverJournals }) {
             return;
         }
         let (user, handshake) = (String::new(), Bytes::new());
         let peer = StoredPeer { clock: client as u64, host: false, user, handshake };
         let is_owner = self.store.journal(&key, epoch, &by, |legacy| {
-            if legacy.peers.iter().all(|known| known.clock != peer.clock) {
+            legacy.peers.retain(|known| known.clock != peer.clock);
+            if !leaves {
                 legacy.peers.push(peer);
                 legacy.peers.sort_by_key(|peer| peer.clock);
             }
@@ -73,20 +81,27 @@ impl World {
         }
     }
 
-    /// Notes whose joining must have been written by this time, whatever the journal did.
+    /// Notes what must have been written by this time, whatever the journal did.
     pub(crate) fn note_written(&mut self, process: usize) {
-        if !self.reaches_store(process) {
+        // What a node writes after its lease has ended is refused.
+        if !self.reaches_store(process) || !self.processes[process].is_open(self.now) {
             return;
         }
         let (now, node) = (self.now, &mut self.processes[process]);
         let able_since = node.able_since;
-        let is_due = |joining: &Joining| now.saturating_duration_since(joining.since.max(able_since)) >= WRITTEN_WITHIN;
-        let due: Vec<Joining> = node.joining.extract_if(.., |joining| is_due(joining)).collect();
-        for Joining { key, epoch, client, .. } in due {
-            let is_here = self.processes[process].rooms.get(&key).is_some_and(|live| live.epoch == epoch);
-            if let Some(room) = self.room_of(&key).filter(|_| is_here) {
-                self.rooms[room].members.insert(client);
-            }
+        let is_due = |entry: &Entry| now.saturating_duration_since(entry.since.max(able_since)) >= WRITTEN_WITHIN;
+        let due: Vec<Entry> = node.unsure.extract_if(.., |entry| is_due(entry)).collect();
+        for Entry { key, epoch, client, leaves, .. } in due {
+            let live = self.processes[process].rooms.get(&key).filter(|live| live.epoch == epoch);
+            let Some((live, room)) = live.zip(self.room_of(&key)) else {
+                continue;
+            };
+            // Who has come and gone within the time is there, or is not, by now.
+            match (leaves, live.peers.contains_key(&client)) {
+                (false, true) => self.rooms[room].members.insert(client),
+                (true, false) => self.rooms[room].gone.insert(client),
+                _ => false,
+            };
         }
     }
 
@@ -102,7 +117,19 @@ impl World {
     pub(crate) fn note_empty(&mut self, key: &Key) {
         if let Some(room) = self.room_of(key) {
             self.rooms[room].members.clear();
+            self.rooms[room].gone.clear();
         }
         self.seated.remove(key);
+    }
+
+    /// Who has left for certain does not come back with a takeover.
+    pub(crate) fn check_gone(&mut self, key: &Key, peers: &[StoredPeer]) {
+        let Some(room) = self.room_of(key) else {
+            return;
+        };
+        let back = peers.iter().map(|peer| peer.clock as usize).find(|client| self.rooms[room].gone.contains(client));
+        self.check(Promise::DeathsEndNothing, back.is_none(), || {
+            format!("client {back:?} left {key}, and is there again")
+        });
     }
 }

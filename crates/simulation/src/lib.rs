@@ -6,7 +6,7 @@
 //! - [`promise`]: the checks after each of them; `orders`, `agree`: those of operators' orders and of several balancers.
 //! - [`fault`]: what can be wrong on purpose.
 //! - `process`, `session`, `seats`, `balancer`, `client`, `store`: the parts.
-//! - `disturb`: what operators do, and what goes wrong.
+//! - `disturb`: what operators and people do, and what goes wrong; [`profile`]: how much of it.
 //! - [`seen`]: how often what happened.
 //!
 //! A run is a function of its seed. It is not part of the product: the product is held against it.
@@ -22,6 +22,7 @@ pub mod fault;
 mod journal;
 mod orders;
 mod process;
+pub mod profile;
 pub mod promise;
 mod random;
 mod seats;
@@ -31,6 +32,7 @@ mod store;
 pub mod world;
 
 pub use fault::Fault;
+pub use profile::Profile;
 pub use promise::{Promise, Violation};
 pub use seen::Seen;
-pub use world::{Profile, World};
+pub use world::World;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ctedge_ownership::{
     Action, Ask, Command, CommandId, Epoch, Event as Counted, Lease, LeaseId, Ownership, OwnershipSettings, Ranking,
@@ -14,7 +14,7 @@ use ctedge_wire::Key;
 use crate::balancer::{PLACEMENT_SEED, Reply, Request};
 use crate::event::{Event, Frame};
 use crate::fault::Fault;
-use crate::journal::{Joined, Joining};
+use crate::journal::Entry;
 use crate::orders::Order;
 use crate::promise::Promise;
 use crate::seats::Seats;
@@ -62,9 +62,9 @@ pub(crate) struct Process {
     probes: BTreeMap<u64, LeaseId>,
     /// Frames that came while the fence was closed.
     pub(crate) held: VecDeque<(usize, Frame)>,
-    pub(crate) journal: VecDeque<Joined>,
-    /// Peers that may not be written down yet.
-    pub(crate) joining: Vec<Joining>,
+    pub(crate) journal: VecDeque<Entry>,
+    /// What may not be written down yet.
+    pub(crate) unsure: Vec<Entry>,
 }
 
 /// Ranks as the balancers do.
@@ -116,7 +116,7 @@ impl Process {
             probes: BTreeMap::new(),
             held: VecDeque::new(),
             journal: VecDeque::new(),
-            joining: Vec::new(),
+            unsure: Vec::new(),
         }
     }
 
@@ -224,7 +224,13 @@ impl World {
         let timeout = self.settings.probe_timeout;
         self.after(timeout, Event::ProbeEnds { process: from, probe, alive: false });
         match self.listener(address) {
-            Some(target) => self.soon(Event::ProbeArrives { from, probe, lease, target }),
+            Some(target) => {
+                // A lost packet is sent again within the time.
+                let again = Duration::from_millis(300);
+                let lost = u32::from(self.loses()) + u32::from(self.loses());
+                let delay = self.network_delay() + again * lost;
+                self.after(delay, Event::ProbeArrives { from, probe, lease, target });
+            }
             None => self.soon(Event::ProbeEnds { process: from, probe, alive: false }),
         }
     }
@@ -250,6 +256,10 @@ impl World {
         let Some(key) = request.key().cloned() else {
             return;
         };
+        if self.loses() {
+            self.after(Duration::from_secs(1), Event::Answered { request, reply: Reply::ConnectTimeout });
+            return;
+        }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let ask = Ask { ticket, key, wants: request.wants, unreachable: request.unreachable.clone() };
@@ -274,7 +284,8 @@ impl World {
         }
         let is_held_up = self.random.chance(if matches!(verdict, Verdict::Redirect { .. }) { 10 } else { 2 });
         let delay = if is_held_up { self.random.millis(300, 5_000) } else { self.network_delay() };
-        self.after(delay, Event::Answered { request, reply: Reply::Verdict(verdict) });
+        let reply = if self.loses() { Reply::Died } else { Reply::Verdict(verdict) };
+        self.after(delay, Event::Answered { request, reply });
     }
 
     /// Who joins a session gets in where it is served, and nobody is sent to an owner that was out of reach just now.

@@ -9,7 +9,8 @@ use ctedge_wire::Key;
 use crate::client::{Client, Phase};
 use crate::event::Event;
 use crate::process::Process;
-use crate::world::{Profile, World};
+use crate::profile::Profile;
+use crate::world::World;
 
 /// How long a session is out of reach at most while nothing is wrong.
 const AVAILABLE_WITHIN: Duration = Duration::from_secs(25);
@@ -101,11 +102,7 @@ impl World {
         };
         self.rooms[room].lossy = Some(self.now);
         let goes_on = what.starts_with("taken over");
-        let may_be = match self.profile {
-            Profile::Operated => false,
-            Profile::OneFault => goes_on,
-            Profile::Storm => true,
-        };
+        let may_be = self.profile.may_lose(goes_on);
         self.seen.lost_sessions += u64::from(!goes_on);
         self.check(self.promise_to_keep(), may_be, || format!("room {room} ({key}) was {what}"));
     }
@@ -114,6 +111,15 @@ impl World {
         if let Some(room) = self.room_of(key) {
             self.rooms[room].change = change;
         }
+    }
+
+    /// A peer was away for so long that its session goes on without it.
+    pub(crate) fn check_given_up(&mut self, key: &Key, client: usize) {
+        let is_wanted = self.clients[client].phase != Phase::Done;
+        let may_be = !is_wanted || self.profile.may_lose(false);
+        self.seen.given_up += u64::from(is_wanted);
+        self.clients[client].given_up_at = Some(self.now);
+        self.check(self.promise_to_keep(), may_be, || format!("client {client} is given up by {key}, and comes back"));
     }
 
     /// A peer that its session knew for certain is still there, unless it was a crash of this moment that took it.
@@ -204,7 +210,7 @@ impl World {
     fn trouble(&self) -> Option<String> {
         for (index, client) in self.clients.iter().enumerate() {
             let room = &self.rooms[client.room];
-            if room.over {
+            if room.over || client.phase == Phase::Done {
                 continue;
             }
             let Phase::Attached(connection) = client.phase else {
@@ -226,7 +232,9 @@ impl World {
         };
         for message in self.accepted.iter().filter(is_due) {
             for to in &message.to {
-                if !self.clients[*to].got.contains(&(message.sender, message.number)) {
+                let client = &self.clients[*to];
+                let is_excused = client.phase == Phase::Done || client.given_up_at.is_some_and(|at| at >= message.at);
+                if !is_excused && !client.got.contains(&(message.sender, message.number)) {
                     let Accepted { sender, number, .. } = message;
                     return Some(format!("message {number} of client {sender} never came to client {to}"));
                 }

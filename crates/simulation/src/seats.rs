@@ -15,8 +15,8 @@ use crate::world::World;
 /// How long somebody who finds no seat is waited for, as the node does.
 const WAITS_FOR: Duration = Duration::from_millis(2_500);
 /// How long a seat that is free may remain unfound while nothing is wrong: its holder keeps it for some seconds, and the one who
-/// wants it tries about once a second, on whichever node its session is.
-const FOUND_WITHIN: Duration = Duration::from_secs(20);
+/// wants it tries about once a second, and for a new session on another node each time.
+const FOUND_WITHIN: Duration = Duration::from_secs(30);
 
 /// One process's seats.
 #[derive(Debug)]
@@ -82,22 +82,22 @@ impl World {
 
     /// Peers are gone, and their seats are free on this process.
     pub(crate) fn leave_seats(&mut self, process: usize, key: &Key, clients: &[usize]) {
+        self.note_fullness();
         self.processes[process].seats.holder.leave(clients.len() as u32);
         if let Some(seated) = self.seated.get_mut(key) {
             seated.retain(|client| !clients.contains(client));
         }
-        self.note_fullness();
         self.look_for_seats(process);
     }
 
     /// Peers have come with their session. Who had left just before a crash may be among them, and sits for nobody.
     pub(crate) fn bring_seats(&mut self, process: usize, key: &Key, clients: impl Iterator<Item = usize>) {
+        self.note_fullness();
         let clients: BTreeSet<usize> = clients.collect();
         self.processes[process].seats.holder.sit(clients.len() as u32);
         if let Some(seated) = self.seated.get_mut(key) {
             seated.retain(|client| clients.contains(client));
         }
-        self.note_fullness();
         self.look_for_seats(process);
     }
 

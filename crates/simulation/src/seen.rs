@@ -76,6 +76,16 @@ seen! {
     drains,
     /// Balancers restarted or killed.
     balancer_restarts,
+    /// Nodes that ended for good.
+    gone_for_good,
+    /// Packets lost between balancers and nodes, or among nodes.
+    packets_lost,
+    /// Guests that left.
+    guests_left,
+    /// Connections that clients closed and made anew.
+    reconnects,
+    /// Peers that were away for too long.
+    given_up,
     /// Nodes added or removed.
     list_changes,
 }

@@ -24,8 +24,6 @@ pub(crate) struct Live {
     pub(crate) epoch: Epoch,
     pub(crate) room: Option<usize>,
     since: Instant,
-    /// Which sequence of deliveries this is. An estate continues it; a takeover begins another.
-    stream: u64,
     pub(crate) peers: BTreeMap<usize, Peer>,
     pub(crate) moving: bool,
 }
@@ -33,15 +31,24 @@ pub(crate) struct Live {
 /// A peer of a session.
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
+    /// Which sequence of deliveries this is. An estate continues it; a takeover begins another, and so does a new join.
+    stream: u64,
     /// All that was ever sent to it in this stream: sender and number.
     log: Vec<(usize, u64)>,
     pub(crate) connection: Option<usize>,
     away_since: Instant,
 }
 
+impl Peer {
+    fn new(streams: &mut u64, now: Instant) -> Self {
+        *streams += 1;
+        Self { stream: *streams, log: Vec::new(), connection: None, away_since: now }
+    }
+}
+
 impl Live {
     pub(crate) fn empty(now: Instant) -> Self {
-        Self { epoch: Epoch(0), room: None, since: now, stream: 0, peers: BTreeMap::new(), moving: false }
+        Self { epoch: Epoch(0), room: None, since: now, peers: BTreeMap::new(), moving: false }
     }
 }
 
@@ -62,16 +69,16 @@ impl World {
             self.seat(key, client);
         }
         let connection = self.connect(client, request.balancer, process, key);
-        self.clients_room(client, key);
         let room = self.clients[client].room;
         let Some(live) = self.processes[process].rooms.get_mut(key) else {
             self.check(Promise::OneOwner, false, || format!("{key} is to be served where it is not"));
             return;
         };
         live.room = Some(room);
-        let stream = live.stream;
         let epoch = live.epoch;
-        let peer = live.peers.entry(client).or_insert(Peer { log: Vec::new(), connection: None, away_since: now });
+        let streams = &mut self.streams;
+        let peer = live.peers.entry(client).or_insert_with(|| Peer::new(streams, now));
+        let stream = peer.stream;
         let replaced = peer.connection.replace(connection);
         let from = if request.stream == stream { request.received } else { 0 };
         let known = peer.log.get(from as usize..).unwrap_or_default();
@@ -92,20 +99,20 @@ impl World {
     /// The node owns the key: there is a session from here on.
     pub(crate) fn begin(&mut self, process: usize, key: Key, epoch: Epoch, origin: Origin) {
         let now = self.now;
-        self.streams += 1;
-        let stream = self.streams;
-        let peer = || Peer { log: Vec::new(), connection: None, away_since: now };
         let live = match origin {
             Origin::Created => {
                 self.check_lost(&key, "created anew");
                 self.note_change(&key, Change::Begun);
-                Live { epoch, room: None, since: now, stream, peers: BTreeMap::new(), moving: false }
+                Live { epoch, room: None, since: now, peers: BTreeMap::new(), moving: false }
             }
             Origin::Takeover(legacy) => {
                 self.check_lost(&key, "taken over without its estate");
+                self.check_gone(&key, &legacy.peers);
                 self.note_change(&key, Change::TakenOver);
-                let peers = legacy.peers.iter().map(|stored| (stored.clock as usize, peer())).collect();
-                Live { epoch, room: self.room_of(&key), since: now, stream, peers, moving: false }
+                let streams = &mut self.streams;
+                let peers =
+                    legacy.peers.iter().map(|stored| (stored.clock as usize, Peer::new(streams, now))).collect();
+                Live { epoch, room: self.room_of(&key), since: now, peers, moving: false }
             }
             Origin::Estate(estate) => {
                 let mut live = self.use_estate(&estate.bytes);
@@ -167,11 +174,42 @@ impl World {
         }
     }
 
-    /// The host ends its session.
+    /// A peer leaves. With its host, a session ends.
     fn leave(&mut self, connection: usize) {
-        let (process, key) = (self.connections[connection].process, self.connections[connection].key.clone());
-        if self.connections[connection].node_open {
+        let end = &self.connections[connection];
+        if !end.node_open {
+            return;
+        }
+        let (client, process, key) = (end.client, end.process, end.key.clone());
+        if self.rooms[self.clients[client].room].host == client {
             self.end_session(process, &key);
+        } else {
+            self.remove_peer(process, &key, client);
+        }
+    }
+
+    fn remove_peer(&mut self, process: usize, key: &Key, client: usize) {
+        let Some(live) = self.processes[process].rooms.get_mut(key) else {
+            return;
+        };
+        let epoch = live.epoch;
+        let Some(peer) = live.peers.remove(&client) else {
+            return;
+        };
+        if let Some(connection) = peer.connection {
+            self.down(connection, Frame::Over);
+            (self.connections[connection].node_open, self.connections[connection].let_go) = (false, true);
+        }
+        self.leave_seats(process, key, &[client]);
+        self.left(process, key, epoch, client);
+        self.export_closed(process, key);
+    }
+
+    /// A session that moves is exported when the last of its peers has closed.
+    fn export_closed(&mut self, process: usize, key: &Key) {
+        let live = self.processes[process].rooms.get(key);
+        if live.is_some_and(|live| live.moving && live.peers.values().all(|peer| peer.connection.is_none())) {
+            self.export(process, key);
         }
     }
 
@@ -212,9 +250,7 @@ impl World {
                 return;
             }
         }
-        if live.moving && live.peers.values().all(|peer| peer.connection.is_none()) {
-            self.export(process, &key);
-        }
+        self.export_closed(process, &key);
     }
 
     pub(crate) fn start_moving(&mut self, process: usize, key: &Key) {
@@ -316,10 +352,23 @@ impl World {
             return;
         }
         let is_over = |since: Instant| now.saturating_duration_since(since) >= GRACE;
-        let is_away = |peer: &Peer| peer.connection.is_none() && is_over(peer.away_since);
-        let rooms = self.processes[process].rooms.iter();
-        let over = rooms.filter(|(_, live)| !live.moving && is_over(live.since) && live.peers.values().all(is_away));
-        let ended: Vec<Key> = over.map(|(key, _)| key.clone()).collect();
+        let (mut ended, mut given_up) = (Vec::new(), Vec::new());
+        for (key, live) in self.processes[process].rooms.iter().filter(|(_, live)| !live.moving && is_over(live.since))
+        {
+            let is_away = |peer: &Peer| peer.connection.is_none() && is_over(peer.away_since);
+            let away: Vec<usize> =
+                live.peers.iter().filter(|(_, peer)| is_away(peer)).map(|(client, _)| *client).collect();
+            let is_hostless = live.room.is_some_and(|room| away.contains(&self.rooms[room].host));
+            if is_hostless || away.len() == live.peers.len() {
+                ended.push(key.clone());
+            } else {
+                given_up.extend(away.into_iter().map(|client| (key.clone(), client)));
+            }
+        }
+        for (key, client) in given_up {
+            self.check_given_up(&key, client);
+            self.remove_peer(process, &key, client);
+        }
         for key in ended {
             self.check_lost(&key, "ended though its peers wanted it");
             self.seen.ended_by_grace += 1;

@@ -15,6 +15,7 @@ use crate::disturb::Disturbance;
 use crate::event::{Event, Scheduled};
 use crate::fault::Fault;
 use crate::process::Process;
+use crate::profile::Profile;
 use crate::promise::{Accepted, Change, Promise, Violation};
 use crate::random::Random;
 use crate::seen::Seen;
@@ -22,18 +23,6 @@ use crate::session::Live;
 
 /// Many times what a run takes.
 const STEPS_MAX: u64 = 300_000;
-
-/// How much goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
-    /// Only what operators do: nodes added, removed, drained, restarted; balancers restarted and killed. No session is
-    /// lost, and no message except in the sockets of a killed balancer.
-    Operated,
-    /// Also nodes killed, stopped, and cut off from the store, one after the other has passed. No session is lost.
-    OneFault,
-    /// Anything at any time. Nothing is served twice, and in the end everything works again.
-    Storm,
-}
 
 /// Everything there is.
 #[derive(Debug)]
@@ -57,6 +46,8 @@ pub struct World {
     pub(crate) store_is_up: bool,
     /// How many commands of a hundred have no outcome.
     pub(crate) store_loss: usize,
+    /// How many packets of a hundred are lost between balancers and nodes, and among nodes.
+    pub(crate) net_loss: usize,
     pub(crate) has_supervisor: bool,
     pub(crate) disturbance: Disturbance,
     /// Nobody sends any more.
@@ -90,6 +81,8 @@ pub struct World {
 pub(crate) struct Slot {
     pub(crate) address: SocketAddr,
     pub(crate) listed: bool,
+    /// Nothing will ever be started there again.
+    pub(crate) gone: bool,
     pub(crate) process: Option<usize>,
 }
 
@@ -100,6 +93,8 @@ pub(crate) struct Room {
     pub(crate) host: usize,
     /// Whose peers the session has for certain: what happens to its owner, they are there.
     pub(crate) members: BTreeSet<usize>,
+    /// Who has left it for certain.
+    pub(crate) gone: BTreeSet<usize>,
     /// Who was in it when it was last exported.
     pub(crate) exported: Vec<usize>,
     pub(crate) change: Change,
@@ -135,6 +130,7 @@ impl World {
         let settings =
             OwnershipSettings { asks_max: 6, moving_max: 2, handoffs_per_second: 5, ..OwnershipSettings::default() };
         let (has_supervisor, store_loss) = (random.chance(50), [0, 0, 1, 4][random.below(4)]);
+        let net_loss = if profile == Profile::Operated { 0 } else { [0, 0, 1, 3][random.below(4)] };
         let licensed = if random.chance(30) { 4 + random.below(8) as u32 } else { 100 };
         let mut world = Self {
             profile,
@@ -155,6 +151,7 @@ impl World {
             store: StoreModel::default(),
             store_is_up: true,
             store_loss,
+            net_loss,
             has_supervisor,
             disturbance: Disturbance::default(),
             quiet: false,
@@ -180,17 +177,17 @@ impl World {
     }
 
     fn populate(&mut self) {
-        for _ in 0..1 + self.random.below(3) {
+        for _ in 0..1 + self.random.below(4) {
             self.add_slot();
         }
-        for balancer in 0..1 + self.random.below(2) {
+        for balancer in 0..1 + self.random.below(3) {
             self.add_balancer(balancer);
         }
         for _ in 0..1 + self.random.below(5) {
             self.add_room();
         }
         self.after(Duration::from_secs(3), Event::Disturb);
-        let end = self.random.millis(20_000, 90_000);
+        let end = self.profile.end(&mut self.random);
         self.after(end, Event::Mend);
     }
 
@@ -309,6 +306,16 @@ impl World {
         if self.random.chance(3) { self.random.millis(20, 300) } else { self.random.millis(0, 8) }
     }
 
+    /// Whether a packet between balancers and nodes, or among nodes, is lost.
+    pub(crate) fn loses(&mut self) -> bool {
+        let is_lost = self.net_loss > 0 && self.random.below(100) < self.net_loss;
+        if is_lost {
+            self.seen.packets_lost += 1;
+            self.disturbed();
+        }
+        is_lost
+    }
+
     pub(crate) fn network_floor(&self) -> Duration {
         Duration::from_millis(1)
     }
@@ -316,7 +323,7 @@ impl World {
     pub(crate) fn add_slot(&mut self) {
         let index = self.slots.len();
         let address = SocketAddr::from(([127, 0, 0, 1], 3_000 + index as u16));
-        self.slots.push(Slot { address, listed: true, process: None });
+        self.slots.push(Slot { address, listed: true, gone: false, process: None });
         self.start_process(index);
         self.relist();
     }
@@ -356,23 +363,28 @@ impl World {
             key: None,
             host,
             members: BTreeSet::new(),
+            gone: BTreeSet::new(),
             exported: Vec::new(),
             change: Change::Begun,
             birth: None,
             over: false,
             lossy: None,
         });
-        for _ in 0..2 + self.random.below(2) {
-            let client = self.clients.len();
-            self.clients.push(Client::new(room));
-            let (first, sends) = (self.random.millis(0, 2_000), self.random.millis(0, 2_000));
-            self.after(first, Event::Try { client, attempt: 0 });
-            self.after(sends, Event::Send { client });
+        for _ in 0..2 + self.random.below(3) {
+            self.add_client(room);
         }
     }
 
+    pub(crate) fn add_client(&mut self, room: usize) {
+        let client = self.clients.len();
+        self.clients.push(Client::new(room));
+        let (first, sends) = (self.random.millis(0, 2_000), self.random.millis(0, 2_000));
+        self.after(first, Event::Try { client, attempt: 0 });
+        self.after(sends, Event::Send { client });
+    }
+
     pub(crate) fn start_process(&mut self, slot: usize) {
-        if self.slots[slot].process.is_some_and(|process| self.processes[process].alive) {
+        if self.slots[slot].gone || self.slots[slot].process.is_some_and(|process| self.processes[process].alive) {
             return;
         }
         let lease = LeaseId::new(NodeId::new(&format!("node-{slot}")), self.random.next());

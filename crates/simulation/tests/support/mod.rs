@@ -12,12 +12,13 @@ pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
 }
 
-/// Every third seed each.
+/// The profiles take turns; the longest is the rarest.
 pub(crate) fn profile(seed: u64) -> Profile {
-    match seed % 3 {
-        0 => Profile::Operated,
-        1 => Profile::OneFault,
-        _ => Profile::Storm,
+    match seed % 10 {
+        0 | 3 | 6 => Profile::Operated,
+        1 | 4 | 7 => Profile::OneFault,
+        2 | 5 | 8 => Profile::Storm,
+        _ => Profile::Long,
     }
 }
 
