@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ctedge_routing::{KeySource, Node, NodeState, PinCounts, PinReason, Retry};
+use ctedge_routing::{KeySource, Node, NodeState, PinCounts, PinReason, RedirectReason, Retry};
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -57,6 +57,7 @@ struct Scraped {
     tunnels: IntGaugeVec,
     pins: IntGaugeVec,
     places: IntCounterVec,
+    redirects: IntCounterVec,
     pins_lost: IntGaugeVec,
     states: IntGaugeVec,
     sessions: IntGaugeVec,
@@ -148,6 +149,11 @@ impl Metrics {
                 places: counters(
                     "ctedge_balancer_places_total",
                     "Places given to keys, first ones and moves, by reason",
+                    &["reason"],
+                )?,
+                redirects: counters(
+                    "ctedge_balancer_redirects_total",
+                    "Redirects that nodes answered with, by what was known of the key",
                     &["reason"],
                 )?,
                 pins_lost: gauges(
@@ -246,7 +252,17 @@ impl Scraped {
             let counter = self.places.with_label_values(&[reason.as_str()]);
             counter.inc_by(places.saturating_sub(counter.get()));
         }
-        for (reason, lost) in [("evicted", pins.evicted), ("expired", pins.expired), ("failover", pins.failovers)] {
+        for (reason, redirects) in RedirectReason::ALL.iter().zip(pins.redirects) {
+            let counter = self.redirects.with_label_values(&[reason.as_str()]);
+            counter.inc_by(redirects.saturating_sub(counter.get()));
+        }
+        let without_tunnel = pins.evicted.saturating_sub(pins.evicted_with_tunnel);
+        for (reason, lost) in [
+            ("evicted", without_tunnel),
+            ("evicted_with_tunnel", pins.evicted_with_tunnel),
+            ("expired", pins.expired),
+            ("failover", pins.failovers),
+        ] {
             self.pins_lost.with_label_values(&[reason]).set(count(lost));
         }
     }

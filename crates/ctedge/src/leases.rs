@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::Context;
-use ctedge_ownership::{Command, LeaseId, NodeId};
+use ctedge_ownership::{Command, LeaseEnd, LeaseId, NodeId};
 use ctedge_settings::StoreSettings;
 use ctedge_store::Store;
 use ctedge_supervisor::Leases;
@@ -33,7 +33,7 @@ impl Leases for StoredLeases {
         Box::pin(async move {
             let store = opened.store.get_or_try_init(|| Store::open(&opened.settings)).await?;
             // The supervisor has reaped the process: that it is dead needs no proof by silence.
-            let command = Command::EndLease { lease: LeaseId { node, incarnation }, beat: None };
+            let command = Command::EndLease { lease: LeaseId { node, incarnation }, beat: None, why: LeaseEnd::Exited };
             store.execute(command).await.map(drop).context("the lease of a dead node was not ended")
         })
     }

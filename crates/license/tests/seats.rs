@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ctedge_license::seats::{SeatHolder, Share, Wish};
-use ctedge_ownership::{Command, Epoch, Estate, LeaseId, NodeId, Outcome, SeatShare, SeatWish, StoreModel, StoredPeer};
+use ctedge_ownership::{
+    Command, Epoch, Estate, HandoffReason, LeaseEnd, LeaseId, NodeId, Outcome, SeatShare, SeatWish, StoreModel,
+    StoredPeer,
+};
 use ctedge_wire::Key;
 use proptest::prelude::*;
 
@@ -193,7 +196,7 @@ impl World {
 
     fn die(&mut self, node: usize) {
         let dead = self.leases[node].clone();
-        self.store.execute(&Command::EndLease { lease: dead.clone(), beat: None });
+        self.store.execute(&Command::EndLease { lease: dead.clone(), beat: None, why: LeaseEnd::Exited });
         for session in self.sessions.iter_mut().filter(|session| session.owner == dead) {
             let legacy = self.store.legacy(&session.key).expect("its record");
             let written: Vec<u64> = legacy.peers.iter().map(|peer| peer.clock).collect();
@@ -238,7 +241,14 @@ impl World {
         let Some(session) = self.sessions.iter_mut().find(is_leaving) else { return };
         let peers = session.known().map(stored).collect();
         let (key, estate) = (session.key.clone(), Estate { peers, ..Estate::default() });
-        let handed = Command::HandOff { key, epoch: session.epoch, by, to: Some(to.clone()), estate };
+        let handed = Command::HandOff {
+            key,
+            epoch: session.epoch,
+            by,
+            to: Some(to.clone()),
+            estate,
+            reason: HandoffReason::DrainNow,
+        };
         let outcome = self.store.execute(&handed);
         let Outcome::HandedOff { epoch } = outcome else { panic!("{outcome:?}") };
         (session.owner, session.epoch, session.place) = (to, epoch, Place::Coming);
@@ -258,7 +268,7 @@ impl World {
     fn give_up(&mut self) {
         self.sessions.retain(|session| self.store.lives(&session.owner));
         let ended: Vec<LeaseId> =
-            self.store.leases().filter(|lease| lease.ended).map(|lease| lease.id.clone()).collect();
+            self.store.leases().filter(|lease| lease.ended.is_some()).map(|lease| lease.id.clone()).collect();
         for lease in ended {
             self.store.execute(&Command::Reap { lease });
         }

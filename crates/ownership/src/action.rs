@@ -7,6 +7,7 @@ use ctedge_wire::Key;
 
 use crate::ask::{Ticket, Verdict};
 use crate::command::{Command, Estate};
+use crate::event::Event;
 use crate::id::{Epoch, LeaseId};
 use crate::record::Legacy;
 
@@ -97,6 +98,20 @@ pub enum LetGoReason {
     EpochPassed,
 }
 
+impl LetGoReason {
+    /// All reasons.
+    pub const ALL: [Self; 2] = [Self::LeaseEnded, Self::EpochPassed];
+
+    /// The word of logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LeaseEnded => "lease_ended",
+            Self::EpochPassed => "epoch_passed",
+        }
+    }
+}
+
 /// Whether a node may serve the sessions that it has.
 ///
 /// It holds for each request and each relayed message, and it closes by itself: a process that was stopped and goes on
@@ -120,39 +135,4 @@ impl Fence {
             Self::Closed => false,
         }
     }
-}
-
-/// What is worth counting. Each says why something happened to a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Event {
-    /// A session was created.
-    Created,
-    /// A session was taken over: the owner's lease was over.
-    TakenOver,
-    /// A session was taken over that its owner had parked or handed to a node that died before it took it up.
-    EstateTakenOver,
-    /// A session that was handed to this node was taken up.
-    EstateAdopted,
-    /// A session was handed to another node.
-    HandedOff,
-    /// A session was parked: no node was ready to take it.
-    Parked,
-    /// A session that was ready to be handed off went on here: no other node was ready to take it.
-    TakenBack,
-    /// A request was sent to the owner.
-    Redirected,
-    /// A session was let go, since the lease was over or its epoch had passed.
-    Fenced,
-    /// Another node has fallen silent and is probed.
-    LeaseSilent,
-    /// A silent node did not answer a probe and its lease was ended by this node.
-    EndedSilentLease,
-    /// The lease of a process that had this node's address before it was ended by this node.
-    EndedFormerLease,
-    /// This node's own lease was found ended.
-    LeaseLost,
-    /// This node could not reach the store for so long that it is cut off.
-    CutOff,
-    /// A handoff was answered by the store with something else than success, and was tried again.
-    HandoffRetried,
 }

@@ -17,8 +17,9 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use ctedge_wire::{Key, NodeStatus};
 
+use crate::drain::HandoffReason;
 use crate::id::{Epoch, LeaseId};
-use crate::record::{Lease, Legacy, Record, StoredPeer};
+use crate::record::{Lease, LeaseEnd, Legacy, Record, StoredPeer};
 
 /// How many estates one heartbeat answers at most. More are waiting at the next one.
 pub const ESTATES_PER_BEAT_MAX: usize = 256;
@@ -63,6 +64,8 @@ pub enum Command {
         lease: LeaseId,
         /// The beat at which it was found silent. `None`: it is certain that the process is gone.
         beat: Option<u64>,
+        /// Why.
+        why: LeaseEnd,
     },
     /// Who owns the key?
     ///
@@ -134,6 +137,8 @@ pub enum Command {
         to: Option<LeaseId>,
         /// The session, complete.
         estate: Estate,
+        /// Why.
+        reason: HandoffReason,
     },
     /// Deletes the record with all that belongs to it: the session is over.
     ///

@@ -11,6 +11,37 @@ pub struct Drain {
     /// Whether the process ends when nothing is left. Only then is a session parked if no other node is ready; without,
     /// it stays until one is.
     pub exit: bool,
+    /// Why its sessions are handed off.
+    pub reason: HandoffReason,
+}
+
+/// Why a session is given away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HandoffReason {
+    /// The deadline of a drain has come.
+    DrainDeadline,
+    /// An operator drains the node at once.
+    DrainNow,
+    /// The node's process is to be replaced by another of the same node.
+    Restart,
+    /// The process was told to end.
+    Stop,
+}
+
+impl HandoffReason {
+    /// All reasons.
+    pub const ALL: [Self; 4] = [Self::DrainDeadline, Self::DrainNow, Self::Restart, Self::Stop];
+
+    /// The word of logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DrainDeadline => "drain_deadline",
+            Self::DrainNow => "drain_now",
+            Self::Restart => "restart",
+            Self::Stop => "stop",
+        }
+    }
 }
 
 /// How far a drain has come.

@@ -1,7 +1,8 @@
 //! Decides which node owns which session.
 //!
 //! - [`ownership`]: one node's decisions, a state machine without IO.
-//! - [`ask`]: what a request asks of it and is told; [`action`]: what the node must do; [`drain`]: what operators order.
+//! - [`ask`]: what a request asks of it and is told; [`action`]: what the node must do; [`drain`]: what operators order;
+//!   [`event`]: what is worth counting, and why it happened.
 //! - [`command`]: what it asks of the store, one atomic transaction each; [`model`]: what the store must do, executable.
 //! - [`id`], [`record`]: nodes, leases, epochs, and what the store keeps of them.
 //!
@@ -57,6 +58,7 @@ pub mod action;
 pub mod ask;
 pub mod command;
 pub mod drain;
+pub mod event;
 pub mod id;
 pub mod model;
 pub mod ownership;
@@ -65,14 +67,15 @@ pub mod record;
 pub mod seats;
 pub mod settings;
 
-pub use action::{Action, CommandId, Event, Fence, LetGo, LetGoReason, Origin};
+pub use action::{Action, CommandId, Fence, LetGo, LetGoReason, Origin};
 pub use ask::{Ask, Ticket, Unavailable, Verdict, Wants};
 pub use command::{Command, Estate, Outcome, StoreFailure};
-pub use drain::{Drain, DrainProgress};
+pub use drain::{Drain, DrainProgress, HandoffReason};
+pub use event::{Event, RedirectReason};
 pub use id::{Epoch, LeaseId, NodeId};
 pub use model::StoreModel;
 pub use ownership::Ownership;
 pub use ranking::Ranking;
-pub use record::{Lease, Legacy, Record, StoredPeer};
+pub use record::{Lease, LeaseEnd, Legacy, Record, StoredPeer};
 pub use seats::{SeatShare, SeatWish};
 pub use settings::OwnershipSettings;

@@ -11,8 +11,9 @@ use std::net::SocketAddr;
 use ctedge_wire::{Key, NodeStatus};
 
 use crate::command::{Command, ESTATES_PER_BEAT_MAX, Estate, Outcome, REAPED_MAX};
+use crate::drain::HandoffReason;
 use crate::id::{Epoch, LeaseId};
-use crate::record::{Lease, Legacy, Record};
+use crate::record::{Lease, LeaseEnd, Legacy, Record};
 use seats::SeatsOf;
 
 /// A store.
@@ -37,16 +38,18 @@ impl StoreModel {
         match command {
             Command::Register { lease, address, pid: _ } => self.register(lease, *address),
             Command::Beat { lease, status, report } => self.beat(lease, *status, report),
-            Command::EndLease { lease, beat } => self.end_lease(lease, *beat),
+            Command::EndLease { lease, beat, why } => self.end_lease(lease, *beat, *why),
             Command::Look { key } => self.record(key).map_or(Outcome::Missing, Outcome::Found),
             Command::Create { key, by } => self.create(key, by),
             Command::TakeOver { key, from, by } => self.take_over(key, *from, by),
             Command::Read { key, epoch, by } => self.owned(key, *epoch, by, |row| row.read()),
             Command::Adopt { key, epoch, by } => self.owned(key, *epoch, by, |row| {
-                row.legacy.estate = None;
+                (row.legacy.estate, row.legacy.given) = (None, None);
                 Outcome::Adopted
             }),
-            Command::HandOff { key, epoch, by, to, estate } => self.hand_off(key, *epoch, by, to.as_ref(), estate),
+            Command::HandOff { key, epoch, by, to, estate, reason } => {
+                self.hand_off(key, *epoch, by, to.as_ref(), estate, *reason)
+            }
             Command::Delete { key, epoch, by } => self.delete(key, *epoch, by),
             Command::Reap { lease } => self.reap(lease),
         }
@@ -60,7 +63,7 @@ impl StoreModel {
             key: key.clone(),
             owner: row.owner.clone(),
             epoch: row.epoch,
-            owner_ended: !self.lives(&row.owner),
+            owner_ended: self.end_of(&row.owner),
             owner_address: self.leases.get(&row.owner).map(|lease| lease.address),
             has_estate: row.legacy.estate.is_some(),
         })
@@ -95,21 +98,26 @@ impl StoreModel {
     /// Whether the lease is there and has not ended.
     #[must_use]
     pub fn lives(&self, lease: &LeaseId) -> bool {
-        self.leases.get(lease).is_some_and(|lease| !lease.ended)
+        self.end_of(lease).is_none()
+    }
+
+    /// Why the lease is over, if it is.
+    fn end_of(&self, lease: &LeaseId) -> Option<LeaseEnd> {
+        self.leases.get(lease).map_or(Some(LeaseEnd::Unknown), |lease| lease.ended)
     }
 
     fn register(&mut self, id: &LeaseId, address: SocketAddr) -> Outcome {
         if let Some(lease) = self.leases.get(id) {
-            return if lease.ended { Outcome::LeaseEnded } else { Outcome::Registered };
+            return if lease.ended.is_some() { Outcome::LeaseEnded } else { Outcome::Registered };
         }
         let (id, report) = (id.clone(), String::new());
-        let lease = Lease { id: id.clone(), address, beat: 0, status: NodeStatus::Ready, ended: false, report };
+        let lease = Lease { id: id.clone(), address, beat: 0, status: NodeStatus::Ready, ended: None, report };
         self.leases.insert(id, lease);
         Outcome::Registered
     }
 
     fn beat(&mut self, id: &LeaseId, status: NodeStatus, report: &str) -> Outcome {
-        let Some(lease) = self.leases.get_mut(id).filter(|lease| !lease.ended) else {
+        let Some(lease) = self.leases.get_mut(id).filter(|lease| lease.ended.is_none()) else {
             return Outcome::LeaseEnded;
         };
         lease.beat += 1;
@@ -121,12 +129,12 @@ impl StoreModel {
         Outcome::Beaten { leases: self.leases.values().cloned().collect(), estates }
     }
 
-    fn end_lease(&mut self, id: &LeaseId, beat: Option<u64>) -> Outcome {
-        if let Some(lease) = self.leases.get_mut(id).filter(|lease| !lease.ended) {
+    fn end_lease(&mut self, id: &LeaseId, beat: Option<u64>, why: LeaseEnd) -> Outcome {
+        if let Some(lease) = self.leases.get_mut(id).filter(|lease| lease.ended.is_none()) {
             if beat.is_some_and(|beat| beat != lease.beat) {
                 return Outcome::Beating;
             }
-            lease.ended = true;
+            lease.ended = Some(why);
         }
         Outcome::Ended
     }
@@ -149,7 +157,7 @@ impl StoreModel {
         if !self.lives(by) {
             return Outcome::LeaseEnded;
         }
-        let may = |record: &Record| record.epoch == from && record.owner_ended;
+        let may = |record: &Record| record.epoch == from && record.owner_ended.is_some();
         if !self.record(key).is_some_and(|record| may(&record)) {
             return Outcome::Lost(self.record(key));
         }
@@ -161,7 +169,15 @@ impl StoreModel {
         })
     }
 
-    fn hand_off(&mut self, key: &Key, epoch: Epoch, by: &LeaseId, to: Option<&LeaseId>, estate: &Estate) -> Outcome {
+    fn hand_off(
+        &mut self,
+        key: &Key,
+        epoch: Epoch,
+        by: &LeaseId,
+        to: Option<&LeaseId>,
+        estate: &Estate,
+        reason: HandoffReason,
+    ) -> Outcome {
         if let Some(refusal) = self.refusal(key, epoch, by) {
             return refusal;
         }
@@ -173,7 +189,7 @@ impl StoreModel {
         self.change(key, |row| {
             (row.owner, row.epoch) = (to.unwrap_or(by).clone(), epoch);
             let Estate { bytes, peers, in_flight } = estate.clone();
-            row.legacy = Legacy { estate: Some(bytes), peers, in_flight };
+            row.legacy = Legacy { estate: Some(bytes), given: Some(reason), peers, in_flight };
             Outcome::HandedOff { epoch }
         })
     }

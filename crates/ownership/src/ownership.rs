@@ -19,13 +19,14 @@ use std::time::Instant;
 
 use ctedge_wire::{Key, NodeStatus};
 
-use crate::action::{Action, CommandId, Event, Fence};
+use crate::action::{Action, CommandId, Fence};
 use crate::ask::{Ask, Ticket};
 use crate::command::{Command, Estate, Outcome, StoreFailure};
 use crate::drain::{Drain, DrainProgress};
+use crate::event::Event;
 use crate::id::{Epoch, LeaseId};
 use crate::ranking::Ranking;
-use crate::record::Lease;
+use crate::record::{Lease, LeaseEnd};
 use crate::settings::OwnershipSettings;
 use entry::{Entries, State};
 use giving::Giving;
@@ -72,8 +73,8 @@ enum Purpose {
     Live(Instant),
     /// To end the own lease.
     Leave,
-    /// To end a silent lease.
-    End(LeaseId),
+    /// To end another lease, for that reason.
+    End(LeaseId, LeaseEnd),
     /// To reap an ended one.
     Reap(LeaseId),
     /// To take a key one step on.
@@ -158,7 +159,7 @@ impl Ownership {
             Purpose::Leave => self.left(),
             _ if is_over => self.lease_lost(now),
             Purpose::Live(sent) => self.lived(sent, answer, now),
-            Purpose::End(lease) => self.ended(&lease, answer, now),
+            Purpose::End(lease, why) => self.ended(&lease, why, answer, now),
             Purpose::Reap(lease) => self.reaped(&lease, answer),
             Purpose::Key(key) => self.stepped(key, id, answer, now),
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use ctedge_wire::{Key, NodeStatus};
 
+use crate::drain::HandoffReason;
 use crate::id::{Epoch, LeaseId};
 
 /// A node process as the store knows it.
@@ -22,10 +23,42 @@ pub struct Lease {
     pub beat: u64,
     /// What the node takes.
     pub status: NodeStatus,
-    /// Whether the lease is over.
-    pub ended: bool,
+    /// Why the lease is over, if it is.
+    pub ended: Option<LeaseEnd>,
     /// What the node says of itself, JSON for others to read. Nothing in here looks into it.
     pub report: String,
+}
+
+/// Why a lease is over. The first one to end it decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LeaseEnd {
+    /// Its node left by itself.
+    Left,
+    /// Whoever started its process saw that end.
+    Exited,
+    /// It did not beat, and its node answered no probe.
+    Silent,
+    /// Another process has its node's address.
+    Replaced,
+    /// Nobody knows any more.
+    Unknown,
+}
+
+impl LeaseEnd {
+    /// All reasons.
+    pub const ALL: [Self; 5] = [Self::Left, Self::Exited, Self::Silent, Self::Replaced, Self::Unknown];
+
+    /// The word of logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Exited => "exited",
+            Self::Silent => "silent",
+            Self::Replaced => "replaced",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// Who owns a key, by the store.
@@ -37,8 +70,8 @@ pub struct Record {
     pub owner: LeaseId,
     /// Since when, in the store's own count.
     pub epoch: Epoch,
-    /// Whether the owner's lease has ended (or is not known any more), so that the key may be taken over.
-    pub owner_ended: bool,
+    /// Why the owner's lease is over, if it is, so that the key may be taken over. One that is not known any more is.
+    pub owner_ended: Option<LeaseEnd>,
     /// Where the owner listens, unless its lease is not known any more.
     pub owner_address: Option<SocketAddr>,
     /// Whether an estate lies there: a handoff that its target has not taken up yet.
@@ -63,6 +96,8 @@ pub struct StoredPeer {
 pub struct Legacy {
     /// What the last owner handed off, complete. Where it is there, the rest is only of use after another crash.
     pub estate: Option<Bytes>,
+    /// Why it was handed off, where there is an estate.
+    pub given: Option<HandoffReason>,
     /// The peers, ordered by clock.
     pub peers: Vec<StoredPeer>,
     /// The requests between peers that were not answered yet.

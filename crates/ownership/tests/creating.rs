@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ctedge_ownership::{
-    Action, Ask, Command, Estate, Lease, LeaseId, NodeId, Origin, Outcome, Ownership, OwnershipSettings, Ranking,
-    StoreFailure, StoreModel, Ticket, Unavailable, Verdict, Wants,
+    Action, Ask, Command, Estate, HandoffReason, Lease, LeaseId, NodeId, Origin, Outcome, Ownership, OwnershipSettings,
+    Ranking, StoreFailure, StoreModel, Ticket, Unavailable, Verdict, Wants,
 };
 use ctedge_wire::Key;
 
@@ -75,7 +75,8 @@ impl Bench {
         };
         let bytes = Bytes::from_static(b"what is under way");
         let estate = Estate { bytes: bytes.clone(), peers: Vec::new(), in_flight: None };
-        let handed = self.store.execute(&Command::HandOff { key: key(), epoch, by, to: Some(lease(1)), estate });
+        let (to, reason) = (Some(lease(1)), HandoffReason::DrainNow);
+        let handed = self.store.execute(&Command::HandOff { key: key(), epoch, by, to, estate, reason });
         assert!(matches!(handed, Outcome::HandedOff { .. }), "{handed:?}");
         bytes
     }

@@ -3,95 +3,14 @@
 // Tests may unwrap; clippy takes only the test functions themselves for tests, not their helpers.
 #![allow(clippy::unwrap_used)]
 
-use std::time::{Duration, Instant};
+mod support;
+
+use std::time::Duration;
 
 use ctedge_ownership::{
-    Action, Ask, Command, Drain, Epoch, Estate, Event, Lease, LeaseId, LetGo, NodeId, Origin, Outcome, Ownership,
-    OwnershipSettings, Ranking, StoreModel, Ticket, Verdict, Wants,
+    Action, Command, Drain, Epoch, Estate, Event, HandoffReason, LeaseEnd, LetGo, LetGoReason, Origin, Wants,
 };
-use ctedge_wire::Key;
-
-/// There is never more than one to choose from.
-#[derive(Debug)]
-struct First;
-
-impl Ranking for First {
-    fn best(&mut self, _: &Key, _: &[&Lease]) -> usize {
-        0
-    }
-}
-
-/// A node, and a store that answers at once.
-struct Node {
-    ownership: Ownership,
-    store: StoreModel,
-    now: Instant,
-    tickets: u64,
-    /// What it decided besides commands.
-    decided: Vec<Action>,
-}
-
-fn lease(node: &str) -> LeaseId {
-    LeaseId::new(NodeId::new(node), 1)
-}
-
-fn key() -> Key {
-    Key::parse("room").expect("a key")
-}
-
-impl Node {
-    /// A node that knows another one, which is ready.
-    fn beside_another() -> Self {
-        let (now, mut store) = (Instant::now(), StoreModel::default());
-        store.execute(&Command::Register { lease: lease("b"), address: ([127, 0, 0, 1], 2).into(), pid: 2 });
-        let (settings, address) = (OwnershipSettings::default(), ([127, 0, 0, 1], 1).into());
-        let ownership = Ownership::new(settings, lease("a"), address, 1, Box::new(First), now);
-        let mut node = Self { ownership, store, now, tickets: 0, decided: Vec::new() };
-        node.carry_out();
-        node
-    }
-
-    fn carry_out(&mut self) {
-        while let Some(action) = self.ownership.next_action() {
-            match action {
-                Action::Store(id, command) => {
-                    let outcome = self.store.execute(&command);
-                    self.ownership.store_answered(id, Ok(outcome), self.now);
-                }
-                other => self.decided.push(other),
-            }
-        }
-    }
-
-    /// Asks for the session. The epoch at which the node has it.
-    fn serve(&mut self, wants: Wants) -> Epoch {
-        self.tickets += 1;
-        let ask = Ask { ticket: Ticket(self.tickets), key: key(), wants, unreachable: Vec::new() };
-        self.ownership.asked(ask, self.now);
-        self.carry_out();
-        let answer = self.decided.iter().rev().find_map(|action| match action {
-            Action::Answer(ticket, verdict) if *ticket == Ticket(self.tickets) => Some(verdict),
-            _ => None,
-        });
-        let Some(Verdict::Serve { epoch }) = answer else { panic!("{answer:?}") };
-        *epoch
-    }
-
-    /// Loses the session of `epoch` to another node, which dies, and takes it over. Since when it has it again.
-    fn loses_and_takes_over(&mut self, epoch: Epoch) -> Epoch {
-        let (by, to) = (lease("a"), Some(lease("b")));
-        let handed = Command::HandOff { key: key(), epoch, by, to, estate: Estate::default() };
-        assert!(matches!(self.store.execute(&handed), Outcome::HandedOff { .. }));
-        self.store.execute(&Command::EndLease { lease: lease("b"), beat: None });
-        self.ownership.fenced(&key(), epoch, self.now);
-        self.carry_out();
-        self.serve(Wants::Existing)
-    }
-
-    fn owner(&self) -> Option<(LeaseId, Epoch)> {
-        self.store.record(&key()).map(|record| (record.owner, record.epoch))
-    }
-}
+use support::{Node, key, lease};
 
 #[test]
 fn a_session_that_the_store_gives_to_another_is_let_go_once() {
@@ -104,7 +23,7 @@ fn a_session_that_the_store_gives_to_another_is_let_go_once() {
     }
     let let_go = |action: &&Action| matches!(action, Action::LetGo { which: LetGo::One(which), .. } if *which == key());
     assert_eq!(node.decided.iter().filter(let_go).count(), 1, "{:?}", node.decided);
-    assert!(node.decided.contains(&Action::Count(Event::Fenced)));
+    assert!(node.decided.contains(&Action::Count(Event::Fenced(LetGoReason::EpochPassed))));
     assert_eq!(node.ownership.sessions(), 0);
 }
 
@@ -133,7 +52,8 @@ fn the_late_estate_of_a_session_that_was_lost_is_not_handed_over_for_its_success
     node.now += Duration::from_secs(1);
     node.ownership.timeout(node.now);
     node.carry_out();
-    node.ownership.drain(Drain { deadline: Some(Duration::ZERO), exit: false }, node.now);
+    node.ownership
+        .drain(Drain { deadline: Some(Duration::ZERO), exit: false, reason: HandoffReason::DrainNow }, node.now);
     node.carry_out();
     assert!(node.decided.contains(&Action::StartMoving { key: key(), epoch: second }), "{:?}", node.decided);
     assert!(!node.ownership.moved(&key(), first, Estate::default(), node.now));
@@ -148,7 +68,7 @@ fn the_late_estate_of_a_session_that_was_lost_is_not_handed_over_for_its_success
 fn a_drain_whose_deadline_no_clock_can_name_never_hands_over() {
     let mut node = Node::beside_another();
     node.serve(Wants::New);
-    node.ownership.drain(Drain { deadline: Some(Duration::MAX), exit: true }, node.now);
+    node.ownership.drain(Drain { deadline: Some(Duration::MAX), exit: true, reason: HandoffReason::Stop }, node.now);
     node.carry_out();
     assert_eq!(node.ownership.drain_progress(node.now).map(|progress| progress.deadline_left), Some(None));
     assert!(!node.decided.iter().any(|action| matches!(action, Action::StartMoving { .. })));
@@ -158,11 +78,12 @@ fn a_drain_whose_deadline_no_clock_can_name_never_hands_over() {
 fn a_session_that_nobody_can_take_when_it_is_ready_to_go_goes_on_where_it_was() {
     let mut node = Node::beside_another();
     let epoch = node.serve(Wants::New);
-    node.ownership.drain(Drain { deadline: Some(Duration::ZERO), exit: false }, node.now);
+    node.ownership
+        .drain(Drain { deadline: Some(Duration::ZERO), exit: false, reason: HandoffReason::DrainNow }, node.now);
     node.carry_out();
     assert!(node.decided.contains(&Action::StartMoving { key: key(), epoch }), "{:?}", node.decided);
     // The other node goes away while the session closes its transports.
-    node.store.execute(&Command::EndLease { lease: lease("b"), beat: None });
+    node.store.execute(&Command::EndLease { lease: lease("b"), beat: None, why: LeaseEnd::Exited });
     node.now += Duration::from_secs(1);
     node.ownership.timeout(node.now);
     node.carry_out();
@@ -171,7 +92,7 @@ fn a_session_that_nobody_can_take_when_it_is_ready_to_go_goes_on_where_it_was() 
     assert!(node.ownership.moved(&key(), epoch, estate.clone(), node.now));
     node.carry_out();
     let begun = Action::Begin { key: key(), epoch, origin: Origin::Estate(estate) };
-    assert_eq!(node.decided, [begun, Action::Count(Event::TakenBack)]);
+    assert_eq!(node.decided, [begun, Action::Count(Event::TakenBack(HandoffReason::DrainNow))]);
     assert_eq!(node.owner(), Some((lease("a"), epoch)));
     assert_eq!(node.serve(Wants::Existing), epoch);
     // When one is ready again, the session goes there.

@@ -28,7 +28,7 @@ mod table;
 pub use explain::{Explanation, PinView, RankedNode};
 pub use health::{ConnectFailure, HealthMachine, StateChange, Thresholds};
 pub use node::{Node, NodeId, NodeSpec, NodeState};
-pub use pins::{PinCounts, PinReason};
+pub use pins::{PinCounts, PinReason, RedirectReason};
 pub use route::{Answer, Refused, Retry, Route, Step, TRIES_MAX, Then};
 pub use router::{Choice, NodeChanges, Owner, Placed, Redirected, Router, RouterSettings, TunnelTicket, TwoOwners};
 pub use source::{Finding, Found, KeyFinder, KeyNames, KeySource, RequestView, Standing};

@@ -80,6 +80,56 @@ impl PinReason {
     }
 }
 
+/// Why a request had to be redirected: what was known of its key when a node said that it is not its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RedirectReason {
+    /// Nobody had answered as its owner: placement alone had a say.
+    Unknown,
+    /// The node that is asked was its owner, and has given it to another.
+    Handoff,
+    /// The node where the key lived could not be reached, and another was asked instead.
+    Failover,
+    /// Another node was its owner, and that has changed.
+    Moved,
+    /// Another request has found the owner since this one was sent.
+    Meanwhile,
+    /// A fresher answer names another owner: this one is not believed.
+    NotBelieved,
+    /// The request belongs to another key, which only its body says.
+    OtherKey,
+    /// The owner is no node that is known here, and cannot become one.
+    UnknownNode,
+}
+
+impl RedirectReason {
+    /// All reasons.
+    pub const ALL: [Self; 8] = [
+        Self::Unknown,
+        Self::Handoff,
+        Self::Failover,
+        Self::Moved,
+        Self::Meanwhile,
+        Self::NotBelieved,
+        Self::OtherKey,
+        Self::UnknownNode,
+    ];
+
+    /// The word of logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Handoff => "handoff",
+            Self::Failover => "failover",
+            Self::Moved => "moved",
+            Self::Meanwhile => "meanwhile",
+            Self::NotBelieved => "not_believed",
+            Self::OtherKey => "other_key",
+            Self::UnknownNode => "unknown_node",
+        }
+    }
+}
+
 /// A remembered answer: this key lives on that node.
 #[derive(Debug, Clone)]
 pub(crate) struct Pin {
@@ -170,8 +220,8 @@ pub struct PinCounts {
     pub expired: u64,
     /// Keys that moved because their node was down, ever.
     pub failovers: u64,
-    /// Redirects that were not believed because a fresher one was known, ever.
-    pub stale_redirects: u64,
+    /// Redirects that nodes answered with, by the order of [`RedirectReason::ALL`], ever.
+    pub redirects: [u64; RedirectReason::ALL.len()],
 }
 
 impl PinCounts {
@@ -204,7 +254,7 @@ struct Tally {
     evicted_with_tunnel: AtomicU64,
     expired: AtomicU64,
     failovers: AtomicU64,
-    stale_redirects: AtomicU64,
+    redirects: [AtomicU64; RedirectReason::ALL.len()],
 }
 
 impl Pins {
@@ -294,7 +344,7 @@ impl Pins {
             evicted_with_tunnel: self.tally.evicted_with_tunnel.load(Ordering::Relaxed),
             expired: self.tally.expired.load(Ordering::Relaxed),
             failovers: self.tally.failovers.load(Ordering::Relaxed),
-            stale_redirects: self.tally.stale_redirects.load(Ordering::Relaxed),
+            redirects: std::array::from_fn(|reason| self.tally.redirects[reason].load(Ordering::Relaxed)),
         }
     }
 
@@ -303,8 +353,8 @@ impl Pins {
         self.serial.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn count_stale_redirect(&self) {
-        self.tally.stale_redirects.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_redirect(&self, reason: RedirectReason) {
+        self.tally.redirects[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_failover(&self) {

@@ -28,6 +28,7 @@ use ctedge_wire::{Key, Redirect};
 
 use crate::health::{ConnectFailure, StateChange};
 use crate::node::Node;
+use crate::pins::RedirectReason;
 use crate::router::{Choice, Owner, Placed, Redirected, Router, TwoOwners};
 use crate::source::{Finding, Standing};
 
@@ -341,6 +342,7 @@ impl Route {
         }
         match redirect {
             Redirect::Key(key) => {
+                router.pins.count_redirect(RedirectReason::OtherKey);
                 self.key = key;
                 // A session that is being created has got another unused key; anything else names one that lives.
                 self.standing = if self.finding.wants_fresh { Standing::Fresh } else { Standing::Issued };

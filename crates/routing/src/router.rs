@@ -25,7 +25,7 @@ use parking_lot::RwLock;
 
 use crate::health::{ConnectFailure, StateChange, Thresholds};
 use crate::node::{Node, NodeSpec};
-use crate::pins::{Pin, PinCounts, PinReason, Pins};
+use crate::pins::{Pin, PinCounts, PinReason, Pins, RedirectReason};
 use crate::source::Standing;
 use crate::table::NodeTable;
 
@@ -320,26 +320,32 @@ impl Router {
             self.nodes.learn(owner.name, address, now)
         };
         let Some(owner) = self.nodes.owner(owner.name, owner.address).or_else(learn) else {
+            self.pins.count_redirect(RedirectReason::UnknownNode);
             return Redirected::UnknownNode;
         };
         let serial = self.pins.next_serial();
         let believe = |pin: &mut Pin| {
             if epoch < pin.epoch || pin.contradicts(&owner, epoch) {
-                return Redirected::Stale(Placed::of(pin));
+                return (RedirectReason::NotBelieved, Redirected::Stale(Placed::of(pin)));
             }
             let was_given_away = Arc::ptr_eq(&pin.node, by) && pin.settled && pin.epoch > 0 && epoch > pin.epoch;
+            let why = match pin.epoch {
+                _ if was_given_away => RedirectReason::Handoff,
+                _ if pin.reason == PinReason::Failover => RedirectReason::Failover,
+                0 => RedirectReason::Unknown,
+                _ if Arc::ptr_eq(&pin.node, &owner) => RedirectReason::Meanwhile,
+                _ => RedirectReason::Moved,
+            };
             if !Arc::ptr_eq(&pin.node, &owner) {
                 let reason = if was_given_away { PinReason::Handoff } else { PinReason::Redirect };
                 pin.move_to(&owner, reason, serial, now);
             }
             pin.settled = true;
             pin.learn(&owner, epoch);
-            Redirected::Owner(Placed::of(pin))
+            (why, Redirected::Owner(Placed::of(pin)))
         };
-        let outcome = self.pins.update_or_insert(key, now, || (owner.clone(), PinReason::Redirect), believe);
-        if matches!(outcome, Redirected::Stale(_)) {
-            self.pins.count_stale_redirect();
-        }
+        let (why, outcome) = self.pins.update_or_insert(key, now, || (owner.clone(), PinReason::Redirect), believe);
+        self.pins.count_redirect(why);
         outcome
     }
 

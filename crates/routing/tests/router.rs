@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ctedge_routing::{
-    Choice, ConnectFailure, Node, NodeId, NodeSpec, NodeState, Owner, PinReason, Placed, Redirected, Router,
-    RouterSettings, Standing, Thresholds,
+    Choice, ConnectFailure, Node, NodeId, NodeSpec, NodeState, Owner, PinReason, Placed, RedirectReason, Redirected,
+    Router, RouterSettings, Standing, Thresholds,
 };
 use ctedge_wire::{HealthReport, Key, NodeStatus};
 
@@ -374,6 +374,12 @@ fn redirect_to(bench: &Bench, name: &str, epoch: u64, address: Option<SocketAddr
     }
 }
 
+/// The redirects by why they were needed, those that were not left out.
+fn redirects(bench: &Bench) -> Vec<(RedirectReason, u64)> {
+    let counts = RedirectReason::ALL.into_iter().zip(bench.router.pin_counts().redirects);
+    counts.filter(|(_, count)| *count > 0).collect()
+}
+
 #[test]
 fn a_node_that_names_the_owner_is_believed_and_the_higher_epoch_wins() {
     let bench = Bench::new(&[1, 2, 3]);
@@ -386,7 +392,8 @@ fn a_node_that_names_the_owner_is_believed_and_the_higher_epoch_wins() {
     assert_eq!(redirect(&bench, "n3", 5), ("owner", 3));
     assert_eq!(redirect(&bench, "elsewhere", 6), ("unknown", 0));
     assert_eq!(bench.named("k", &[1, 2, 3]), (3, PinReason::Redirect));
-    assert_eq!(bench.router.pin_counts().stale_redirects, 2);
+    use RedirectReason::{Meanwhile, Moved, NotBelieved, Unknown, UnknownNode};
+    assert_eq!(redirects(&bench), [(Unknown, 1), (Moved, 1), (Meanwhile, 1), (NotBelieved, 2), (UnknownNode, 1)]);
 }
 
 #[test]
@@ -405,6 +412,16 @@ fn after_a_failover_an_owner_that_is_alive_after_all_gets_the_key_back() {
     bench.says(1, None);
     assert_eq!(redirect(&bench, "n1", 3), ("stale", 2));
     assert_eq!(redirect(&bench, "n1", 4), ("owner", 1));
+    use RedirectReason::{Failover, NotBelieved, Unknown};
+    assert_eq!(redirects(&bench), [(Unknown, 1), (Failover, 1), (NotBelieved, 1)]);
+}
+
+#[test]
+fn a_redirect_by_the_node_that_had_the_key_is_a_handoff() {
+    let bench = Bench::new(&[1, 2]);
+    redirect(&bench, "n1", 4);
+    assert_eq!(redirect(&bench, "n2", 5), ("owner", 2));
+    assert_eq!(redirects(&bench), [(RedirectReason::Unknown, 1), (RedirectReason::Handoff, 1)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::Drain;
+use ctedge_ownership::{Drain, HandoffReason};
 use ctedge_wire::NodeStatus;
 
 use crate::client::Phase;
@@ -160,7 +160,7 @@ impl World {
         if exit {
             self.may_go_for_good(self.processes[process].slot);
         }
-        self.drain(process, Drain { deadline, exit });
+        self.drain(process, Drain { deadline, exit, reason: HandoffReason::DrainDeadline });
         if !exit {
             self.resume_later(process);
         }

@@ -204,12 +204,12 @@ impl World {
     fn count(&mut self, event: Counted) {
         let seen = &mut self.seen;
         match event {
-            Counted::TakenOver => seen.takeovers += 1,
-            Counted::EstateTakenOver => seen.estates_taken_over += 1,
-            Counted::EstateAdopted => seen.estates_adopted += 1,
-            Counted::HandedOff => seen.handoffs += 1,
-            Counted::Parked => seen.parked += 1,
-            Counted::Fenced => seen.fenced += 1,
+            Counted::TakenOver(_) => seen.takeovers += 1,
+            Counted::EstateTakenOver(_) => seen.estates_taken_over += 1,
+            Counted::EstateAdopted(_) => seen.estates_adopted += 1,
+            Counted::HandedOff(_) => seen.handoffs += 1,
+            Counted::Parked(_) => seen.parked += 1,
+            Counted::Fenced(_) => seen.fenced += 1,
             Counted::EndedSilentLease => seen.ended_silent += 1,
             Counted::CutOff => seen.cut_off += 1,
             Counted::LeaseLost => seen.leases_lost += 1,

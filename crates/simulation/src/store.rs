@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ctedge_ownership::{Command, CommandId, LeaseId, Outcome, Record, StoreFailure};
+use ctedge_ownership::{Command, CommandId, LeaseEnd, LeaseId, Outcome, Record, StoreFailure};
 
 use crate::event::{Event, StoreWay};
 use crate::promise::Promise;
@@ -90,7 +90,7 @@ impl World {
     /// The supervisor saw the process exit.
     pub(crate) fn supervisor_ends(&mut self, lease: LeaseId) {
         if self.store_is_up {
-            self.execute(&Command::EndLease { lease, beat: None });
+            self.execute(&Command::EndLease { lease, beat: None, why: LeaseEnd::Exited });
         } else {
             self.after(Duration::from_millis(500), Event::SupervisorEnds(lease));
         }
@@ -121,7 +121,7 @@ impl World {
     }
 
     fn living_leases(&self) -> Vec<LeaseId> {
-        self.store.leases().filter(|lease| !lease.ended).map(|lease| lease.id.clone()).collect()
+        self.store.leases().filter(|lease| lease.ended.is_none()).map(|lease| lease.id.clone()).collect()
     }
 
     /// An owner changes for three reasons: there is none, its lease is over, or it gives the key away while it drains.
@@ -141,7 +141,7 @@ impl World {
         };
         match command {
             Command::TakeOver { .. } => {
-                self.check(Promise::OneOwner, before.owner_ended, || {
+                self.check(Promise::OneOwner, before.owner_ended.is_some(), || {
                     format!("{key} is taken from {} that lives", before.owner)
                 });
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{Drain, Epoch, LeaseId, NodeId, OwnershipSettings, StoreModel};
+use ctedge_ownership::{Drain, Epoch, HandoffReason, LeaseId, NodeId, OwnershipSettings, StoreModel};
 use ctedge_wire::Key;
 
 use crate::agree::{Birth, Heard};
@@ -337,7 +337,7 @@ impl World {
         if self.breaks(Fault::FollowsTheList)
             && let Some(process) = self.processes.iter().rposition(|process| process.alive)
         {
-            let drain = Drain { deadline: Some(Duration::ZERO), exit: false };
+            let drain = Drain { deadline: Some(Duration::ZERO), exit: false, reason: HandoffReason::DrainNow };
             self.processes[process].ownership.drain(drain, self.now);
             self.carry_out(process);
             self.after(Duration::from_secs(2), Event::Resume { process });

@@ -44,14 +44,14 @@ impl Work for Command {
         match self {
             Self::Register { lease, address, pid } => leases::register(tx, lease, *address, *pid).await,
             Self::Beat { lease, status, report } => leases::beat(tx, lease, *status, report).await,
-            Self::EndLease { lease, beat } => leases::end(tx, lease, *beat).await,
+            Self::EndLease { lease, beat, why } => leases::end(tx, lease, *beat, *why).await,
             Self::Look { key } => Ok(sessions::record(tx, key).await?.map_or(Outcome::Missing, Outcome::Found)),
             Self::Create { key, by } => sessions::create(tx, key, by).await,
             Self::TakeOver { key, from, by } => sessions::take_over(tx, key, *from, by).await,
             Self::Read { key, epoch, by } => sessions::read(tx, key, *epoch, by).await,
             Self::Adopt { key, epoch, by } => sessions::adopt(tx, key, *epoch, by).await,
-            Self::HandOff { key, epoch, by, to, estate } => {
-                sessions::hand_off(tx, sessions::Claim { key, epoch: *epoch, by }, to.as_ref(), estate).await
+            Self::HandOff { key, epoch, by, to, estate, reason } => {
+                sessions::hand_off(tx, sessions::Claim { key, epoch: *epoch, by }, to.as_ref(), estate, *reason).await
             }
             Self::Delete { key, epoch, by } => sessions::delete(tx, key, *epoch, by).await,
             Self::Reap { lease } => leases::reap(tx, lease).await,
@@ -77,7 +77,7 @@ pub(crate) fn columns(lease: &LeaseId) -> (String, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ctedge_ownership::{Epoch, Estate, LeaseId, NodeId};
+    use ctedge_ownership::{Epoch, Estate, HandoffReason, LeaseId, NodeId};
 
     #[test]
     fn a_large_estate_may_take_longer_than_the_timeout_of_the_store() {
@@ -85,7 +85,8 @@ mod tests {
             let estate = Estate { bytes: vec![0; bytes].into(), ..Estate::default() };
             let by = LeaseId::new(NodeId::new("a"), 1);
             let key = ctedge_wire::Key::parse("room").expect("a key");
-            let command = Command::HandOff { key, epoch: Epoch(1), by, to: None, estate };
+            let reason = HandoffReason::Stop;
+            let command = Command::HandOff { key, epoch: Epoch(1), by, to: None, estate, reason };
             assert_eq!(command.allowance(), Duration::from_secs(seconds));
         };
         check(0, 0);

@@ -38,6 +38,6 @@ pub use report::{
 pub use seats::Seats;
 pub use store::Store;
 
-pub use ctedge_ownership::{Command, Outcome, SeatWish, StoreFailure, StoredPeer};
+pub use ctedge_ownership::{Command, LeaseEnd, Outcome, SeatWish, StoreFailure, StoredPeer};
 pub use ctedge_settings::{StoreSettings, StoreUrl};
 pub use ctedge_wire::health::StoreState;

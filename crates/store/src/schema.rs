@@ -13,7 +13,8 @@ use crate::lane::Lane;
 use crate::row::Row;
 
 /// What made each schema from the one before; the first is made from an empty database.
-const STEPS: [&str; 2] = [include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("schema/0001.sql"), include_str!("schema/0002.sql"), include_str!("schema/0003.sql")];
 
 /// The newest schema that this program knows.
 pub(crate) const KNOWN: u64 = STEPS.len() as u64;

@@ -115,7 +115,7 @@ impl Edge {
     /// Lets the node's process `pid` hand over what it has, and waits for its end. Fails where it cannot be told, or does not
     /// end.
     async fn hand_over(&self, name: &str, pid: Pid, tell: Tell<'_>) -> anyhow::Result<()> {
-        let answer = self.ask("POST", format!("/nodes/{name}/drain?now=true&exit=true")).await?;
+        let answer = self.ask("POST", format!("/nodes/{name}/drain?now=true&exit=true&restart=true")).await?;
         anyhow::ensure!(
             answer.status == 200,
             "it cannot be told to hand over: the balancer answered {}",

@@ -24,7 +24,7 @@ const ORDER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Tells a node what it takes from here on.
 ///
 /// A node of ours is told, because other balancers must learn of it too. A server that does not know the word cannot
-/// be told: then this balancer alone keeps new keys away from it. How a drain is to go (`deadline_s`, `now`, `exit`) is
+/// be told: then this balancer alone keeps new keys away from it. How a drain is to go (`deadline_s`, `now`, `exit`, `restart`) is
 /// the node's to understand.
 pub(super) async fn order(
     State(handle): State<Handle>,

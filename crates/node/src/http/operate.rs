@@ -10,7 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use ctedge_ownership::Drain;
+use ctedge_ownership::{Drain, HandoffReason};
 use ctedge_protocol::{Info, InfoCode};
 use ctedge_settings::DRAIN_DEADLINE_MAX;
 use ctedge_wire::headers::CONTROL_TOKEN;
@@ -47,12 +47,15 @@ pub(super) struct DrainQuery {
     now: bool,
     #[serde(default)]
     exit: bool,
+    /// Whether the node's process is to be replaced by another.
+    #[serde(default)]
+    restart: bool,
 }
 
 /// `POST /ct-control/{drain|suspend|resume}`, for whoever has the control token.
 ///
-/// A drain may have a query: `deadline_s=600` or `deadline_s=none`, `now=true`, `exit=true`. Without a shared store
-/// there is nobody to hand sessions to: with `exit` those that are left at the deadline end with the process.
+/// A drain may have a query: `deadline_s=600` or `deadline_s=none`, `now=true`, `exit=true`, `restart=true`. Without
+/// a shared store there is nobody to hand sessions to: with `exit` those that are left at the deadline end with the process.
 pub(super) async fn control(
     State(app): State<Arc<App>>,
     Path(action): Path<String>,
@@ -131,6 +134,11 @@ impl DrainQuery {
             Some("none") => None,
             Some(seconds) => Some(deadline_of(seconds)?),
         };
-        Ok(Drain { deadline, exit: self.exit })
+        let reason = match deadline {
+            _ if self.restart => HandoffReason::Restart,
+            Some(Duration::ZERO) => HandoffReason::DrainNow,
+            _ => HandoffReason::DrainDeadline,
+        };
+        Ok(Drain { deadline, exit: self.exit, reason })
     }
 }

@@ -38,16 +38,20 @@ pub struct OwnershipCounts {
 impl OwnershipCounts {
     pub(crate) fn new(registry: &Registry) -> Self {
         let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help));
-        let counters = |name: &str, help: &str, label: &str| {
-            register(registry, IntCounterVec::new(Opts::new(name, help), &[label]))
+        let labelled = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
+        let counters = |name: &str, help: &str, label: &str| labelled(name, help, &[label]);
         let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
         let lost = counters("ctedge_node_sessions_lost_total", "Sessions that nobody can go on with.", "reason");
-        // A counter that is not there before the first loss shows no rise at it.
+        let help = "What happened to sessions and leases, and why.";
+        let events = labelled("ctedge_node_ownership_total", help, &["event", "reason"]);
+        // A counter that is not there before the first time shows no rise at it.
         LOST.iter().for_each(|reason| drop(lost.with_label_values(&[reason])));
+        Event::all().for_each(|event| drop(events.with_label_values(&[event.as_str(), event.reason()])));
         let latency = HistogramOpts::new("ctedge_node_store_seconds", "How long the store takes to answer.");
         Self {
-            events: counters("ctedge_node_ownership_total", "What happened to sessions and leases.", "event"),
+            events,
             verdicts: counters("ctedge_node_asked_total", "Requests that asked who owns a key.", "verdict"),
             lost,
             fence_holds: counter("ctedge_node_fence_holds_total", "What had to wait until the lease was verified."),
@@ -70,7 +74,7 @@ impl OwnershipCounts {
 
     /// One more of these.
     pub(crate) fn happened(&self, event: Event) {
-        self.events.with_label_values(&[word(event)]).inc();
+        self.events.with_label_values(&[event.as_str(), event.reason()]).inc();
     }
 
     /// One more answer to a question.
@@ -123,25 +127,4 @@ pub struct Measured {
     pub drain_sessions: i64,
     /// Seconds until they are given away; −1 without.
     pub drain_seconds_left: i64,
-}
-
-/// The word of the metrics.
-fn word(event: Event) -> &'static str {
-    match event {
-        Event::Created => "created",
-        Event::TakenOver => "taken_over",
-        Event::EstateTakenOver => "estate_taken_over",
-        Event::EstateAdopted => "estate_adopted",
-        Event::HandedOff => "handed_off",
-        Event::Parked => "parked",
-        Event::TakenBack => "taken_back",
-        Event::Redirected => "redirected",
-        Event::Fenced => "fenced",
-        Event::LeaseSilent => "lease_silent",
-        Event::EndedSilentLease => "ended_silent_lease",
-        Event::EndedFormerLease => "ended_former_lease",
-        Event::LeaseLost => "lease_lost",
-        Event::CutOff => "cut_off",
-        Event::HandoffRetried => "handoff_retried",
-    }
 }

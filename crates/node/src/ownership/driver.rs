@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use ctedge_license::seats::Wish;
 use ctedge_ownership::{
-    Action, Command, CommandId, Drain, DrainProgress, Epoch, Event, Fence, LeaseId, LetGo, Outcome, Ownership,
-    OwnershipSettings, StoreFailure, Ticket, Verdict,
+    Action, Command, CommandId, Drain, DrainProgress, Epoch, Event, Fence, HandoffReason, LeaseEnd, LeaseId, LetGo,
+    Outcome, Ownership, OwnershipSettings, StoreFailure, Ticket, Verdict,
 };
 use ctedge_settings::NodeSettings;
 use ctedge_store::Seats;
@@ -112,7 +112,7 @@ impl Drop for DriverThread {
 /// Ends the own lease, with a last word that the node leaves: whoever finds it ended without that takes the node for dead.
 async fn take_leave(keeper: &Keeper, lease: LeaseId, report: String) -> Result<Outcome, StoreFailure> {
     keeper.execute(Command::Beat { lease: lease.clone(), status: NodeStatus::Draining, report }).await?;
-    keeper.execute(Command::EndLease { lease, beat: None }).await
+    keeper.execute(Command::EndLease { lease, beat: None, why: LeaseEnd::Left }).await
 }
 
 /// What the node says of itself beside its lease.
@@ -254,7 +254,7 @@ impl Driver {
                 let per_second = self.machine.sessions() as f64 / (within.as_secs_f64() / 2.0).max(f64::MIN_POSITIVE);
                 // A float turns into the nearest number that there is.
                 self.machine.hurry(per_second.ceil() as u32);
-                self.drain(Drain { deadline: Some(Duration::ZERO), exit: true }, now);
+                self.drain(Drain { deadline: Some(Duration::ZERO), exit: true, reason: HandoffReason::Stop }, now);
                 true
             }
             Order::Suspend => self.machine.suspend(),

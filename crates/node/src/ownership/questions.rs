@@ -100,7 +100,7 @@ impl Left {
         let Self { question, verdict } = self;
         let found = keeper.execute(Command::Look { key: question.key.clone() }).await;
         let verdict = match found {
-            Ok(Outcome::Found(record)) if record.owner != own && !record.owner_ended => record
+            Ok(Outcome::Found(record)) if record.owner != own && record.owner_ended.is_none() => record
                 .owner_address
                 .map_or(verdict, |address| Verdict::Redirect { owner: record.owner, epoch: record.epoch, address }),
             _ => verdict,

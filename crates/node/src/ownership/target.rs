@@ -43,7 +43,7 @@ mod tests {
     fn lease(port: u16) -> Lease {
         let id = LeaseId::new(NodeId::new(&format!("node-{port}")), 1);
         let address = ([127, 0, 0, 1], port).into();
-        Lease { id, address, beat: 0, status: NodeStatus::Ready, ended: false, report: String::new() }
+        Lease { id, address, beat: 0, status: NodeStatus::Ready, ended: None, report: String::new() }
     }
 
     #[test]

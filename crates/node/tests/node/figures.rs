@@ -122,7 +122,7 @@ async fn a_node_whose_heartbeat_stands_still_is_left_out_although_it_lives() {
     shows(&node, &["codetogether_active_sessions 7", "codetogether_node_active_sessions{node=\"z\"} 7"]).await;
     beating.abort();
     shows(&node, &["codetogether_active_sessions 0"]).await;
-    let lives = |found: &Lease| found.id == lease && !found.ended;
+    let lives = |found: &Lease| found.id == lease && found.ended.is_none();
     assert!(store.leases().await.unwrap().iter().any(lives), "nobody has ended its lease");
     answering.abort();
 }

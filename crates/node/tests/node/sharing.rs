@@ -166,7 +166,7 @@ async fn metrics_say_how_ownership_is_shared() {
     let login = second.login("Guest").await;
     second.post("/api/session/join/room").key("room").token(&login).send().await;
     for (node, line) in [
-        (&first, r#"ctedge_node_ownership_total{event="created"} 1"#),
+        (&first, r#"ctedge_node_ownership_total{event="created",reason=""} 1"#),
         (&first, r#"ctedge_node_asked_total{verdict="serve"} 1"#),
         (&second, r#"ctedge_node_asked_total{verdict="redirect"} 1"#),
         (&second, r#"ctedge_node_store{state="ok"} 1"#),

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use ctedge_node::hub::{CloseReason, Handshake, Pending};
-use ctedge_ownership::{Command, Estate, LeaseId, NodeId, Outcome};
+use ctedge_ownership::{Command, Estate, HandoffReason, LeaseEnd, LeaseId, NodeId, Outcome};
 use ctedge_store::Store;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tempfile::TempDir;
@@ -110,7 +110,7 @@ async fn a_drained_node_hands_its_sessions_over_and_ends() {
     assert_eq!(guest.broadcast().await, b"owed");
     assert!(guest.head.contains("x-ctedge-node: b\r\n"), "{}", guest.head);
     let text = second.ask("GET", "/metrics").await;
-    assert!(text.contains("ctedge_node_ownership_total{event=\"estate_adopted\"} 1"), "{text}");
+    assert!(text.contains("ctedge_node_ownership_total{event=\"estate_adopted\",reason=\"drain_now\"} 1"), "{text}");
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn the_sessions_of_a_node_that_died_go_on_with_the_same_peers() {
     guest.send(b"at home", &[&host.peer_id]).await;
     assert_eq!(content(&host.message().await).as_deref(), Some(&b"at home"[..]));
     let text = second.ask("GET", "/metrics").await;
-    assert!(text.contains("ctedge_node_ownership_total{event=\"taken_over\"} 1"), "{text}");
+    assert!(text.contains("ctedge_node_ownership_total{event=\"taken_over\",reason=\"silent\"} 1"), "{text}");
 }
 
 /// Waits until the store knows of a host and a guest.
@@ -247,7 +247,7 @@ async fn a_node_whose_lease_was_ended_lets_go_and_begins_anew() {
     let incarnation = first.health().await.incarnation;
     let store = Store::open(&store_in(folder.path())).await.unwrap();
     let lease = LeaseId::new(NodeId::new("a"), incarnation);
-    store.execute(Command::EndLease { lease, beat: None }).await.unwrap();
+    store.execute(Command::EndLease { lease, beat: None, why: LeaseEnd::Exited }).await.unwrap();
 
     assert!(ends(&mut host).await.is_empty());
     assert_eq!(back(&second, &second.host_token()).await.peer_id, peer_id);
@@ -268,7 +268,8 @@ async fn give_away(folder: &Path, from: &Room, to: &Room) {
     let by = LeaseId::new(NodeId::new("a"), from.health().await.incarnation);
     assert_eq!(record.owner, by);
     let to = LeaseId::new(NodeId::new("b"), to.health().await.incarnation);
-    let taken = Command::HandOff { key: record.key, epoch: record.epoch, by, to: Some(to), estate: Estate::default() };
+    let (estate, reason) = (Estate::default(), HandoffReason::DrainNow);
+    let taken = Command::HandOff { key: record.key, epoch: record.epoch, by, to: Some(to), estate, reason };
     assert!(matches!(store.execute(taken).await, Ok(Outcome::HandedOff { .. })));
 }
 
@@ -291,7 +292,7 @@ async fn a_node_that_learns_that_a_session_is_not_its_own_any_more_closes_its_co
     let answer = refused(&first, &first.headers(&first.host_token())).await;
     assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains("x-ctedge-owner: b\r\n"), "{answer}");
     let text = first.ask("GET", "/metrics").await;
-    assert!(text.contains("ctedge_node_ownership_total{event=\"fenced\"} 1\n"), "{text}");
+    assert!(text.contains("ctedge_node_ownership_total{event=\"fenced\",reason=\"epoch_passed\"} 1\n"), "{text}");
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use ctedge_wire::{Key, NodeStatus};
 
 use super::entry::{Entry, State, Waiting};
 use super::{Ownership, Purpose, Timer};
-use crate::action::{Action, CommandId, Event};
+use crate::action::{Action, CommandId};
 use crate::ask::{Ask, Ticket, Unavailable, Verdict, Wants};
 use crate::command::{Outcome, StoreFailure};
+use crate::event::{Event, RedirectReason};
 use crate::record::Record;
 
 impl Ownership {
@@ -161,12 +162,17 @@ impl Ownership {
             self.settle(key, |_| Some(unavailable(Unavailable::Moving)));
             self.entries.remove(key);
         } else if is_mine {
-            self.step(key, State::Reading { epoch: record.epoch });
+            let after = match self.entries.state(key) {
+                // An earlier try was executed though its answer was lost.
+                Some(State::TakingOver { after, .. }) => Some(*after),
+                _ => None,
+            };
+            self.step(key, State::Reading { epoch: record.epoch, after });
         } else if !is_wanted {
             self.entries.remove(key);
-        } else if record.owner_ended {
-            self.others.mark_ended(&record.owner, now);
-            self.step(key, State::TakingOver { from: record.epoch });
+        } else if let Some(after) = record.owner_ended {
+            self.others.mark_ended(&record.owner, after, now);
+            self.step(key, State::TakingOver { from: record.epoch, after });
         } else if let Some(address) = record.owner_address {
             self.redirect(key, &record, address, now);
         }
@@ -176,6 +182,11 @@ impl Ownership {
     fn redirect(&mut self, key: &Key, record: &Record, address: SocketAddr, now: Instant) {
         let (owner, epoch) = (&record.owner, record.epoch);
         let self_address = self.address;
+        let reason = match self.entries.state(key) {
+            Some(State::HandingOff { .. }) => RedirectReason::HandedOff,
+            Some(State::TakingOver { .. }) => RedirectReason::Outrun,
+            _ => RedirectReason::Elsewhere,
+        };
         let mut redirected = 0;
         self.settle(key, |waiting| {
             // Nobody but this node listens at its own address: whoever did before is gone, and its lease will be ended.
@@ -183,7 +194,7 @@ impl Ownership {
             redirected += usize::from(is_reachable);
             is_reachable.then(|| Verdict::Redirect { owner: owner.clone(), epoch, address })
         });
-        (0..redirected).for_each(|_| self.count(Event::Redirected));
+        (0..redirected).for_each(|_| self.count(Event::Redirected(reason)));
         match self.entries.get(key) {
             Some(entry) if !entry.waiting.is_empty() => {
                 self.entries.turn(key, State::Awaiting { owner: owner.clone() });
@@ -198,7 +209,7 @@ impl Ownership {
     /// Some lease has ended: it may be the one that somebody waits for.
     pub(super) fn look_for_awaited(&mut self) {
         let is_over = |entry: &Entry| match entry.state() {
-            State::Awaiting { owner } => self.others.lease(owner).is_none_or(|lease| lease.ended),
+            State::Awaiting { owner } => self.others.lease(owner).is_none_or(|lease| lease.ended.is_some()),
             _ => false,
         };
         let over = self.entries.iter().filter(|(_, entry)| entry.command.is_none() && is_over(entry));

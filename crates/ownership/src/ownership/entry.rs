@@ -8,8 +8,9 @@ use ctedge_wire::Key;
 use crate::action::CommandId;
 use crate::ask::{Ticket, Wants};
 use crate::command::{Command, Estate};
+use crate::drain::HandoffReason;
 use crate::id::{Epoch, LeaseId, NodeId};
-use crate::record::Legacy;
+use crate::record::{LeaseEnd, Legacy};
 
 /// The keys that a node has to do with. How many of them are sessions is known without looking at them: each input asks
 /// for it.
@@ -57,19 +58,19 @@ pub(super) enum State {
         in_doubt: bool,
     },
     /// Its owner's lease has ended.
-    TakingOver { from: Epoch },
-    /// It belongs to this node, and is not in memory.
-    Reading { epoch: Epoch },
+    TakingOver { from: Epoch, after: LeaseEnd },
+    /// It belongs to this node, and is not in memory: it was handed here, or taken over after that end of its owner.
+    Reading { epoch: Epoch, after: Option<LeaseEnd> },
     /// Its estate has been read and is being taken up.
-    Adopting { epoch: Epoch, legacy: Legacy, taken_over: bool },
+    Adopting { epoch: Epoch, legacy: Legacy, after: Option<LeaseEnd> },
     /// It belongs to a node that somebody could not reach.
     Awaiting { owner: LeaseId },
     /// It is served here.
     Owned { epoch: Epoch },
     /// It is being closed and exported.
-    Moving { epoch: Epoch },
+    Moving { epoch: Epoch, reason: HandoffReason },
     /// It exists in its estate alone, on its way to `to`, or parked without one.
-    HandingOff { epoch: Epoch, to: Option<LeaseId>, estate: Estate },
+    HandingOff { epoch: Epoch, reason: HandoffReason, to: Option<LeaseId>, estate: Estate },
     /// Its session is over.
     Deleting { epoch: Epoch },
 }
@@ -97,10 +98,11 @@ impl Entry {
         }
     }
 
-    /// Takes out the estate of a session that is to be given away, with the epoch at which it still is this node's.
-    pub(super) fn take_estate(&mut self) -> Option<(Epoch, Estate)> {
+    /// Takes out the estate of a session that is to be given away, with the epoch at which it still is this node's, and why it
+    /// was to go.
+    pub(super) fn take_estate(&mut self) -> Option<(Epoch, Estate, HandoffReason)> {
         match &mut self.state {
-            State::HandingOff { epoch, estate, .. } => Some((*epoch, std::mem::take(estate))),
+            State::HandingOff { epoch, estate, reason, .. } => Some((*epoch, std::mem::take(estate), *reason)),
             _ => None,
         }
     }
@@ -234,11 +236,12 @@ impl State {
         match self {
             Self::Looking | Self::Awaiting { .. } => Some(Command::Look { key }),
             Self::Creating { .. } => Some(Command::Create { key, by }),
-            Self::TakingOver { from } => Some(Command::TakeOver { key, from: *from, by }),
-            Self::Reading { epoch } => Some(Command::Read { key, epoch: *epoch, by }),
+            Self::TakingOver { from, .. } => Some(Command::TakeOver { key, from: *from, by }),
+            Self::Reading { epoch, .. } => Some(Command::Read { key, epoch: *epoch, by }),
             Self::Adopting { epoch, .. } => Some(Command::Adopt { key, epoch: *epoch, by }),
-            Self::HandingOff { epoch, to, estate } => {
-                Some(Command::HandOff { key, epoch: *epoch, by, to: to.clone(), estate: estate.clone() })
+            Self::HandingOff { epoch, to, estate, reason } => {
+                let (to, estate) = (to.clone(), estate.clone());
+                Some(Command::HandOff { key, epoch: *epoch, by, to, estate, reason: *reason })
             }
             Self::Deleting { epoch } => Some(Command::Delete { key, epoch: *epoch, by }),
             Self::Owned { .. } | Self::Moving { .. } => None,

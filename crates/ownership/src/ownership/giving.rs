@@ -8,12 +8,13 @@ use ctedge_wire::{Key, NodeStatus};
 use super::Ownership;
 use super::asking::unavailable;
 use super::entry::{Entry, State};
-use crate::action::{Action, Event, Origin};
+use crate::action::{Action, Origin};
 use crate::ask::Unavailable;
 use crate::command::Estate;
-use crate::drain::{Drain, DrainProgress};
+use crate::drain::{Drain, DrainProgress, HandoffReason};
+use crate::event::Event;
 use crate::id::{Epoch, LeaseId, NodeId};
-use crate::record::Record;
+use crate::record::{LeaseEnd, Record};
 
 /// What was ordered, and how far it has come.
 #[derive(Debug)]
@@ -157,7 +158,7 @@ impl Ownership {
                 continue;
             };
             let epoch = *epoch;
-            self.entries.turn(&key, State::Moving { epoch });
+            self.entries.turn(&key, State::Moving { epoch, reason: drain.reason });
             self.giving.next_start = Some(now + spacing);
             self.giving.moving.insert(key.clone());
             self.actions.push_back(Action::StartMoving { key, epoch });
@@ -166,10 +167,11 @@ impl Ownership {
 
     /// The session is exported. Whether it still is to move.
     pub(super) fn hand_off(&mut self, key: &Key, epoch: Epoch, estate: Estate, now: Instant) -> bool {
-        if !matches!(self.entries.state(key), Some(State::Moving { epoch: own }) if *own == epoch) {
-            return false;
-        }
-        self.entries.turn(key, State::HandingOff { epoch, to: None, estate });
+        let reason = match self.entries.state(key) {
+            Some(State::Moving { epoch: own, reason }) if *own == epoch => *reason,
+            _ => return false,
+        };
+        self.entries.turn(key, State::HandingOff { epoch, reason, to: None, estate });
         self.give_to_best(key, now);
         true
     }
@@ -198,8 +200,8 @@ impl Ownership {
     /// ready.
     fn take_back(&mut self, key: &Key, now: Instant) {
         let estate = self.entries.get_mut(key).and_then(Entry::take_estate);
-        if let Some((epoch, estate)) = estate {
-            self.begin(key, epoch, Origin::Estate(estate), Event::TakenBack, now);
+        if let Some((epoch, estate, reason)) = estate {
+            self.begin(key, epoch, Origin::Estate(estate), Event::TakenBack(reason), now);
         }
     }
 
@@ -219,7 +221,7 @@ impl Ownership {
     /// The chosen node is over.
     pub(super) fn target_ended(&mut self, key: &Key, now: Instant) {
         if let Some(State::HandingOff { to: Some(to), .. }) = self.entries.state(key) {
-            self.others.mark_ended(&to.clone(), now);
+            self.others.mark_ended(&to.clone(), LeaseEnd::Unknown, now);
             self.count(Event::HandoffRetried);
             self.give_to_best(key, now);
         }
@@ -227,16 +229,17 @@ impl Ownership {
 
     /// The key has its next owner: whoever waits goes there.
     pub(super) fn handed_off(&mut self, key: &Key, epoch: Epoch, now: Instant) {
-        let Some(State::HandingOff { to, .. }) = self.entries.state(key) else {
+        let Some(State::HandingOff { to, reason, .. }) = self.entries.state(key) else {
             return;
         };
-        let Some(owner) = to.clone() else {
-            self.parked(key);
+        let (to, reason) = (to.clone(), *reason);
+        let Some(owner) = to else {
+            self.parked(key, reason);
             self.settle(key, |_| Some(unavailable(Unavailable::Moving)));
             self.entries.remove(key);
             return;
         };
-        self.count(Event::HandedOff);
+        self.count(Event::HandedOff(reason));
         let address = self.others.lease(&owner).map(|lease| lease.address);
         let address = if owner == self.lease { Some(self.address) } else { address };
         let key = key.clone();
@@ -245,13 +248,13 @@ impl Ownership {
             return;
         }
         let record =
-            Record { key: key.clone(), owner, epoch, owner_ended: false, owner_address: address, has_estate: true };
+            Record { key: key.clone(), owner, epoch, owner_ended: None, owner_address: address, has_estate: true };
         self.found(&key, record, now);
     }
 
     /// The session lies in the store for whoever comes after this node.
-    pub(super) fn parked(&mut self, key: &Key) {
-        self.count(Event::Parked);
+    pub(super) fn parked(&mut self, key: &Key, reason: HandoffReason) {
+        self.count(Event::Parked(reason));
         self.giving.parked.insert(key.clone());
     }
 }

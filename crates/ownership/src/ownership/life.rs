@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::{Ownership, Purpose};
-use crate::action::{Action, Event, Fence, LetGo, LetGoReason};
+use crate::action::{Action, Fence, LetGo, LetGoReason};
 use crate::ask::Unavailable;
 use crate::command::{Command, Outcome, StoreFailure};
+use crate::event::Event;
+use crate::record::LeaseEnd;
 use crate::settings::OwnershipSettings;
 
 /// The own lease, as far as the node knows.
@@ -195,7 +197,7 @@ impl Ownership {
         self.refence(now);
         let sessions = self.forget_everything();
         for _ in 0..sessions {
-            self.count(Event::Fenced);
+            self.count(Event::Fenced(LetGoReason::LeaseEnded));
         }
         self.actions.push_back(Action::LetGo { which: LetGo::All, why: LetGoReason::LeaseEnded });
         if self.giving.exits() {
@@ -227,7 +229,7 @@ impl Ownership {
         self.refence(now);
         self.forget_everything();
         let lease = self.lease.clone();
-        self.command(Purpose::Leave, Command::EndLease { lease, beat: None });
+        self.command(Purpose::Leave, Command::EndLease { lease, beat: None, why: LeaseEnd::Left });
     }
 
     /// Whatever the store said: if it was not reached, others will find the lease silent.

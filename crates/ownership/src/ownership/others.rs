@@ -9,10 +9,11 @@ use std::time::Instant;
 use ctedge_wire::NodeStatus;
 
 use super::{Ownership, Purpose};
-use crate::action::{Action, Event};
+use crate::action::Action;
 use crate::command::{Command, Outcome, StoreFailure};
+use crate::event::Event;
 use crate::id::LeaseId;
-use crate::record::Lease;
+use crate::record::{Lease, LeaseEnd};
 
 /// All leases that the last heartbeat told of, the own one left out.
 #[derive(Debug, Default)]
@@ -59,7 +60,7 @@ impl Others {
 
     /// The leases that beat.
     pub(super) fn beating(&self) -> impl Iterator<Item = &Lease> {
-        let beats = |seen: &&Seen| !seen.lease.ended && seen.silence == Silence::No;
+        let beats = |seen: &&Seen| seen.lease.ended.is_none() && seen.silence == Silence::No;
         self.leases.values().filter(beats).map(|seen| &seen.lease)
     }
 
@@ -69,9 +70,9 @@ impl Others {
     }
 
     /// The store says that the lease is over.
-    pub(super) fn mark_ended(&mut self, id: &LeaseId, now: Instant) {
+    pub(super) fn mark_ended(&mut self, id: &LeaseId, why: LeaseEnd, now: Instant) {
         if let Some(seen) = self.leases.get_mut(id) {
-            seen.lease.ended = true;
+            seen.lease.ended.get_or_insert(why);
             seen.silence = Silence::No;
             seen.ended_at.get_or_insert(now);
         }
@@ -88,7 +89,7 @@ impl Others {
 
 impl Seen {
     fn new(lease: Lease, now: Instant) -> Self {
-        let ended_at = lease.ended.then_some(now);
+        let ended_at = lease.ended.map(|_| now);
         Self { lease, beat_at: now, ended_at, silence: Silence::No }
     }
 
@@ -96,7 +97,7 @@ impl Seen {
         if lease.beat != self.lease.beat {
             (self.beat_at, self.silence) = (now, Silence::No);
         }
-        if lease.ended {
+        if lease.ended.is_some() {
             self.ended_at.get_or_insert(now);
         }
         self.lease = lease;
@@ -112,7 +113,7 @@ impl Ownership {
             let id = lease.id.clone();
             let seen = match before.remove(&id) {
                 Some(mut seen) => {
-                    any_ended |= lease.ended && !seen.lease.ended;
+                    any_ended |= lease.ended.is_some() && seen.lease.ended.is_none();
                     seen.update(lease, now);
                     seen
                 }
@@ -130,7 +131,7 @@ impl Ownership {
 
     /// A lease at the address that this node has bound is that of a process that is gone: nobody has to wait for its silence.
     fn end_former(&mut self) {
-        let is_former = |seen: &Seen| seen.lease.address == self.address && !seen.lease.ended;
+        let is_former = |seen: &Seen| seen.lease.address == self.address && seen.lease.ended.is_none();
         let former =
             self.others.leases.iter_mut().filter(|(_, seen)| is_former(seen) && seen.silence != Silence::Ending);
         let mut ends = Vec::new();
@@ -139,7 +140,8 @@ impl Ownership {
             ends.push((id.clone(), seen.lease.beat));
         }
         for (lease, beat) in ends {
-            self.command(Purpose::End(lease.clone()), Command::EndLease { lease, beat: Some(beat) });
+            let end = Command::EndLease { lease: lease.clone(), beat: Some(beat), why: LeaseEnd::Replaced };
+            self.command(Purpose::End(lease, LeaseEnd::Replaced), end);
         }
     }
 
@@ -147,7 +149,7 @@ impl Ownership {
         for (id, seen) in &mut self.others.leases {
             let rests = matches!(seen.silence, Silence::No | Silence::Answered);
             let is_silent = sent.saturating_duration_since(seen.beat_at) >= self.settings.lost_after;
-            if !seen.lease.ended && rests && is_silent {
+            if seen.lease.ended.is_none() && rests && is_silent {
                 if seen.silence == Silence::No {
                     // Whoever answers is counted once for each time that it falls silent.
                     self.actions.push_back(Action::Count(Event::LeaseSilent));
@@ -172,15 +174,15 @@ impl Ownership {
             return;
         }
         seen.silence = Silence::Ending;
-        let beat = Some(seen.lease.beat);
-        self.command(Purpose::End(id.clone()), Command::EndLease { lease: id.clone(), beat });
+        let (lease, beat, why) = (id.clone(), Some(seen.lease.beat), LeaseEnd::Silent);
+        self.command(Purpose::End(id.clone(), why), Command::EndLease { lease, beat, why });
     }
 
     /// The store answered to the ending of a lease.
-    pub(super) fn ended(&mut self, id: &LeaseId, answer: Result<Outcome, StoreFailure>, now: Instant) {
+    pub(super) fn ended(&mut self, id: &LeaseId, why: LeaseEnd, answer: Result<Outcome, StoreFailure>, now: Instant) {
         if answer == Ok(Outcome::Ended) {
-            let was_former = self.others.lease(id).is_some_and(|lease| lease.address == self.address);
-            self.others.mark_ended(id, now);
+            self.others.mark_ended(id, why, now);
+            let was_former = why == LeaseEnd::Replaced;
             self.count(if was_former { Event::EndedFormerLease } else { Event::EndedSilentLease });
             self.look_for_awaited();
         } else if let Some(seen) = self.others.leases.get_mut(id) {

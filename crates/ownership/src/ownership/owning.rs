@@ -7,11 +7,12 @@ use ctedge_wire::Key;
 
 use super::Ownership;
 use super::entry::{Entry, State};
-use crate::action::{Action, Event, LetGo, LetGoReason, Origin};
+use crate::action::{Action, LetGo, LetGoReason, Origin};
 use crate::ask::{Verdict, Wants};
 use crate::command::Estate;
+use crate::event::Event;
 use crate::id::Epoch;
-use crate::record::{Legacy, Record};
+use crate::record::{LeaseEnd, Legacy, Record};
 
 impl Ownership {
     /// The key belongs to this node since `epoch`.
@@ -19,13 +20,20 @@ impl Ownership {
         let Some(entry) = self.entries.get(key) else {
             return;
         };
-        let taken_over = matches!(entry.state(), State::TakingOver { .. });
+        let after = match entry.state() {
+            State::TakingOver { after, .. } => Some(*after),
+            State::Reading { after, .. } => *after,
+            _ => None,
+        };
         match entry.state() {
             // Nobody waits for it any more, so that nobody knows of it.
             State::Creating { .. } if entry.waiting.is_empty() => self.step(key, State::Deleting { epoch }),
             State::Creating { .. } => self.begin(key, epoch, Origin::Created, Event::Created, now),
-            _ if legacy.estate.is_some() => self.step(key, State::Adopting { epoch, legacy, taken_over }),
-            _ => self.begin(key, epoch, Origin::Takeover(legacy), Event::TakenOver, now),
+            _ if legacy.estate.is_some() => self.step(key, State::Adopting { epoch, legacy, after }),
+            _ => {
+                let event = Event::TakenOver(after.unwrap_or(LeaseEnd::Unknown));
+                self.begin(key, epoch, Origin::Takeover(legacy), event, now);
+            }
         }
     }
 
@@ -34,11 +42,11 @@ impl Ownership {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        let State::Adopting { epoch, taken_over, .. } = *entry.state() else {
+        let State::Adopting { epoch, after, .. } = *entry.state() else {
             return;
         };
-        let Legacy { estate, peers, in_flight } = entry.take_legacy();
-        let event = if taken_over { Event::EstateTakenOver } else { Event::EstateAdopted };
+        let Legacy { estate, given, peers, in_flight } = entry.take_legacy();
+        let event = after.map_or(Event::EstateAdopted(given), Event::EstateTakenOver);
         let estate = Estate { bytes: estate.unwrap_or_default(), peers, in_flight };
         self.begin(key, epoch, Origin::Estate(estate), event, now);
     }
@@ -85,7 +93,7 @@ impl Ownership {
         let is_new = |(key, _): &(Key, Epoch)| !self.entries.contains(key) && !self.giving.has_parked(key);
         let estates: Vec<_> = estates.into_iter().filter(is_new).take(room).collect();
         for (key, epoch) in estates {
-            self.entries.insert(key.clone(), State::Reading { epoch });
+            self.entries.insert(key.clone(), State::Reading { epoch, after: None });
             self.send(&key);
         }
     }
@@ -93,17 +101,20 @@ impl Ownership {
     /// A command found that the record is not what it was taken for: this is what it is.
     pub(super) fn lost(&mut self, key: &Key, record: Record, now: Instant) {
         match self.entries.state(key) {
-            Some(State::HandingOff { to, .. }) => {
+            Some(State::HandingOff { to, reason, .. }) => {
+                let reason = *reason;
                 // An earlier try may have been executed though its answer was lost.
                 let parked = to.is_none() && record.owner == self.lease;
                 let handed = to.as_ref() == Some(&record.owner);
                 match (parked, handed) {
-                    (true, _) => self.parked(key),
-                    (_, true) => self.count(Event::HandedOff),
-                    _ => self.count(Event::Fenced),
+                    (true, _) => self.parked(key, reason),
+                    (_, true) => self.count(Event::HandedOff(reason)),
+                    _ => self.count(Event::Fenced(LetGoReason::EpochPassed)),
                 }
             }
-            Some(State::Adopting { .. } | State::Deleting { .. }) => self.count(Event::Fenced),
+            Some(State::Adopting { .. } | State::Deleting { .. }) => {
+                self.count(Event::Fenced(LetGoReason::EpochPassed));
+            }
             _ => {}
         }
         self.found(key, record, now);
@@ -115,13 +126,13 @@ impl Ownership {
             return;
         };
         match entry.state() {
-            State::Owned { epoch: own } | State::Moving { epoch: own } if *own == epoch => {}
+            State::Owned { epoch: own } | State::Moving { epoch: own, .. } if *own == epoch => {}
             _ => return,
         }
         let is_wanted = !entry.waiting.is_empty();
         let (which, why) = (LetGo::One(key.clone()), LetGoReason::EpochPassed);
         self.actions.push_back(Action::LetGo { which, why });
-        self.count(Event::Fenced);
+        self.count(Event::Fenced(LetGoReason::EpochPassed));
         if is_wanted {
             self.step(key, State::Looking);
         } else {
@@ -132,7 +143,7 @@ impl Ownership {
     /// The session in memory is over.
     pub(super) fn end_session(&mut self, key: &Key, epoch: Epoch) {
         match self.entries.state(key) {
-            Some(State::Owned { epoch: own } | State::Moving { epoch: own }) if *own == epoch => {}
+            Some(State::Owned { epoch: own } | State::Moving { epoch: own, .. }) if *own == epoch => {}
             _ => return,
         }
         self.step(key, State::Deleting { epoch });

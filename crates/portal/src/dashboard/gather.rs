@@ -142,7 +142,7 @@ fn nodes(leases: Vec<Lease>, listed: &[String], health: &HealthReport) -> Vec<No
         let id = lease.id.node.as_str().to_owned();
         let node = nodes.entry(id.clone()).or_insert_with(|| Node { id, ..Node::default() });
         // Leases come by id, and of one node in the order of their starts.
-        if node.state == NodeState::Down || !lease.ended {
+        if node.state == NodeState::Down || lease.ended.is_none() {
             let listed = node.listed;
             *node = Node { listed, ..of_lease(&lease) };
         }
@@ -159,10 +159,10 @@ fn nodes(leases: Vec<Lease>, listed: &[String], health: &HealthReport) -> Vec<No
 fn of_lease(lease: &Lease) -> Node {
     Node {
         id: lease.id.node.as_str().to_owned(),
-        state: if lease.ended { NodeState::Down } else { state_of(lease.status) },
+        state: if lease.ended.is_some() { NodeState::Down } else { state_of(lease.status) },
         address: Some(lease.address.to_string()),
         listed: false,
-        stopped: lease.ended && lease.status == NodeStatus::Draining,
+        stopped: lease.ended.is_some() && lease.status == NodeStatus::Draining,
         // A node of another version may say it in another way.
         report: serde_json::from_str(&lease.report).ok(),
     }
@@ -230,7 +230,7 @@ fn timestamp(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ctedge_ownership::{LeaseId, NodeId};
+    use ctedge_ownership::{LeaseEnd, LeaseId, NodeId};
 
     fn lease(node: &str, incarnation: u64, ended: bool, status: NodeStatus) -> Lease {
         let report =
@@ -240,7 +240,7 @@ mod tests {
             address: "127.0.0.1:3001".parse().unwrap(),
             beat: 1,
             status,
-            ended,
+            ended: ended.then_some(LeaseEnd::Exited),
             report: serde_json::to_string(&report).unwrap(),
         }
     }

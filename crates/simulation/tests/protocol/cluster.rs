@@ -4,8 +4,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use ctedge_ownership::{Command, Epoch, Estate, LeaseId, NodeId, Outcome, Record, StoreModel};
+use ctedge_ownership::{Command, Epoch, Estate, HandoffReason, LeaseEnd, LeaseId, NodeId, Outcome, Record, StoreModel};
 use ctedge_wire::{Key, NodeStatus};
+
+/// Why any lease ends: it changes nothing but what is counted, and would only multiply the states.
+const ENDED: LeaseEnd = LeaseEnd::Silent;
 
 /// How much of everything there is. What is counted here can happen so often in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -309,11 +312,11 @@ impl Cluster {
             Step::FindSilent(finder, silent) => {
                 self.nodes[silent].away |= !self.breaks(Broken::NoProbe);
                 let (lease, beat) = (self.lease(silent), self.beat_of(silent));
-                self.send(finder, Command::EndLease { lease, beat }, false);
+                self.send(finder, Command::EndLease { lease, beat, why: ENDED }, false);
             }
             Step::EndFormer(node) => {
                 if let Some((lease, beat)) = self.former(node) {
-                    self.send(node, Command::EndLease { lease, beat: Some(beat) }, false);
+                    self.send(node, Command::EndLease { lease, beat: Some(beat), why: ENDED }, false);
                 }
             }
             Step::Freeze(node) => {
@@ -351,7 +354,8 @@ impl Cluster {
     /// The lease of a former process at the node's address.
     fn former(&self, node: usize) -> Option<(LeaseId, u64)> {
         let (own, at) = (self.lease(node), address(node));
-        let is_former = |lease: &&ctedge_ownership::Lease| lease.address == at && lease.id != own && !lease.ended;
+        let is_former =
+            |lease: &&ctedge_ownership::Lease| lease.address == at && lease.id != own && lease.ended.is_none();
         self.store.leases().find(is_former).map(|lease| (lease.id.clone(), lease.beat))
     }
 
@@ -443,8 +447,8 @@ impl Cluster {
             }
             Outcome::HandedOff { .. } => self.nodes[node].session = Session::None,
             Outcome::TargetEnded => {
-                if let Command::HandOff { key, epoch, by, estate, .. } = command {
-                    self.send(node, Command::HandOff { key, epoch, by, to: None, estate }, true);
+                if let Command::HandOff { key, epoch, by, estate, reason, .. } = command {
+                    self.send(node, Command::HandOff { key, epoch, by, to: None, estate, reason }, true);
                 }
             }
             _ => {}
@@ -461,7 +465,7 @@ impl Cluster {
         let (key, by) = (record.key, self.lease(node));
         if record.owner == by {
             self.send(node, Command::Read { key, epoch: record.epoch, by }, true);
-        } else if record.owner_ended {
+        } else if record.owner_ended.is_some() {
             self.send(node, Command::TakeOver { key, from: record.epoch, by }, true);
         }
     }
@@ -475,7 +479,7 @@ impl Cluster {
         self.nodes[node].session = Session::Leaving(self.estates);
         let (by, to) = (self.lease(node), to.map(|to| self.lease(to)));
         let estate = Estate { bytes: Bytes::copy_from_slice(&[self.estates]), ..Estate::default() };
-        self.send(node, Command::HandOff { key: key(), epoch, by, to, estate }, true);
+        self.send(node, Command::HandOff { key: key(), epoch, by, to, estate, reason: HandoffReason::DrainNow }, true);
     }
 
     /// The lease is over.

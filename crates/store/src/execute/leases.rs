@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ctedge_ownership::command::{ESTATES_PER_BEAT_MAX, REAPED_MAX};
-use ctedge_ownership::{Epoch, Lease, LeaseId, Outcome};
+use ctedge_ownership::{Epoch, Lease, LeaseEnd, LeaseId, Outcome};
 use ctedge_wire::{Key, NodeStatus};
 
 use super::columns;
@@ -66,9 +66,26 @@ fn lease_of(row: &Row) -> Result<Lease, Fault> {
         address: row.parsed(2, |text| text.parse().ok())?,
         beat: row.number(3)?,
         status: row.parsed(4, status_of)?,
-        ended: row.flag(5)?,
+        ended: end_of(row.number(5)?),
         report: row.text(6)?,
     })
+}
+
+/// The number in the column `ended`: 0 while the lease lives, and why it is over after that.
+fn number_of(end: LeaseEnd) -> i64 {
+    match end {
+        LeaseEnd::Unknown => 1,
+        LeaseEnd::Left => 2,
+        LeaseEnd::Exited => 3,
+        LeaseEnd::Silent => 4,
+        LeaseEnd::Replaced => 5,
+    }
+}
+
+/// What the number says. One that is not known here was written by a later version.
+pub(super) fn end_of(number: u64) -> Option<LeaseEnd> {
+    let is_it = |end: &LeaseEnd| number_of(*end).cast_unsigned() == number;
+    (number != 0).then(|| LeaseEnd::ALL.into_iter().find(is_it).unwrap_or(LeaseEnd::Unknown))
 }
 
 fn status_of(word: &str) -> Option<NodeStatus> {
@@ -83,7 +100,7 @@ async fn estates(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<Vec<(Key, Epoch)>, 
     rows.iter().map(|row| Ok((row.key(0)?, Epoch(row.number(1)?)))).collect()
 }
 
-pub(super) async fn end(tx: &mut Tx<'_>, lease: &LeaseId, beat: Option<u64>) -> Result<Outcome, Fault> {
+pub(super) async fn end(tx: &mut Tx<'_>, lease: &LeaseId, beat: Option<u64>, why: LeaseEnd) -> Result<Outcome, Fault> {
     let (node, incarnation) = columns(lease);
     let seized = tx.row(sql(tx.dialect.seize_lease()).bind(node.clone()).bind(incarnation)).await?;
     let Some(row) = seized else {
@@ -94,8 +111,8 @@ pub(super) async fn end(tx: &mut Tx<'_>, lease: &LeaseId, beat: Option<u64>) -> 
         return Ok(Outcome::Beating);
     }
     if !ended {
-        let statement = sql("UPDATE leases SET ended = 1 WHERE node = $1 AND incarnation = $2");
-        tx.execute(statement.bind(node.clone()).bind(incarnation)).await?;
+        let statement = sql("UPDATE leases SET ended = $3 WHERE node = $1 AND incarnation = $2");
+        tx.execute(statement.bind(node.clone()).bind(incarnation).bind(number_of(why))).await?;
     }
     Ok(Outcome::Ended)
 }

@@ -1,6 +1,6 @@
 //! What lies at a session besides its owner.
 
-use ctedge_ownership::{Legacy, StoredPeer};
+use ctedge_ownership::{HandoffReason, Legacy, StoredPeer};
 use ctedge_wire::Key;
 
 use crate::call::{Tx, parameters, sql, sql_of};
@@ -12,17 +12,31 @@ pub(crate) const ROWS_MAX: usize = 64;
 /// Everything that is known of the session, which is there.
 pub(super) async fn legacy(tx: &mut Tx<'_>, key: &Key) -> Result<Legacy, Fault> {
     let key = key.as_str().to_owned();
-    let statement = sql("SELECT estate, in_flight FROM sessions WHERE session_key = $1").bind(key.clone());
+    let statement = sql("SELECT estate, in_flight, given FROM sessions WHERE session_key = $1").bind(key.clone());
     let Some(row) = tx.row(statement).await? else {
         return Err(Fault::new(FaultKind::Broken, "a session vanished while it was held"));
     };
-    let (estate, in_flight) = (row.bytes_or_none(0)?, row.bytes_or_none(1)?);
+    let (estate, in_flight, given) = (row.bytes_or_none(0)?, row.bytes_or_none(1)?, given_of(row.number(2)?));
     let statement = sql("SELECT clock, host, user_json, handshake FROM peers WHERE session_key = $1 ORDER BY clock");
     let rows = tx.rows(statement.bind(key)).await?;
     let peers = rows.iter().map(|row| {
         Ok(StoredPeer { clock: row.number(0)?, host: row.flag(1)?, user: row.text(2)?, handshake: row.bytes(3)? })
     });
-    Ok(Legacy { estate, peers: peers.collect::<Result<_, Fault>>()?, in_flight })
+    Ok(Legacy { estate, given, peers: peers.collect::<Result<_, Fault>>()?, in_flight })
+}
+
+/// The number in the column `given`. 0 says nothing.
+pub(super) fn number_of(reason: HandoffReason) -> i64 {
+    match reason {
+        HandoffReason::DrainDeadline => 1,
+        HandoffReason::DrainNow => 2,
+        HandoffReason::Restart => 3,
+        HandoffReason::Stop => 4,
+    }
+}
+
+fn given_of(number: u64) -> Option<HandoffReason> {
+    HandoffReason::ALL.into_iter().find(|reason| number_of(*reason).cast_unsigned() == number)
 }
 
 /// Writes peers, over those that are there. No peer is in `rows` twice.

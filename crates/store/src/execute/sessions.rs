@@ -1,9 +1,9 @@
 //! Who owns what: one record a session.
 
-use ctedge_ownership::{Epoch, Estate, LeaseId, Outcome, Record};
+use ctedge_ownership::{Epoch, Estate, HandoffReason, LeaseId, Outcome, Record};
 use ctedge_wire::Key;
 
-use super::leases::{hold, lives};
+use super::leases::{end_of, hold, lives};
 use super::{columns, next_epoch, peers};
 use crate::call::{Tx, sql};
 use crate::fault::{Fault, FaultKind};
@@ -18,7 +18,7 @@ pub(super) struct Claim<'c> {
 
 /// The key's record as it is at this moment.
 pub(super) async fn record(tx: &mut Tx<'_>, key: &Key) -> Result<Option<Record>, Fault> {
-    // One statement without a lock: what it joins is of one moment.
+    // One statement without a lock: what it joins is of one moment. A lease that is not there has ended, nobody knows why.
     let statement = sql("SELECT s.owner_node, s.owner_incarnation, s.epoch, \
          CAST(CASE WHEN s.estate IS NULL THEN 0 ELSE 1 END AS BIGINT), COALESCE(l.ended, 1), l.address \
          FROM sessions s LEFT JOIN leases l ON l.node = s.owner_node AND l.incarnation = s.owner_incarnation \
@@ -31,7 +31,7 @@ pub(super) async fn record(tx: &mut Tx<'_>, key: &Key) -> Result<Option<Record>,
         owner: row.lease(0)?,
         epoch: Epoch(row.number(2)?),
         has_estate: row.flag(3)?,
-        owner_ended: row.flag(4)?,
+        owner_ended: end_of(row.number(4)?),
         owner_address: match row.text_or_none(5)? {
             Some(_) => Some(row.parsed(5, |text| text.parse().ok())?),
             None => None,
@@ -108,7 +108,8 @@ pub(super) async fn adopt(tx: &mut Tx<'_>, key: &Key, epoch: Epoch, by: &LeaseId
     if let Some(refusal) = refusal(tx, &Claim { key, epoch, by }).await? {
         return Ok(refusal);
     }
-    tx.execute(sql("UPDATE sessions SET estate = NULL WHERE session_key = $1").bind(key.as_str().to_owned())).await?;
+    let statement = sql("UPDATE sessions SET estate = NULL, given = 0 WHERE session_key = $1");
+    tx.execute(statement.bind(key.as_str().to_owned())).await?;
     Ok(Outcome::Adopted)
 }
 
@@ -117,6 +118,7 @@ pub(super) async fn hand_off(
     claim: Claim<'_>,
     to: Option<&LeaseId>,
     estate: &Estate,
+    reason: HandoffReason,
 ) -> Result<Outcome, Fault> {
     if let Some(refusal) = refusal(tx, &claim).await? {
         return Ok(refusal);
@@ -130,10 +132,10 @@ pub(super) async fn hand_off(
     let key = claim.key.as_str().to_owned();
     let (node, incarnation) = columns(to.unwrap_or(claim.by));
     let statement = sql("UPDATE sessions SET owner_node = $2, owner_incarnation = $3, epoch = $4, estate = $5, \
-         in_flight = $6 WHERE session_key = $1");
+         in_flight = $6, given = $7 WHERE session_key = $1");
     let statement = statement.bind(key.clone()).bind(node).bind(incarnation).bind(epoch.0.cast_signed());
     let in_flight = estate.in_flight.as_ref().map(|bytes| bytes.to_vec());
-    tx.execute(statement.bind(estate.bytes.to_vec()).bind(in_flight)).await?;
+    tx.execute(statement.bind(estate.bytes.to_vec()).bind(in_flight).bind(peers::number_of(reason))).await?;
     tx.execute(sql("DELETE FROM peers WHERE session_key = $1").bind(key)).await?;
     let rows: Vec<_> = estate.peers.iter().map(|peer| (claim.key, peer)).collect();
     peers::write(tx, &rows).await?;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use ctedge_ownership::command::Estate;
-use ctedge_ownership::{Epoch, LeaseId, SeatShare, StoreModel};
+use ctedge_ownership::{Epoch, HandoffReason, LeaseEnd, LeaseId, SeatShare, StoreModel};
 use ctedge_store::{Command, Entry, SeatWish, Seats, Store};
 use ctedge_wire::{Key, NodeStatus};
 
@@ -91,7 +91,7 @@ fn command(dice: &mut Dice, model: &StoreModel) -> Command {
             status: a_status(dice),
             report: format!("{{\"é\":{}}}", dice.below(9)),
         },
-        4 => Command::EndLease { lease: a_lease(dice), beat: a_beat(dice, model) },
+        4 => Command::EndLease { lease: a_lease(dice), beat: a_beat(dice, model), why: an_end(dice) },
         5 => Command::Look { key },
         6..=8 => Command::Create { key, by: a_lease(dice) },
         9..=11 => Command::TakeOver { key, from: epoch, by: a_lease(dice) },
@@ -99,7 +99,8 @@ fn command(dice: &mut Dice, model: &StoreModel) -> Command {
         13 => Command::Adopt { key, epoch, by },
         14 | 15 => {
             let to = (!dice.one_in(3)).then(|| a_lease(dice));
-            Command::HandOff { key, epoch, by, to, estate: an_estate(dice) }
+            let reason = HandoffReason::ALL[dice.below(HandoffReason::ALL.len())];
+            Command::HandOff { key, epoch, by, to, estate: an_estate(dice), reason }
         }
         _ if dice.one_in(2) => Command::Delete { key, epoch, by },
         _ => Command::Reap { lease: a_lease(dice) },
@@ -162,6 +163,10 @@ fn an_address(dice: &mut Dice) -> SocketAddr {
 
 fn a_status(dice: &mut Dice) -> NodeStatus {
     [NodeStatus::Ready, NodeStatus::Draining, NodeStatus::Suspended][dice.below(3)]
+}
+
+fn an_end(dice: &mut Dice) -> LeaseEnd {
+    LeaseEnd::ALL[dice.below(LeaseEnd::ALL.len())]
 }
 
 fn a_beat(dice: &mut Dice, model: &StoreModel) -> Option<u64> {

@@ -5,7 +5,7 @@ use std::process::{Command as Program, Stdio};
 use std::time::Duration;
 
 use ctedge_ownership::Epoch;
-use ctedge_store::{Command, Entry, Outcome, Store, StoreUrl};
+use ctedge_store::{Command, Entry, LeaseEnd, Outcome, Store, StoreUrl};
 
 use crate::support::{Place, connection, created, key, lease, peer, registered, settings};
 
@@ -55,7 +55,10 @@ async fn a_process_that_is_killed_while_it_writes_leaves_everything_that_was_ans
         let sound: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&mut connection).await.unwrap();
         assert_eq!(sound, "ok");
         let heir = registered(&store, "heir", round as u64).await;
-        store.execute(Command::EndLease { lease: lease("writer", 1), beat: None }).await.unwrap();
+        store
+            .execute(Command::EndLease { lease: lease("writer", 1), beat: None, why: LeaseEnd::Exited })
+            .await
+            .unwrap();
         for (number, epoch) in written {
             let from = Epoch(epoch);
             let taken = Command::TakeOver { key: key(&format!("s{number}")), from, by: heir.clone() };
@@ -64,7 +67,7 @@ async fn a_process_that_is_killed_while_it_writes_leaves_everything_that_was_ans
                 other => panic!("round {round}, session {number}: {other:?}"),
             }
         }
-        store.execute(Command::EndLease { lease: heir.clone(), beat: None }).await.unwrap();
+        store.execute(Command::EndLease { lease: heir.clone(), beat: None, why: LeaseEnd::Exited }).await.unwrap();
         for dead in [heir, lease("writer", 1)] {
             assert!(matches!(
                 store.execute(Command::Reap { lease: dead }).await,

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ctedge_ownership::command::Estate;
-use ctedge_ownership::{Epoch, LeaseId, Legacy, NodeId};
-use ctedge_store::{Audit, AuditEvent, AuditFilter, Command, Entry, Outcome, Store, UnixMillis};
+use ctedge_ownership::{Epoch, HandoffReason, LeaseId, Legacy, NodeId};
+use ctedge_store::{Audit, AuditEvent, AuditFilter, Command, Entry, LeaseEnd, Outcome, Store, UnixMillis};
 
 use crate::support::{Place, connection, created, day, key, on_both, peer, registered};
 
@@ -80,7 +80,8 @@ async fn fenced(place: Place) {
     let former = created(&store, "room", &one).await;
     let estate = Estate { bytes: Bytes::from_static(b"e"), peers: vec![peer(1, "kept")], in_flight: None };
     let to = Some(two.clone());
-    let handed = store.execute(Command::HandOff { key: key("room"), epoch: former, by: one.clone(), to, estate }).await;
+    let (by, reason) = (one.clone(), HandoffReason::DrainNow);
+    let handed = store.execute(Command::HandOff { key: key("room"), epoch: former, by, to, estate, reason }).await;
     let Ok(Outcome::HandedOff { epoch }) = handed else { panic!("{handed:?}") };
     store.journal(joined("room", former, &one, 2));
     store.journal(joined("room", epoch, &one, 3));
@@ -100,6 +101,7 @@ async fn lost(place: Place) {
     let (kept, moved) = (created(&store, "kept", &one).await, created(&store, "moved", &one).await);
     let ended = created(&store, "ended", &one).await;
     let handed = Command::HandOff {
+        reason: HandoffReason::DrainNow,
         key: key("moved"),
         epoch: moved,
         by: one.clone(),
@@ -120,7 +122,7 @@ async fn lost(place: Place) {
     assert_eq!(told.into_iter().collect::<Vec<_>>(), [(key("ended"), ended), (key("moved"), moved)]);
 
     // A lease that has ended has lost everything: its heartbeat says so, not this.
-    store.execute(Command::EndLease { lease: one.clone(), beat: None }).await.unwrap();
+    store.execute(Command::EndLease { lease: one.clone(), beat: None, why: LeaseEnd::Exited }).await.unwrap();
     store.journal(joined("kept", kept, &one, 2));
     store.journal(joined("moved", moved, &two, 2));
     assert!(store.flush(PATIENCE).await);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ctedge_ownership::LeaseId;
-use ctedge_store::{Command, Entry, Outcome, Store, StoreFailure, StoreState, StoreUrl};
+use ctedge_store::{Command, Entry, LeaseEnd, Outcome, Store, StoreFailure, StoreState, StoreUrl};
 use ctedge_testing::Proxy;
 use ctedge_wire::NodeStatus;
 
@@ -133,7 +133,7 @@ async fn what_a_stopped_process_holds_is_let_go_by_the_server() {
     proxy.stall();
     is_stalled.store(true, Ordering::Relaxed);
     let deadline = Instant::now() + PATIENCE;
-    let end = || Command::EndLease { lease: by.clone(), beat: None };
+    let end = || Command::EndLease { lease: by.clone(), beat: None, why: LeaseEnd::Exited };
     while store.execute(end()).await != Ok(Outcome::Ended) {
         assert!(Instant::now() < deadline, "the lease cannot be ended");
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ctedge_ownership::command::Estate;
-use ctedge_ownership::{Epoch, Legacy};
-use ctedge_store::{Command, Entry, Outcome, Store};
+use ctedge_ownership::{Epoch, HandoffReason, Legacy};
+use ctedge_store::{Command, Entry, LeaseEnd, Outcome, Store};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
@@ -25,7 +25,7 @@ async fn take_over(place: Place) {
     for round in 0..25 {
         epochs.push(created(&former, &format!("s{round}"), &dead).await);
     }
-    let end = Command::EndLease { lease: dead.clone(), beat: None };
+    let end = Command::EndLease { lease: dead.clone(), beat: None, why: LeaseEnd::Exited };
     assert_eq!(former.execute(end).await, Ok(Outcome::Ended));
     let winners = race(&place, move |store, racer| {
         let epochs = epochs.clone();
@@ -101,7 +101,10 @@ async fn fence(place: Place) {
     while other.sessions(None, 1000).await.unwrap().len() < 20 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(other.execute(Command::EndLease { lease: by, beat: None }).await, Ok(Outcome::Ended));
+    assert_eq!(
+        other.execute(Command::EndLease { lease: by, beat: None, why: LeaseEnd::Exited }).await,
+        Ok(Outcome::Ended)
+    );
     let at_the_end = sessions(&other).await;
     assert_eq!(creating.await.unwrap(), at_the_end);
     assert_eq!(sessions(&other).await, at_the_end);
@@ -150,7 +153,7 @@ async fn late_peers(place: Place) {
         {
             tokio::task::yield_now().await;
         }
-        other.execute(Command::EndLease { lease: by, beat: None }).await.unwrap();
+        other.execute(Command::EndLease { lease: by, beat: None, why: LeaseEnd::Exited }).await.unwrap();
         let taken = other.execute(Command::TakeOver { key: key(&name), from: epoch, by: heir.clone() }).await;
         let Ok(Outcome::Owned { epoch, legacy }) = taken else { panic!("{taken:?}") };
         joining.await.unwrap();
@@ -185,7 +188,14 @@ async fn handed_off(place: Place) {
             tokio::task::yield_now().await;
         }
         let (to, estate) = (Some(heir.clone()), Estate::default());
-        let command = Command::HandOff { key: key(&name), epoch: former, by: by.clone(), to, estate };
+        let command = Command::HandOff {
+            key: key(&name),
+            epoch: former,
+            by: by.clone(),
+            to,
+            estate,
+            reason: HandoffReason::DrainNow,
+        };
         let handed = owner.execute(command).await;
         let Ok(Outcome::HandedOff { epoch }) = handed else { panic!("{handed:?}") };
         joining.await.unwrap();

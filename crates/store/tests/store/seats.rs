@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ctedge_ownership::{Estate, LeaseId};
-use ctedge_store::{Command, Outcome, SeatWish, Seats, Store};
+use ctedge_ownership::{Estate, HandoffReason, LeaseId};
+use ctedge_store::{Command, LeaseEnd, Outcome, SeatWish, Seats, Store};
 use tokio::task::JoinSet;
 
 use crate::support::{Dice, Place, key, lease, on_both, peer, registered};
@@ -56,7 +56,10 @@ async fn come_back(place: Place) {
     assert_eq!(held(&store, &two, 20).await, 5);
     let seats = hold(&store, &one, 20).await.unwrap();
     assert_eq!((seats.others, seats.wanted_elsewhere), (5, 15));
-    assert_eq!(store.execute(Command::EndLease { lease: one.clone(), beat: None }).await, Ok(Outcome::Ended));
+    assert_eq!(
+        store.execute(Command::EndLease { lease: one.clone(), beat: None, why: LeaseEnd::Exited }).await,
+        Ok(Outcome::Ended)
+    );
     assert_eq!(hold(&store, &one, 1).await, None);
     assert_eq!(held(&store, &two, 20).await, 20);
     assert_eq!(store.seats_held().await, Ok(20));
@@ -75,7 +78,14 @@ async fn along(place: Place) {
     assert_eq!((held(&store, &from, 10).await, held(&store, &to, 15).await), (10, 15));
     let peers = (0..10).map(|clock| peer(clock, "moves")).collect();
     let estate = Estate { peers, ..Estate::default() };
-    let handed = Command::HandOff { key: key("k"), epoch, by: from.clone(), to: Some(to.clone()), estate };
+    let handed = Command::HandOff {
+        key: key("k"),
+        epoch,
+        by: from.clone(),
+        to: Some(to.clone()),
+        estate,
+        reason: HandoffReason::DrainNow,
+    };
     assert!(matches!(store.execute(handed).await, Ok(Outcome::HandedOff { .. })));
     assert_eq!(held(&store, &from, 0).await, 0);
     assert_eq!(held(&store, &third, 1).await, 0, "ten came to whoever holds fifteen");
