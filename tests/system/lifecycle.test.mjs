@@ -37,6 +37,19 @@ function childrenOf(parent) {
     });
 }
 
+/**
+ * Whether a process runs: one that has ended may still wait for its parent to notice.
+ *
+ * @param {number} pid
+ */
+function runs(pid) {
+    try {
+        return !/\) Z \d+/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'));
+    } catch {
+        return false;
+    }
+}
+
 for (const signal of /** @type {const} */ (['SIGTERM', 'SIGINT'])) {
     test(`${signal} stops everything and ends with 0, sessions or not`, async () => {
         const edge = await Edge.start();
@@ -54,6 +67,25 @@ for (const signal of /** @type {const} */ (['SIGTERM', 'SIGINT'])) {
         }
     });
 }
+
+test('`ctedge stop` returns when every process has ended, and says how everything is started again', async () => {
+    const edge = await Edge.start({ nodes: 2 });
+    try {
+        const pids = [edge.child.pid, ...childrenOf(edge.child.pid)];
+        const said = await edge.operate(['stop']);
+        assert.deepEqual(pids.filter(runs), [], said);
+        assert.match(said, /^everything stops, .* at most \d+ s$/m);
+        assert.match(said, /^the edge has stopped\. `ctedge up`, /m);
+        assert.equal((await edge.child.exit).code, 0, edge.child.output);
+
+        const started = await ctedge(['start', '--data', edge.data]);
+        assert.equal(started.code, 1);
+        assert.match(started.output, /`ctedge start` starts processes of an edge that runs, and not the edge itself/);
+        assert.match(started.output, /`ctedge up`, .* `systemctl start ctedge`/);
+    } finally {
+        await edge.destroy(false);
+    }
+});
 
 test('what the edge writes is for its user alone, and the logs for those of its group too', async () => {
     const folder = temporaryDirectory('rights');

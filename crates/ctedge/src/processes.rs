@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use ctedge_supervisor::Process;
+use ctedge_supervisor::control::client::NoEdge;
 use ctedge_supervisor::control::{Command, client, socket_of};
 use serde_json::{Value, json};
 
@@ -32,16 +33,25 @@ pub(crate) fn change(command: Command, options: &ProcessOptions) -> anyhow::Resu
         // What a program reads from stdout is the answer alone.
         let _ = if is_json { writeln!(std::io::stderr(), "{line}") } else { writeln!(std::io::stdout(), "{line}") };
     };
-    let processes = client::give(&data_folder(options)?, &command, tell)?;
+    let given = data_folder(options).and_then(|data| match &command {
+        Command::Stop { name: None } => client::stop(&data, tell),
+        command => client::give(&data, command, tell),
+    });
+    let processes = match (&command, given) {
+        (Command::Start { .. }, Err(error)) if error.is::<NoEdge>() => {
+            return Err(error.context("`ctedge start` starts processes of an edge that runs, and not the edge itself"));
+        }
+        (_, given) => given?,
+    };
     let last = match command {
-        Command::Restart { .. } => "done",
-        Command::Stop { name: None } => "the edge stops",
-        _ => "",
+        Command::Restart { .. } => "done".to_owned(),
+        Command::Stop { name: None } => format!("the edge has stopped. {}", client::HOW_TO_START),
+        _ => String::new(),
     };
     if is_json {
         let _ = std::io::stdout().write_all(json_text(&processes).as_bytes());
     } else if !last.is_empty() {
-        tell(last);
+        tell(&last);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -57,7 +67,10 @@ fn data_folder(options: &ProcessOptions) -> anyhow::Result<PathBuf> {
         Ok(status) => named_by(&status, &options.admin),
         // The balancer may be what has stopped.
         Err(_) if socket_of(&default).exists() => Ok(default),
-        Err(error) => Err(error.context("where are the processes? --data names their data folder")),
+        Err(error) => Err(error.context(format!(
+            "where are the processes? --data names their data folder. If none run: {}",
+            client::HOW_TO_START
+        ))),
     }
 }
 

@@ -82,6 +82,15 @@ pub enum Line {
     Error(String),
 }
 
+/// Where the lines of one answer go.
+pub(crate) type Lines = mpsc::UnboundedSender<Line>;
+
+impl Line {
+    fn is_last(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Error(_))
+    }
+}
+
 /// Where the control socket of the data folder `data` is.
 #[must_use]
 pub fn socket_of(data: &Path) -> PathBuf {
@@ -111,8 +120,8 @@ pub(crate) fn listen(data: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves commands until it is dropped. A command to stop everything is passed to `stop`.
-pub(crate) async fn serve(listener: UnixListener, edge: Arc<Edge>, stop: mpsc::Sender<()>) {
+/// Serves commands until it is dropped. A command to stop everything is passed to `stop`, which then answers it.
+pub(crate) async fn serve(listener: UnixListener, edge: Arc<Edge>, stop: mpsc::Sender<Lines>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(answer(stream, Arc::clone(&edge), stop.clone()))),
@@ -124,7 +133,7 @@ pub(crate) async fn serve(listener: UnixListener, edge: Arc<Edge>, stop: mpsc::S
     }
 }
 
-async fn answer(stream: UnixStream, edge: Arc<Edge>, stop: mpsc::Sender<()>) {
+async fn answer(stream: UnixStream, edge: Arc<Edge>, stop: mpsc::Sender<Lines>) {
     let (read, mut write) = stream.into_split();
     let mut text = String::new();
     let mut reader = BufReader::new(read.take(COMMAND_BYTES_MAX));
@@ -149,15 +158,21 @@ async fn answer(stream: UnixStream, edge: Arc<Edge>, stop: mpsc::Sender<()>) {
             Ok(None) => return,
             Err(_) => Line::Alive,
         };
+        let is_last = line.is_last();
         let Ok(mut line) = serde_json::to_string(&line) else { return };
         line.push('\n');
-        if write.write_all(line.as_bytes()).await.is_err() {
+        if write.write_all(line.as_bytes()).await.is_err() || is_last {
             return;
         }
     }
 }
 
-async fn carry_out(edge: Arc<Edge>, command: Command, stop: mpsc::Sender<()>, lines: mpsc::UnboundedSender<Line>) {
+async fn carry_out(edge: Arc<Edge>, command: Command, stop: mpsc::Sender<Lines>, lines: Lines) {
+    if command == (Command::Stop { name: None }) {
+        // It answers by itself, at the end.
+        let _ = stop.send(lines).await;
+        return;
+    }
     // Whoever asked may be gone.
     let say = |line| drop(lines.send(line));
     let tell = |text: String| {
@@ -166,12 +181,6 @@ async fn carry_out(edge: Arc<Edge>, command: Command, stop: mpsc::Sender<()>, li
     };
     let done = match command {
         Command::List => Ok(None),
-        Command::Stop { name: None } => {
-            // The answer goes out before the end begins: everything that serves it ends too.
-            say(Line::Done { processes: edge.processes(), reloaded: None });
-            let _ = stop.send(()).await;
-            return;
-        }
         Command::Reload => {
             // It may be under way already, since the file has changed.
             let _held = edge.changing.lock().await;
@@ -185,9 +194,9 @@ async fn carry_out(edge: Arc<Edge>, command: Command, stop: mpsc::Sender<()>, li
                 Command::List | Command::Reload => Ok(()),
             }
             .map(|()| None),
-            Err(_) => {
-                Err(anyhow::anyhow!("another command, a restart or a reload is under way; ask again when it is done"))
-            }
+            Err(_) => Err(anyhow::anyhow!(
+                "another command, a restart, a reload or the stop of everything is under way; ask again when it is done"
+            )),
         },
     };
     say(match done {

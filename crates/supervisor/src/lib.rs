@@ -1,6 +1,6 @@
 //! Starts the balancer and the nodes of one machine as child processes and keeps them running.
 //!
-//! - [`supervisor`]: the life of `ctedge up`: start, ready, reload, stop.
+//! - [`supervisor`]: the life of `ctedge up`: start, ready, reload; `stop`: its end.
 //! - `edge`: what runs, shared by everything that acts on it; `restart`, `reload`, `processes` act on it.
 //! - [`control`]: the socket that an operator's commands come by, and its client.
 //! - `plan`: which children a settings file asks for, and the effective file that they read.
@@ -37,6 +37,7 @@ mod reload;
 mod restart;
 mod schedule;
 pub mod sockets;
+mod stop;
 pub mod supervisor;
 
 pub use admin::AdminClient;

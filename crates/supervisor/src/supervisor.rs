@@ -1,4 +1,4 @@
-//! The life of `ctedge up`: start, ready, reload, stop.
+//! The life of `ctedge up`: start, ready, reload, and at last the stop.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -6,37 +6,26 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use ctedge_logs::Zone;
 use rustix::process::Signal;
-use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::child::Child;
 use crate::control;
 use crate::data::DataFolder;
 pub use crate::edge::Surroundings;
-use crate::edge::{BALANCER, Edge, LOOK, SPARE, reachable};
+use crate::edge::{BALANCER, Edge, LOOK, reachable};
 use crate::leftovers;
 pub use crate::plan::Load;
 use crate::plan::{Settler, carry_out};
 use crate::schedule::Schedule;
+pub use crate::stop::Stopped;
+use crate::stop::{Stop, StopSignals};
 
 /// How often a file is looked at for a change, and the clock for a restart that is due.
 const WATCH: Duration = Duration::from_secs(1);
 
 /// After this time the operator is told what is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Some tools signal a process and then its whole group: what comes this soon after the first signal is the same order.
-const ECHO: Duration = Duration::from_millis(500);
-
-/// How a supervisor ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// Everything stopped in order.
-    InOrder,
-    /// A second signal stopped everything at once.
-    AtOnce,
-}
 
 /// One balancer and its nodes on this machine.
 pub struct Supervisor {
@@ -65,7 +54,7 @@ impl Supervisor {
     /// Runs until a signal or an operator's command stops it. Call it on the main thread, in a runtime of that one thread:
     /// children are told when the thread ends that started them.
     pub async fn run(self) -> anyhow::Result<Stopped> {
-        let mut stop = StopSignals::listen()?;
+        let mut signals = StopSignals::listen()?;
         let control = control::listen(self.edge.data.root())?;
         for name in self.edge.names() {
             self.edge.start(&name)?;
@@ -73,16 +62,17 @@ impl Supervisor {
         self.introduce();
         let (orders, mut ordered) = mpsc::channel(1);
         let serving = tokio::spawn(control::serve(control, Arc::clone(&self.edge), orders));
+        let mut stop = Stop::of(&self.edge);
         let lived = tokio::select! {
             lived = self.live() => lived,
-            () = stop.next() => Ok(()),
-            _ = ordered.recv() => Ok(()),
+            () = signals.next() => Ok(()),
+            Some(lines) = ordered.recv() => {
+                stop.tell_also(lines);
+                Ok(())
+            }
         };
+        let stopped = stop.run(&mut signals, &mut ordered).await;
         serving.abort();
-        for change in self.edge.changes.lock().drain(..) {
-            change.abort();
-        }
-        let stopped = self.stop(&mut stop).await;
         lived.map(|()| stopped)
     }
 
@@ -193,82 +183,6 @@ impl Supervisor {
                 ));
             }
             sleep(LOOK).await;
-        }
-    }
-
-    /// Stops everything in order, or at once at the next signal.
-    async fn stop(&self, signals: &mut StopSignals) -> Stopped {
-        self.edge.say("Stopping; a second signal stops everything at once");
-        tokio::select! {
-            () = self.stop_in_order() => {
-                self.edge.say("stopped");
-                Stopped::InOrder
-            }
-            () = signals.next() => {
-                self.edge.each(|child, _| child.kill());
-                for gone in self.edge.each(|child, _| child.gone()) {
-                    gone.await;
-                }
-                self.edge.say("stopped at once");
-                Stopped::AtOnce
-            }
-        }
-    }
-
-    /// The balancers stop accepting, then the nodes say goodbye through the tunnels that are still open, then the
-    /// balancers end.
-    async fn stop_in_order(&self) {
-        let (of_balancer, of_node) = self.edge.plan().stop_max();
-        let is_node = |child: &Child| child.spec().leases.is_some();
-        let gone = |of_nodes: bool| self.edge.each(|child, _| (is_node(child) == of_nodes).then(|| child.gone()));
-
-        self.edge.close_sockets();
-        self.edge.each(|child, _| {
-            if !is_node(child) {
-                // It ends when the nodes have; whatever they still have to say passes through it.
-                child.stop(of_balancer.max(of_node) + SPARE);
-            }
-        });
-        let _ = timeout(SPARE, self.edge.wait_until_closed()).await;
-        self.edge.each(|child, _| {
-            if is_node(child) {
-                child.stop(of_node + SPARE);
-            }
-        });
-        for of_nodes in [true, false] {
-            for gone in gone(of_nodes).into_iter().flatten() {
-                gone.await;
-            }
-        }
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct StopSignals {
-    terminate: Signals,
-    interrupt: Signals,
-    last: Option<Instant>,
-}
-
-impl StopSignals {
-    fn listen() -> anyhow::Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        Ok(Self { terminate, interrupt, last: None })
-    }
-
-    /// Completes at the next signal that is not an echo of the last one.
-    async fn next(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
-            let is_echo = self.last.is_some_and(|last| last.elapsed() < ECHO);
-            self.last.get_or_insert_with(Instant::now);
-            if !is_echo {
-                return;
-            }
         }
     }
 }
