@@ -2,12 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect as connectHttp2 } from 'node:http2';
 import path from 'node:path';
 import { test } from 'node:test';
 import { eventually } from '../harness/deadline.mjs';
-import { withEdge } from '../harness/edge.mjs';
+import { Admin, Edge, freePort, temporaryDirectory, withEdge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
 import { Child, BINARY } from '../harness/process.mjs';
 import { byNodeHttp, exchange } from '../harness/raw.mjs';
@@ -124,11 +124,48 @@ const linesOf = (edge, name) => {
 test('the server log says where the edge is in the words that scripts look for', async () => {
     await withEdge({}, async edge => {
         const ports = `port ${new URL(edge.http).port} (HTTP) and ${new URL(edge.https).port} (SSL)`;
-        const lines = linesOf(edge, 'server.log').filter(line => line.includes('services now available'));
+        const announced = () => linesOf(edge, 'server.log').filter(line => line.includes('services now available'));
+        const lines = announced();
         assert.equal(lines.length, 1, lines.join('\n'));
+        // Another balancer is no other start of the edge.
+        await edge.operate(['restart', 'balancer']);
+        assert.deepEqual(announced(), lines);
         const said = `root INFO CodeTogether On-Premises services now available on ${ports}`;
         assert.ok(lines[0].endsWith(` ${said}`), lines[0]);
     });
+});
+
+test('the services are announced when the first node takes sessions, and not before', async () => {
+    const folder = temporaryDirectory('far-node');
+    const port = await freePort();
+    const nodes = `[[nodes]]\nid = "far"\naddress = "127.0.0.1:${port}"\n`;
+    const config = `[up]\nnodes = 0\n${nodes}`;
+    const edge = new Edge({ data: folder, config });
+    const announced = () => linesOf(edge, 'server.log').filter(line => line.includes('services now available'));
+    try {
+        await edge.child.line(/^\s+admin\s/);
+        edge.admin = new Admin(edge.address('admin'));
+        await eventually('a balancer', async () => (await edge.admin.call('/status').catch(() => undefined))?.status === 200);
+        await edge.admin.nodeIs('far', 'down');
+        // The log has the balancer's start, and the supervisor has looked at it.
+        await eventually('the table of processes', async () => (await edge.listed('balancer'))?.state === 'running');
+        assert.deepEqual(announced(), []);
+        assert.ok(!edge.child.lines.all.includes('ready'), edge.child.output);
+
+        const file = path.join(folder, 'node.toml');
+        writeFileSync(file, `data = "${path.join(folder, 'far')}"\nsecret_file = "${path.join(folder, 'cluster.secret')}"\n`
+            + `[store]\nurl = "none"\n${nodes}`);
+        const node = new Child('ctedge node', BINARY, ['node', '--config', file, '--id', 'far']);
+        try {
+            await edge.child.line(/^ready$/, 60_000);
+            assert.equal(announced().length, 1, announced().join('\n'));
+        } finally {
+            await node.stop();
+        }
+    } finally {
+        await edge.destroy(false);
+        rmSync(folder, { recursive: true, force: true });
+    }
 });
 
 test('the download counts of the operators\' notes work on the access log as they are', async () => {

@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ctedge_routing::NodeState;
 use ctedge_settings::BalancerSettings;
 
 use crate::reload::Reloader;
 use crate::shared::Shared;
+
+/// How often something that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Where a reload takes its settings from. The binary implements it: only the binary reads files and the environment.
 pub trait SettingsSource: Send + Sync {
@@ -65,6 +69,13 @@ impl Handle {
     /// Says who started this balancer: the socket of a supervisor, for operators' commands to find it.
     pub fn supervised_by(&self, control_socket: PathBuf) {
         let _ = self.shared.control_socket.set(control_socket);
+    }
+
+    /// Completes when a node takes sessions.
+    pub async fn available(&self) {
+        while !self.shared.router.nodes().iter().any(|node| node.state() == NodeState::Ready) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Reads the settings again. Wrong ones change nothing; right ones drop no connection and move no pinned key.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use ctedge_balancer::{Addresses, Balancer, BindError, Handle, Listening, SettingsSource};
 use ctedge_logs::Logs;
-use ctedge_settings::BalancerSettings;
-use ctedge_supervisor::{Sockets, control};
+use ctedge_settings::{BalancerSettings, Listeners};
+use ctedge_supervisor::{Sockets, announce, control};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -40,9 +40,16 @@ pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
         let reloads = Arc::clone(&source) as Arc<dyn SettingsSource>;
         let balancer = Balancer::bind_on(listening, settings, reloads).map_err(advise)?;
         let addresses = balancer.addresses();
-        announce(&addresses);
+        tracing::info!(http = ?addresses.http, https = ?addresses.https, admin = %addresses.admin, "the balancer serves");
+        let handle = balancer.handle();
         if options.inherit {
-            balancer.handle().supervised_by(control::socket_of(&data));
+            handle.supervised_by(control::socket_of(&data));
+        } else {
+            let Addresses { http, https, admin } = addresses;
+            tokio::spawn(async move {
+                handle.available().await;
+                announce(Listeners { http, https, admin });
+            });
         }
         tokio::spawn(obey_signals(balancer.handle(), source, logs)?);
         balancer.run(stop.received()).await?;
@@ -54,19 +61,6 @@ pub(crate) fn run(options: BalancerOptions) -> anyhow::Result<ExitCode> {
 fn inherited() -> anyhow::Result<Listening> {
     let Sockets { http, https, admin } = Sockets::inherited()?;
     Ok(Listening { http, https, admin })
-}
-
-/// Says where the edge is, in the words that operators' scripts look for.
-fn announce(addresses: &Addresses) {
-    let ports = [(addresses.http, "HTTP"), (addresses.https, "SSL")];
-    let ports = ports.map(|(address, word)| address.map(|address| format!("port {} ({word})", address.port())));
-    let ports = match ports {
-        // The word "port" stands once in the original's line.
-        [Some(http), Some(https)] => format!("{http} and {}", https.trim_start_matches("port ")),
-        [http, https] => http.or(https).unwrap_or_else(|| "no port".into()),
-    };
-    tracing::info!(target: "server", "CodeTogether On-Premises services now available on {ports}");
-    tracing::info!(http = ?addresses.http, https = ?addresses.https, admin = %addresses.admin, "the balancer serves");
 }
 
 /// Says which settings stand behind a port that is taken.

@@ -291,6 +291,11 @@ impl View {
         Some(Self { balancer_pid: status["balancer"]["pid"].as_i64(), nodes: listed.filter_map(seen).collect() })
     }
 
+    /// Whether any node takes sessions.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.nodes.values().any(|node| node.state == "ready")
+    }
+
     /// Whether the node `id` takes sessions.
     pub(crate) fn is_ready(&self, id: &str) -> bool {
         self.nodes.get(id).is_some_and(|node| node.state == "ready")

@@ -48,4 +48,4 @@ pub use password::ensure_password;
 pub use processes::Process;
 pub use reload::Reloaded;
 pub use sockets::Sockets;
-pub use supervisor::{Load, Stopped, Supervisor, Surroundings};
+pub use supervisor::{Load, Stopped, Supervisor, Surroundings, announce};

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use ctedge_logs::Zone;
+use ctedge_settings::Listeners;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use crate::control;
 use crate::data::DataFolder;
 pub use crate::edge::Surroundings;
-use crate::edge::{BALANCER, Edge, LOOK, reachable};
+use crate::edge::{BALANCER, Edge, LOOK, View, reachable};
 use crate::leftovers;
 pub use crate::plan::Load;
 use crate::plan::{Settler, carry_out};
@@ -84,11 +85,13 @@ impl Supervisor {
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut schedule = Schedule::default();
 
-        {
+        let mut available = {
             let _held = self.edge.changing.lock().await;
-            self.wait_until_ready().await?;
+            self.wait_until_ready().await?
+        };
+        if available {
+            self.edge.say("ready");
         }
-        self.edge.say("ready");
         loop {
             tokio::select! {
                 _ = hang_up.recv() => {}
@@ -98,6 +101,11 @@ impl Supervisor {
                     continue;
                 }
                 _ = watch.tick() => {
+                    if !available && self.edge.view().await.is_some_and(|view| view.has_ready()) {
+                        available = true;
+                        announce(self.edge.plan().listeners);
+                        self.edge.say("ready");
+                    }
                     self.restart_if_due(&mut schedule);
                     self.edge.bound_logs().await;
                     if !self.edge.around.load.has_changed() {
@@ -156,19 +164,26 @@ impl Supervisor {
         say(format!("  logs   {}", self.edge.data.logs().display()));
     }
 
-    /// Completes when the balancer says that every node of ours takes sessions.
-    async fn wait_until_ready(&self) -> anyhow::Result<()> {
+    /// Completes when the balancer says that every node of ours takes sessions. Announces the services with the first node that
+    /// does, and returns whether there was one: none may be ours.
+    async fn wait_until_ready(&self) -> anyhow::Result<bool> {
         let started = Instant::now();
         let mut told = started;
+        let mut available = false;
         loop {
             let names = self.edge.names();
             let nodes = names.iter().filter(|name| *name != BALANCER).cloned();
-            let waiting: Vec<_> = match self.edge.view().await {
+            let view = self.edge.view().await;
+            if !available && view.as_ref().is_some_and(View::has_ready) {
+                available = true;
+                announce(self.edge.plan().listeners);
+            }
+            let waiting: Vec<_> = match view {
                 Some(view) => nodes.filter(|name| !view.is_ready(name)).collect(),
                 None => vec![BALANCER.to_owned()],
             };
             if waiting.is_empty() {
-                return Ok(());
+                return Ok(available);
             }
             for name in &names {
                 self.edge.check_deaths(name)?;
@@ -185,4 +200,17 @@ impl Supervisor {
             sleep(LOOK).await;
         }
     }
+}
+
+/// Says where the edge is, in the words that operators' scripts look for. It is said once for each start of an edge, when the
+/// first node takes sessions; a balancer that nobody supervises says it for itself.
+pub fn announce(listeners: Listeners) {
+    let ports = [(listeners.http, "HTTP"), (listeners.https, "SSL")];
+    let ports = ports.map(|(address, word)| address.map(|address| format!("port {} ({word})", address.port())));
+    let ports = match ports {
+        // The word "port" stands once in the original's line.
+        [Some(http), Some(https)] => format!("{http} and {}", https.trim_start_matches("port ")),
+        [http, https] => http.or(https).unwrap_or_else(|| "no port".into()),
+    };
+    tracing::info!(target: "server", "CodeTogether On-Premises services now available on {ports}");
 }
