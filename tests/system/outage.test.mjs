@@ -1,7 +1,9 @@
 //! The store is away, and comes back.
 
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, rmdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
@@ -9,6 +11,7 @@ import { eventually, pause, within } from '../harness/deadline.mjs';
 import { meeting } from '../harness/person.mjs';
 import { ctedge } from '../harness/process.mjs';
 import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
+import { run, without } from '../harness/programs.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
 import { Wire } from '../harness/tcp-proxy.mjs';
 
@@ -153,33 +156,80 @@ async function hostAt(node, cluster, balancer, meet) {
     throw new Error(`20 sessions, and none on ${node.id}`);
 }
 
-const hasSqlite = !spawnSync('sqlite3', ['--version']).error;
-const withoutSqlite = hasSqlite || process.env.CI === 'true' ? false : 'there is no sqlite3 (apt-get install sqlite3)';
+const withoutSqlite = without({ sqlite3: 'sqlite3' });
 
 test('while somebody locks the file of the store it counts as slow, and sessions go on', { skip: withoutSqlite }, async () => {
-    await withCluster({ nodes: 2 }, async cluster => {
-        const balancer = await cluster.balancer();
-        await meeting(async meet => {
-            const ada = await meet('ada', balancer.http).host();
-            const bob = await meet('bob', balancer.http).join(ada.roomId);
-            const login = await meet('late', balancer.http).login();
-            const unlock = await lock(path.join(cluster.data, 'ctedge.db'));
-            for (const node of cluster.nodes) {
-                await node.storeIs('slow');
-                assert.equal((await node.metrics()).sum('ctedge_node_store', { state: 'slow' }), 1);
-            }
-            await ada.say('does not matter');
-            await bob.hears('does not matter');
-            await assertRefused(balancer, login);
-            await unlock();
-            for (const node of cluster.nodes) await node.storeIs('ok');
-            await eventually('new session', () => meet('dan', balancer.http).host());
-            await bob.say('all is well');
-            await ada.hears('all is well');
-            assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'lease_lost' }), 0);
-        });
+    await withCluster({ nodes: 2 }, cluster => trouble(cluster, 'slow', () => lock(path.join(cluster.data, 'ctedge.db'))));
+});
+
+test('while the disk of the store is full, sessions go on, and no new one is accepted that could be lost', { skip: withoutMount() }, async () => {
+    await withSmallDisk(async disk => {
+        const settings = `[store]\nurl = "sqlite:${path.join(disk, 'ctedge.db')}"\n`;
+        await withCluster({ nodes: 2, settings }, cluster => trouble(cluster, 'full', () => fill(disk)));
     });
 });
+
+/**
+ * A session lives through trouble with its store.
+ *
+ * @param {import('../harness/cluster.mjs').Cluster} cluster
+ * @param {string} state what nodes say of the store meanwhile
+ * @param {() => Promise<() => Promise<void>>} begin makes the trouble, and gives what ends it
+ */
+async function trouble(cluster, state, begin) {
+    const balancer = await cluster.balancer();
+    await meeting(async meet => {
+        const ada = await meet('ada', balancer.http).host();
+        const bob = await meet('bob', balancer.http).join(ada.roomId);
+        const login = await meet('late', balancer.http).login();
+        const end = await begin();
+        for (const node of cluster.nodes) {
+            await node.storeIs(state);
+            assert.equal((await node.metrics()).sum('ctedge_node_store', { state }), 1);
+        }
+        await ada.say('does not matter');
+        await bob.hears('does not matter');
+        await assertRefused(balancer, login);
+        await end();
+        for (const node of cluster.nodes) await node.storeIs('ok');
+        await eventually('new session', () => meet('dan', balancer.http).host());
+        await bob.say('all is well');
+        await ada.hears('all is well');
+        assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'lease_lost' }), 0);
+    });
+}
+
+/** @returns {string | false} what keeps a test from mounting a file system of its own */
+function withoutMount() {
+    return process.getuid?.() === 0 || process.env.CI === 'true' ? false : 'mounting a small tmpfs needs root';
+}
+
+/**
+ * @param {(folder: string) => Promise<void>} use gets the folder of a file system of 8 MiB
+ */
+async function withSmallDisk(use) {
+    const folder = mkdtempSync(path.join(tmpdir(), 'ctedge-test-disk-'));
+    const mounted = run('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', folder]);
+    assert.equal(mounted.code, 0, mounted.said);
+    try {
+        await use(folder);
+    } finally {
+        run('umount', ['--lazy', folder]);
+        rmdirSync(folder);
+    }
+}
+
+/**
+ * Fills a disk to the last byte.
+ *
+ * @param {string} folder
+ * @returns {Promise<() => Promise<void>>} makes room again
+ */
+async function fill(folder) {
+    const filler = path.join(folder, 'filler');
+    run('dd', ['if=/dev/zero', `of=${filler}`, 'bs=4096']);
+    return async () => rmSync(filler);
+}
 
 /**
  * Locks an SQLite file, as a backup or an operator's shell may do.
