@@ -49,6 +49,15 @@ fn behind_a_proxy_clients_have_a_path_prefix_and_the_proxy_is_believed() {
 }
 
 #[test]
+fn one_of_several_machines_starts_its_own_nodes_and_knows_all() {
+    let settings = load("several-machines.toml");
+    let machine = settings.up().machine.unwrap();
+    let nodes = &settings.nodes().fixed;
+    assert_eq!(nodes.iter().filter(|node| node.address.ip() == machine).count(), 2);
+    assert_eq!(nodes.len(), 4);
+}
+
+#[test]
 fn in_front_of_containers_keys_are_header_and_cookie_and_pins_last_by_time() {
     let balancer = balancer("codetogether-containers.toml");
     assert_eq!(load("codetogether-containers.toml").up().nodes, 0);

@@ -32,7 +32,7 @@ pub fn takes(setting: &str) -> Takes {
         // The supervisor holds these sockets.
         "balancer.http" | "balancer.https" | "balancer.admin" => Takes::Start,
         "balancer.threads" => Takes::BalancerRestart,
-        "metrics.prometheus" | "up.nodes" | "nodes" | "dns" | "certificates" => Takes::Reading,
+        "metrics.prometheus" | "up.nodes" | "up.machine" | "nodes" | "dns" | "certificates" => Takes::Reading,
         _ => match setting.split('.').next().unwrap_or_default() {
             "log" => Takes::Restart,
             "balancer" | "license" | "portal" | "restart" => Takes::Reading,

@@ -144,6 +144,12 @@ fn up(reader: &mut Reader) -> UpSettings {
             "The port of the first node on 127.0.0.1; the others follow. 0 takes free ports.",
             3001,
         ),
+        machine: section.any(
+            "machine",
+            "The IP address of this machine where an edge has several: of the nodes that [[nodes]] lists for all of them, \
+             `ctedge up` starts those with this address, and `nodes` is 0.",
+            None,
+        ),
     }
 }
 

@@ -35,6 +35,8 @@ pub struct UpSettings {
     pub nodes: usize,
     /// The port of the first node; 0 takes free ports.
     pub node_base_port: u16,
+    /// Which of the listed nodes it starts: those with this address. `None` for an edge of one machine.
+    pub machine: Option<IpAddr>,
 }
 
 /// Where a balancer listens.

@@ -122,6 +122,22 @@ fn settings_that_contradict_each_other_are_faults() {
         "[up]\nnode_base_port = 65534",
         "line 2: up.node_base_port: 3 nodes from this port on end above port 65535",
     );
+    check_fault(
+        "[up]\nnodes = 0\nmachine = \"10.0.0.11\"\n[[nodes]]\nid = \"far\"\naddress = \"10.0.0.12:3001\"",
+        "line 3: up.machine: no node of [[nodes]] has the address 10.0.0.11",
+    );
+    check_fault(
+        "[up]\nnodes = 0\nmachine = \"0.0.0.0\"",
+        "line 3: up.machine: 0.0.0.0 is no address that other machines can connect to",
+    );
+    check_fault(
+        "[up]\nnodes = 1\nmachine = \"10.0.0.11\"\n[[nodes]]\nid = \"here\"\naddress = \"10.0.0.11:3001\"",
+        "line 2: up.nodes: has to be 0 where up.machine says which of [[nodes]] this machine starts",
+    );
+    check_fault(
+        "[up]\nnodes = 0\nmachine = \"10.0.0.11\"\n[[nodes]]\nid = \"balancer\"\naddress = \"10.0.0.11:3001\"",
+        "line 4: nodes: the id \"balancer\" is the balancer's, where up.machine starts nodes",
+    );
 }
 
 #[test]

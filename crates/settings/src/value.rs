@@ -4,7 +4,7 @@
 //! to write instead, and writes itself as TOML.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -189,6 +189,18 @@ impl Written for SocketAddr {
 }
 
 /// A thing that `""` switches off.
+impl Written for IpAddr {
+    fn read(value: &Value) -> Result<Self, String> {
+        let what = "an IP address, like \"10.0.0.11\"";
+        let text = text_of(value, what)?;
+        text.parse().or_else(|_| expected(what, value))
+    }
+
+    fn write(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
 impl<T: Written> Written for Option<T> {
     fn read(value: &Value) -> Result<Self, String> {
         match value {

@@ -1,6 +1,7 @@
 //! Faults that no single setting has: settings that contradict each other.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use crate::file::File;
 use crate::reader::Reader;
@@ -49,6 +50,26 @@ fn nodes(file: &File, reader: &mut Reader) {
     if file.up.node_base_port != 0 && last_port > usize::from(u16::MAX) {
         let problem = format!("{} nodes from this port on end above port 65535", file.up.nodes);
         reader.fault("up.node_base_port", problem);
+    }
+    if let Some(machine) = file.up.machine {
+        this_machine(file, machine, reader);
+    }
+}
+
+/// The nodes that `ctedge up` starts on one of several machines.
+fn this_machine(file: &File, machine: IpAddr, reader: &mut Reader) {
+    if machine.is_unspecified() {
+        reader.fault("up.machine", format!("{machine} is no address that other machines can connect to"));
+    } else if !file.nodes.fixed.iter().any(|node| node.address.ip() == machine) {
+        reader.fault("up.machine", format!("no node of [[nodes]] has the address {machine}"));
+    }
+    if file.up.nodes > 0 {
+        let problem = "has to be 0 where up.machine says which of [[nodes]] this machine starts";
+        reader.fault("up.nodes", problem);
+    }
+    // The supervisor's name for its other process.
+    if file.nodes.fixed.iter().any(|node| node.id == "balancer") {
+        reader.fault("nodes", "the id \"balancer\" is the balancer's, where up.machine starts nodes");
     }
 }
 

@@ -20,6 +20,9 @@ use crate::ports::{self, Ports};
 /// How overrides of the supervisor are named, should one have a fault.
 const ORIGIN: &str = "ctedge up";
 
+/// What the place of a node begins with, beside those of the listeners.
+const NODE: &str = "node ";
+
 /// What stays as it was at the start of the supervisor, whatever the file says meanwhile: a child that is started again would
 /// not understand those that run.
 const HELD: [&str; 2] = ["secret_file", "store.url"];
@@ -80,8 +83,12 @@ impl Settler {
         overrides.push(text("balancer.https", https.map_or(String::new(), |address| address.to_string())));
         overrides.push(text("balancer.admin", admin.to_string()));
 
-        let nodes = self.nodes(&wanted)?;
-        overrides.push(node_rows(&wanted, &nodes));
+        let counted = self.counted_nodes(&wanted)?;
+        overrides.push(node_rows(&wanted, &counted));
+        let mut nodes = counted;
+        nodes.extend(self.listed_nodes(&wanted)?);
+        // A node that was taken away gives its place back.
+        self.settled.retain(|place, _| place.strip_prefix(NODE).is_none_or(|id| nodes.contains_key(id)));
         if https.is_some() && wanted.certificates().is_empty() {
             overrides.push(certificate_rows(data));
         }
@@ -89,8 +96,8 @@ impl Settler {
         Ok(Plan { nodes, listeners: Listeners { http, https, admin }, settings, wanted })
     }
 
-    /// The nodes that this supervisor starts, `node-1` and up.
-    fn nodes(&mut self, wanted: &Settings) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
+    /// The nodes that this supervisor starts by their count, `node-1` and up.
+    fn counted_nodes(&mut self, wanted: &Settings) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
         let up = wanted.up();
         let mut nodes = BTreeMap::new();
         for index in 0..up.nodes {
@@ -98,11 +105,29 @@ impl Settler {
             // The settings make sure that the last port is one.
             let port = if up.node_base_port == 0 { 0 } else { up.node_base_port + index as u16 };
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            let address = self.settle(address, &id, &format!("{id}: up.node_base_port, --node-base-port"))?;
+            let named = format!("{id}: up.node_base_port, --node-base-port");
+            let address = self.settle(address, &format!("{NODE}{id}"), &named)?;
             nodes.insert(id, address);
         }
-        // A node that was taken away gives its place back.
-        self.settled.retain(|place, _| !place.starts_with("node-") || nodes.contains_key(place));
+        Ok(nodes)
+    }
+
+    /// Those of the nodes listed for all machines that are this machine's. Other machines read their addresses in their own
+    /// files, so that one that changes is taken as it is.
+    fn listed_nodes(&mut self, wanted: &Settings) -> anyhow::Result<BTreeMap<String, SocketAddr>> {
+        let Some(machine) = wanted.up().machine else {
+            return Ok(BTreeMap::new());
+        };
+        let mut nodes = BTreeMap::new();
+        for node in wanted.nodes().fixed.iter().filter(|node| node.address.ip() == machine) {
+            let place = format!("{NODE}{}", node.id);
+            let settled = (node.listen, node.listen);
+            if self.settled.get(&place) != Some(&settled) {
+                ports::check(node.listen, &format!("{}: [[nodes]]", node.id))?;
+                self.settled.insert(place, settled);
+            }
+            nodes.insert(node.id.clone(), node.address);
+        }
         Ok(nodes)
     }
 
@@ -129,8 +154,8 @@ fn text(setting: &str, value: impl Into<String>) -> Override {
     Override::new(setting, Value::Text(value.into()), ORIGIN)
 }
 
-/// The nodes that the file lists, and those that this supervisor starts.
-fn node_rows(wanted: &Settings, own: &BTreeMap<String, SocketAddr>) -> Override {
+/// The nodes that the file lists, and those that this supervisor starts by their count.
+fn node_rows(wanted: &Settings, counted: &BTreeMap<String, SocketAddr>) -> Override {
     let listed = wanted.nodes().fixed.iter().map(|node| {
         vec![
             ("id", Value::Text(node.id.clone())),
@@ -139,10 +164,10 @@ fn node_rows(wanted: &Settings, own: &BTreeMap<String, SocketAddr>) -> Override 
             ("weight", Value::Integer(node.weight.into())),
         ]
     });
-    let own = own
+    let counted = counted
         .iter()
         .map(|(id, address)| vec![("id", Value::Text(id.clone())), ("address", Value::Text(address.to_string()))]);
-    Override::rows("nodes", listed.chain(own), ORIGIN)
+    Override::rows("nodes", listed.chain(counted), ORIGIN)
 }
 
 fn certificate_rows(data: &DataFolder) -> Override {
@@ -263,6 +288,30 @@ mod tests {
         let nodes: Vec<_> = plan.settings.nodes().fixed.iter().map(|node| (node.id.as_str(), node.weight)).collect();
         assert_eq!(nodes, [("far", 7), ("node-1", 100)]);
         assert_eq!(plan.nodes.keys().collect::<Vec<_>>(), ["node-1"]);
+    }
+
+    #[test]
+    fn of_the_nodes_of_several_machines_those_of_this_one_are_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::take(folder.path()).unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+        let node = |id: &str, address: &str| format!("[[nodes]]\nid = \"{id}\"\naddress = \"{address}\"\n");
+        let [here, far] = [node("here", &free.to_string()), node("far", "10.0.0.1:80")];
+        let machine = "nodes = 0\nmachine = \"127.0.0.2\"\n";
+        let source = Text(Mutex::new(file(&format!("{machine}{here}{far}"))));
+        let mut settler = Settler::default();
+        let plan = settler.plan(&source, &data).unwrap();
+        assert_eq!(plan.nodes, BTreeMap::from([("here".to_owned(), free)]));
+        assert_eq!(plan.settings.nodes().fixed.len(), 2);
+
+        // Once it runs, its port is its own; another node's is looked at.
+        let taken = std::net::TcpListener::bind(free).unwrap();
+        settler.plan(&source, &data).unwrap();
+        *source.0.lock() = file(&format!("{machine}{}{far}", node("other", &free.to_string())));
+        let error = settler.plan(&source, &data).unwrap_err().to_string();
+        assert!(error.contains("other: [[nodes]]"), "{error}");
+        drop(taken);
+        assert_eq!(settler.plan(&source, &data).unwrap().nodes.keys().collect::<Vec<_>>(), ["other"]);
     }
 
     #[test]

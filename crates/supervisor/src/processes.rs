@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::edge::Edge;
+use crate::edge::{BALANCER, Edge};
 
 /// One process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,10 +53,7 @@ impl Edge {
             (is_retired, row)
         });
         rows.retain(|(is_retired, row)| !is_retired || row.pid.is_some());
-        // The balancer's name is as long as a node's with two digits: the command tells them apart.
-        rows.sort_by_key(|(is_retired, row)| {
-            (*is_retired, row.uid.starts_with("node-"), row.uid.len(), row.uid.clone())
-        });
+        rows.sort_by_key(|(is_retired, row)| (*is_retired, row.uid != BALANCER, row.uid.len(), row.uid.clone()));
         rows.into_iter().enumerate().map(|(index, (_, row))| Process { index, ..row }).collect()
     }
 }
