@@ -110,7 +110,7 @@ fn status_text(status: &Value) -> String {
         [cell(&node["id"]), state].into_iter().chain(names.iter().map(|name| cell(&node[*name]))).chain([up]).collect()
     };
     let mut text = table(&head, &nodes.iter().map(row).collect::<Vec<_>>());
-    for node in nodes.iter().filter(|node| node["state"] == "down") {
+    for node in nodes {
         if let Some(trouble) = node["trouble"].as_str() {
             text.push_str(&format!("{}: {trouble}\n", cell(&node["id"])));
         }

@@ -163,7 +163,7 @@ impl Finding {
 }
 
 /// Every code of a finding.
-pub const CODES: [&str; 98] = [
+pub const CODES: [&str; 99] = [
     "ports.held",
     "ports.free",
     "ports.silent",
@@ -232,6 +232,7 @@ pub const CODES: [&str; 98] = [
     "nodes.not-from-here",
     "nodes.other",
     "nodes.secret",
+    "nodes.trouble",
     "nodes.unseen",
     "nodes.lag",
     "nodes.none-accepting",

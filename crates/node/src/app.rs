@@ -127,6 +127,7 @@ impl App {
             settings_read: self.changeable.read.load(Ordering::Relaxed),
             shares_ownership: view.is_some(),
             store: view.as_ref().map_or(StoreState::None, |view| view.store),
+            trouble: view.and_then(|view| view.trouble),
             drain: drain.map(|progress| drain_progress(progress, totals.peers)),
             users_online: usage.users_online,
             users_in_sessions: usage.users_in_sessions,

@@ -65,6 +65,8 @@ pub(crate) struct View {
     pub(crate) status: NodeStatus,
     pub(crate) drain: Option<DrainProgress>,
     pub(crate) store: StoreState,
+    /// What an operator has to set right.
+    pub(crate) trouble: Option<String>,
     /// How many requests wait for the owner of a key.
     pub(crate) waiting: usize,
 }
@@ -114,7 +116,14 @@ impl Owners {
     /// The handle, and what the driver listens to.
     pub(crate) fn new(lease: LeaseId) -> (Self, Inbox) {
         let (inbox, inputs) = mpsc::unbounded_channel();
-        let view = View { lease, status: NodeStatus::Ready, drain: None, store: StoreState::Unreachable, waiting: 0 };
+        let view = View {
+            lease,
+            status: NodeStatus::Ready,
+            drain: None,
+            store: StoreState::Unreachable,
+            trouble: None,
+            waiting: 0,
+        };
         let handle = Handle {
             inbox,
             tickets: AtomicU64::new(0),

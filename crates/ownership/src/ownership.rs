@@ -280,6 +280,12 @@ impl Ownership {
         self.others.beating()
     }
 
+    /// A living node that has this one's address as well: balancers and other nodes take the one for the other.
+    #[must_use]
+    pub fn namesake(&self) -> Option<&Lease> {
+        self.others.at_address(self.address)
+    }
+
     /// What the node takes.
     #[must_use]
     pub fn status(&self) -> NodeStatus {

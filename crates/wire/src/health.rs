@@ -164,6 +164,9 @@ pub struct HealthReport {
     /// How the node gets along with the store.
     #[serde(default)]
     pub store: StoreState,
+    /// What an operator has to set right, in words: what is wrong, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// How far the drain has come, while there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainProgress>,

@@ -42,7 +42,7 @@ pub(super) struct NodeView {
     state: NodeState,
     /// How long it has been in this state.
     state_s: u64,
-    /// Why the last check failed, if it did.
+    /// Why the last check failed, if it did, or what the node says that an operator has to set right.
     trouble: Option<String>,
     /// Whether it stands in the list of nodes; if not, it only keeps what it has.
     listed: bool,
@@ -93,7 +93,7 @@ pub(super) fn node(node: &Node, now: Instant) -> NodeView {
         address: node.address(),
         state: node.state(),
         state_s: node.in_state_for(now).as_secs(),
-        trouble: node.trouble(),
+        trouble: node.trouble().or_else(|| report.and_then(|report| report.trouble.clone())),
         listed: node.is_listed(),
         weight: node.weight(),
         pins: node.pins(),

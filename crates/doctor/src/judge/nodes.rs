@@ -83,6 +83,10 @@ fn trouble(node: &NodeFact) -> Option<Finding> {
         let remedy = "Give every balancer and node the same file (secret_file), and restart the ones that had another.";
         return Some(Finding::error(NODES, "nodes.secret", sentence, remedy));
     }
+    if let Some(trouble) = &report.trouble {
+        let remedy = "It says so until that is set right; server.log has it too.";
+        return Some(Finding::error(NODES, "nodes.trouble", format!("The node {id} says: {trouble}."), remedy));
+    }
     let (state, trouble) = node.seen.as_ref()?;
     if state == "down" {
         let trouble = trouble.as_deref().map_or(String::new(), |trouble| format!(" ({trouble})"));

@@ -321,6 +321,7 @@ const CASES: &[Case] = &[
     ("another node's address", |facts| in_node(facts).node = "node-9".into(), &["nodes.other"]),
     ("a node that is found by a name", |facts| facts.nodes[0].id = facts.nodes[0].address.clone(), &[]),
     ("a node with another secret", |facts| facts.nodes[0].shares_secret = Some(false), &["nodes.secret"]),
+    ("a node that an operator must help", |facts| in_node(facts).trouble = Some("the file is gone".into()), &["nodes.trouble"]),
     ("a node that the balancer does not see", |facts| facts.nodes[0].seen = Some(("down".into(), Some("refused".into()))), &["nodes.unseen"]),
     ("a busy node", |facts| in_node(facts).lag_ms = 250.0, &["nodes.lag"]),
     ("a draining node", |facts| in_node(facts).status = NodeStatus::Draining, &["nodes.not-accepting"]),

@@ -326,10 +326,28 @@ impl Driver {
             status: self.machine.status(),
             drain: drain.map(|drain| DrainProgress { sessions: drain.sessions.saturating_sub(login_keys), ..drain }),
             store: self.keeper.state(),
+            trouble: self.trouble(),
             waiting: self.machine.waiting(),
         };
         self.app.hub.status().follow(view.status);
-        *self.owners.0.view.lock() = view;
+        let before = std::mem::replace(&mut *self.owners.0.view.lock(), view.clone()).trouble;
+        match view.trouble {
+            Some(trouble) if before.as_ref() != Some(&trouble) => tracing::error!("{trouble}"),
+            None if before.is_some() => tracing::info!("what was wrong is right again"),
+            _ => {}
+        }
+    }
+
+    /// What an operator has to set right.
+    fn trouble(&self) -> Option<String> {
+        let (own, address) = (&self.machine.lease().node, self.app.address);
+        self.machine.namesake().map(|other| {
+            format!(
+                "the nodes {own} and {} both say that they are reached at {address}: requests for the one come to the other. give \
+                 each an address of its own in [[nodes]]",
+                other.id.node
+            )
+        })
     }
 
     fn carry_out(&mut self, action: Action) {

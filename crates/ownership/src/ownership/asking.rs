@@ -189,7 +189,7 @@ impl Ownership {
         };
         let mut redirected = 0;
         self.settle(key, |waiting| {
-            // Nobody but this node listens at its own address: whoever did before is gone, and its lease will be ended.
+            // Whoever is sent to this node's own address comes back here. The lease of a former process will be ended.
             let is_reachable = address != self_address && !waiting.unreachable.contains(&owner.node);
             redirected += usize::from(is_reachable);
             is_reachable.then(|| Verdict::Redirect { owner: owner.clone(), epoch, address })

@@ -4,6 +4,7 @@
 //! one's own, whose answer shows the same beat, was *sent*. A node that was stopped itself calls nobody silent for that.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use ctedge_wire::NodeStatus;
@@ -29,6 +30,8 @@ struct Seen {
     lease: Lease,
     /// When this beat was first seen.
     beat_at: Instant,
+    /// Whether another beat was seen before.
+    beats: bool,
     /// When the lease was first seen ended.
     ended_at: Option<Instant>,
     silence: Silence,
@@ -64,6 +67,12 @@ impl Others {
         self.leases.values().filter(beats).map(|seen| &seen.lease)
     }
 
+    /// The lease of a living node that has `address` as well, if there is one.
+    pub(super) fn at_address(&self, address: SocketAddr) -> Option<&Lease> {
+        let at_it = |seen: &&Seen| seen.lease.address == address && seen.lease.ended.is_none() && seen.beats;
+        self.leases.values().find(at_it).map(|seen| &seen.lease)
+    }
+
     /// Whether a probe is under way.
     pub(super) fn is_probing(&self) -> bool {
         self.leases.values().any(|seen| matches!(seen.silence, Silence::Probing(_)))
@@ -90,12 +99,12 @@ impl Others {
 impl Seen {
     fn new(lease: Lease, now: Instant) -> Self {
         let ended_at = lease.ended.map(|_| now);
-        Self { lease, beat_at: now, ended_at, silence: Silence::No }
+        Self { lease, beat_at: now, beats: false, ended_at, silence: Silence::No }
     }
 
     fn update(&mut self, lease: Lease, now: Instant) {
         if lease.beat != self.lease.beat {
-            (self.beat_at, self.silence) = (now, Silence::No);
+            (self.beat_at, self.beats, self.silence) = (now, true, Silence::No);
         }
         if lease.ended.is_some() {
             self.ended_at.get_or_insert(now);
@@ -124,14 +133,21 @@ impl Ownership {
         if any_ended {
             self.look_for_awaited();
         }
-        self.end_former();
+        self.end_former(sent);
         self.probe_silent(sent, now);
         self.reap(now);
     }
 
-    /// A lease at the address that this node has bound is that of a process that is gone: nobody has to wait for its silence.
-    fn end_former(&mut self) {
-        let is_former = |seen: &Seen| seen.lease.address == self.address && seen.lease.ended.is_none();
+    /// A lease at this node's address that does not beat is that of a process that is gone: nobody has to wait until it counts
+    /// as silent. One that does beat is that of a living node with the same address, by a mistake of the settings. It is not
+    /// fought, it is a lease like any other: each of the two would end the other's for ever.
+    fn end_former(&mut self, sent: Instant) {
+        // Its next beat would have come by then, if its process lived.
+        let gone_after = 2 * self.settings.beat_every;
+        let is_former = |seen: &Seen| {
+            let is_gone = !seen.beats && sent.saturating_duration_since(seen.beat_at) >= gone_after;
+            seen.lease.address == self.address && seen.lease.ended.is_none() && is_gone
+        };
         let former =
             self.others.leases.iter_mut().filter(|(_, seen)| is_former(seen) && seen.silence != Silence::Ending);
         let mut ends = Vec::new();
