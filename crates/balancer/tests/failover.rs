@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ctedge_wire::NodeStatus;
@@ -227,4 +229,43 @@ async fn health_checks_that_fail_take_a_node_down_and_up_again() {
     let edge = Edge::start(settings).await;
     edge.wait_for_state("node-1", "ready").await;
     assert!(backend.seen().iter().all(|request| request.path == "/healthy"));
+}
+
+/// A node of ours that answers as the owner of any key, since the epoch that `epoch` has at that moment.
+async fn owner(number: usize, epoch: Arc<AtomicU64>) -> Backend {
+    Backend::new(number, move |_| {
+        let epoch = epoch.load(Ordering::Relaxed).to_string();
+        Reply::status(200, &[("x-ctedge-epoch", &epoch)])
+    })
+    .await
+}
+
+#[tokio::test]
+async fn two_nodes_that_answer_as_the_owner_of_one_key_are_counted() {
+    let epoch = Arc::new(AtomicU64::new(7));
+    let mut backends = [owner(1, Arc::clone(&epoch)).await, owner(2, Arc::clone(&epoch)).await];
+    let edge = Edge::with(&[&backends[0], &backends[1]]).await;
+    let counted = async || {
+        let metrics = edge.admin("GET", "/metrics").await;
+        let line = metrics.text().lines().find(|line| line.starts_with("ctedge_balancer_two_owners_total "));
+        line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse().ok()).unwrap_or(u64::MAX)
+    };
+    let key = key_on(&edge, "node-1").await;
+    assert_eq!(edge.get("/", &[("ctstickiness", &key)]).await.node(), "node-1");
+    assert_eq!(counted().await, 0);
+
+    // The second takes its place, and claims the key for a time at which the first had it.
+    backends[0].kill().await;
+    edge.wait_for_state("node-1", "down").await;
+    let told = edge.get("/", &[("ctstickiness", &key)]).await;
+    assert_eq!((told.status, told.node()), (200, "node-2"));
+    assert_eq!(counted().await, 1);
+    // And for one that is over.
+    epoch.store(6, Ordering::Relaxed);
+    edge.get("/", &[("ctstickiness", &key)]).await;
+    assert_eq!(counted().await, 2);
+    // A later one is what a takeover looks like.
+    epoch.store(8, Ordering::Relaxed);
+    edge.get("/", &[("ctstickiness", &key)]).await;
+    assert_eq!(counted().await, 2);
 }
