@@ -161,6 +161,19 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The lease that gives the command, where it is one's own: a command by a lease that is over changes nothing.
+    #[must_use]
+    pub fn given_by(&self) -> Option<&LeaseId> {
+        match self {
+            Self::Register { lease, .. } | Self::Beat { lease, .. } => Some(lease),
+            Self::Create { by, .. } | Self::TakeOver { by, .. } | Self::Read { by, .. } => Some(by),
+            Self::Adopt { by, .. } | Self::HandOff { by, .. } | Self::Delete { by, .. } => Some(by),
+            Self::EndLease { .. } | Self::Look { .. } | Self::Reap { .. } => None,
+        }
+    }
+}
+
 /// A session as its owner gives it away.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Estate {

@@ -8,7 +8,7 @@
 //! - [`health`]: how the store does, for health reports and metrics.
 //! - `execute`: the commands of `ctedge-ownership`, each as one transaction.
 //! - `call`: one transaction within its time, over and over where that helps; `lane`: connections; `fault`: what may
-//!   go wrong; `row`: reading what comes back.
+//!   go wrong; `row`: reading what comes back; `file`: whether the file at the path of a SQLite store is still the same.
 //! - `dialect`: everything in which the two databases differ. `schema`: tables, and how they come to be.
 
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ mod dialect;
 pub mod entry;
 mod execute;
 mod fault;
+mod file;
 pub mod health;
 pub mod inspect;
 mod journal;

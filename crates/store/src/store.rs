@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ctedge_ownership::{Command, Epoch, LeaseId, Outcome, SeatWish, StoreFailure};
@@ -15,6 +16,7 @@ use crate::call::{Work, transact};
 use crate::dialect::{Access, Dialect, driver_url};
 use crate::entry::Entry;
 use crate::fault::{Fault, FaultKind, OpenError};
+use crate::file::{Seen, StoreFile};
 use crate::health::{StoreHealth, Watch};
 use crate::journal::Journal;
 use crate::lane::Lane;
@@ -43,6 +45,12 @@ pub(crate) struct Database {
     behind: Option<Lane>,
     reports: Lane,
     watch: Watch,
+    /// The file, where the store is one.
+    file: Option<StoreFile>,
+    /// Whether the leases of this process were registered in a file that was replaced since.
+    leases_are_over: AtomicBool,
+    /// Held while the tables of a file that replaced another are made.
+    renewing: tokio::sync::Mutex<()>,
 }
 
 impl Store {
@@ -62,7 +70,17 @@ impl Store {
     /// MiB of an estate. After a failure nobody knows whether it
     /// was carried out; it may be sent again.
     pub async fn execute(&self, command: Command) -> Result<Outcome, StoreFailure> {
-        self.0.database.command(&command).await.map_err(|fault| fault.failure())
+        let database = &self.0.database;
+        let registers = matches!(command, Command::Register { .. });
+        let answer = database.command(&command).await;
+        if database.leases_are_over.load(Ordering::Acquire) && command.given_by().is_some() {
+            if !registers {
+                return Ok(Outcome::LeaseEnded);
+            }
+            // It is one of the file that the store is in.
+            database.leases_are_over.store(answer.is_err(), Ordering::Release);
+        }
+        answer.map_err(|fault| fault.failure())
     }
 
     /// Writes `entry` soon: within 20 ms while the store is well, in one transaction with others, and in order. While the
@@ -104,6 +122,12 @@ impl Store {
         self.0.database.watch.state()
     }
 
+    /// What an operator has to set right about it.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.0.database.file.as_ref()?.trouble()
+    }
+
     /// How the store and the journal do.
     #[must_use]
     pub fn health(&self) -> StoreHealth {
@@ -113,8 +137,11 @@ impl Store {
     /// Reads for dashboards and exports, or tidies up for them.
     pub(crate) async fn report<W: Work>(&self, work: &W) -> Result<W::Output, StoreFailure> {
         let database = &self.0.database;
-        let result = transact(&database.reports, database.dialect, database.timeout, work).await;
-        result.map_err(|fault| {
+        let result = async {
+            database.follow_file().await?;
+            transact(&database.reports, database.dialect, database.timeout, work).await
+        };
+        result.await.map_err(|fault: Fault| {
             tracing::warn!(problem = fault.problem, "a report could not be read from the store");
             fault.failure()
         })
@@ -143,6 +170,12 @@ impl Database {
             behind,
             reports: lane(READERS),
             watch: Watch::new(settings.timeout),
+            file: match &settings.url {
+                StoreUrl::Sqlite(path) => Some(StoreFile::new(path.clone())),
+                StoreUrl::Postgres(_) => None,
+            },
+            leases_are_over: AtomicBool::new(false),
+            renewing: tokio::sync::Mutex::default(),
         })
     }
 
@@ -153,7 +186,10 @@ impl Database {
             let late = || Fault::new(FaultKind::Slow, "it does not answer in time");
             let migrated = tokio::time::timeout(left, schema::migrate(&self.commands, self.dialect)).await;
             match migrated.unwrap_or_else(|_| Err(late())) {
-                Ok(Found::Ready) => return Ok(()),
+                Ok(Found::Ready) => {
+                    self.file.iter().for_each(StoreFile::use_it);
+                    return Ok(());
+                }
                 Ok(Found::Newer(found)) => {
                     return Err(OpenError::Newer { store: url.to_string(), found, known: schema::KNOWN });
                 }
@@ -164,6 +200,35 @@ impl Database {
                     let failure = fault.failure();
                     return Err(OpenError::Failed { store: url.to_string(), problem: fault.problem, failure });
                 }
+            }
+        }
+    }
+
+    /// Looks whether the file at the path is still the store. Goes on with another one when it is time for that.
+    async fn follow_file(&self) -> Result<(), Fault> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let away = || Fault::new(FaultKind::Unreachable, file.trouble().unwrap_or_default());
+        match file.look(Instant::now()) {
+            Seen::Same => Ok(()),
+            Seen::Gone | Seen::Settling => Err(away()),
+            Seen::Replaced => {
+                self.leases_are_over.store(true, Ordering::Release);
+                [&self.commands, &self.reports].into_iter().for_each(Lane::give_up);
+                Err(away())
+            }
+            Seen::Settled => {
+                let _one_is_enough = self.renewing.lock().await;
+                if file.look(Instant::now()) == Seen::Settled {
+                    let migrated = tokio::time::timeout(self.timeout, schema::migrate(&self.commands, self.dialect));
+                    let late = |_| Fault::new(FaultKind::Slow, "it does not answer in time");
+                    if let Found::Newer(found) = migrated.await.map_err(late)?? {
+                        let problem = format!("its file was replaced by one with the schema {found}, which is newer");
+                        return Err(Fault::new(FaultKind::Broken, problem));
+                    }
+                    file.use_it();
+                    tracing::warn!("the store goes on with the file that has replaced the former one");
+                }
+                Ok(())
             }
         }
     }
@@ -182,7 +247,10 @@ impl Database {
 
     async fn watched<W: Work>(&self, lane: &Lane, work: &W) -> Result<W::Output, Fault> {
         let started = Instant::now();
-        let result = transact(lane, self.dialect, self.timeout + work.allowance(), work).await;
+        let result = match self.follow_file().await {
+            Ok(()) => transact(lane, self.dialect, self.timeout + work.allowance(), work).await,
+            Err(fault) => Err(fault),
+        };
         self.watch.ended(work.access(), started, &result);
         result
     }

@@ -341,13 +341,14 @@ impl Driver {
     /// What an operator has to set right.
     fn trouble(&self) -> Option<String> {
         let (own, address) = (&self.machine.lease().node, self.app.address);
-        self.machine.namesake().map(|other| {
+        let namesake = self.machine.namesake().map(|other| {
             format!(
                 "the nodes {own} and {} both say that they are reached at {address}: requests for the one come to the other. give \
                  each an address of its own in [[nodes]]",
                 other.id.node
             )
-        })
+        });
+        self.keeper.trouble().or(namesake)
     }
 
     fn carry_out(&mut self, action: Action) {

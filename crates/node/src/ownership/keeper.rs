@@ -122,6 +122,11 @@ impl Keeper {
         self.store.get().map_or(StoreState::Unreachable, Store::state)
     }
 
+    /// What an operator has to set right about it.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.store.get()?.trouble()
+    }
+
     /// How the store and the journal are; nothing before the store is open.
     pub(crate) fn health(&self) -> Option<StoreHealth> {
         self.store.get().map(Store::health)

@@ -27,6 +27,8 @@ async fn walk(mut place: Place) {
     for seed in 0..SEEDS {
         place.clear();
         let store = place.open().await;
+        // The model begins to count at nothing.
+        place.count_epochs_from_nothing().await;
         let mut dice = Dice(seed);
         let mut model = StoreModel::default();
         let mut fenced = 0;

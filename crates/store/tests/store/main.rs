@@ -9,6 +9,7 @@ mod journal;
 mod opening;
 mod outage;
 mod races;
+mod replaced;
 mod reports;
 mod seats;
 mod support;

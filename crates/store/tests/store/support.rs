@@ -8,7 +8,7 @@ use ctedge_ownership::{Epoch, LeaseId, NodeId, StoredPeer};
 use ctedge_store::{Command, Day, Outcome, Store, StoreSettings, StoreUrl};
 use ctedge_testing::Postgres;
 use ctedge_wire::{Key, NodeStatus};
-use sqlx::ConnectOptions as _;
+use sqlx::{ConnectOptions as _, Executor as _};
 use tempfile::TempDir;
 
 /// Makes one test of an `async fn(Place)` for each database.
@@ -57,6 +57,15 @@ impl Place {
     /// Opens the store, as one process of several would.
     pub(crate) async fn open(&self) -> Store {
         Store::open(&self.settings).await.unwrap()
+    }
+
+    /// The next epoch of the store is 1.
+    pub(crate) async fn count_epochs_from_nothing(&self) {
+        let text = "UPDATE counters SET value = 0 WHERE name = 'epoch'";
+        match &self.postgres {
+            Some(postgres) => drop(postgres.sql(text)),
+            None => drop(connection(self).await.execute(text).await.unwrap()),
+        }
     }
 
     /// Forgets everything that was stored.
