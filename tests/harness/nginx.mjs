@@ -25,6 +25,7 @@ export class Nginx {
      * @property {string[]} nodes addresses
      * @property {string} [upstream] lines of the upstream beside its servers; nodes take turns without any
      * @property {string} [location] lines of the location
+     * @property {string} [host] what the nodes see as the host; what the client asked for without it
      * @property {{ certificate: string, key: string }} [tls] files
      *
      * @param {NginxOptions} options
@@ -85,7 +86,7 @@ export async function withNginx(options, use) {
  * @param {number} port
  * @param {NginxOptions} options
  */
-function configuration(folder, port, { nodes, upstream = '', location = '', tls }) {
+function configuration(folder, port, { nodes, upstream = '', host = '$http_host', location = '', tls }) {
     const kinds = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
     return `daemon off;
 worker_processes 1;
@@ -106,7 +107,7 @@ http {
         ${tls ? `ssl_certificate ${tls.certificate}; ssl_certificate_key ${tls.key};` : ''}
         location / {
             proxy_pass http://nodes;
-            proxy_set_header Host $http_host;${location}
+            proxy_set_header Host ${host};${location}
         }
     }
 }

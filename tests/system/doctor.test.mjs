@@ -151,6 +151,33 @@ test('a balancer before other servers is looked at as far as these tell, and not
     }
 });
 
+test('a balancer that lets everybody read what a node counts for itself is found, and a token ends it', { skip: withoutNginx }, async () => {
+    const token = 'a-token-of-metrics';
+    await withCluster({ nodes: 1 }, async cluster => {
+        const nodes = cluster.nodes.map(({ address }) => address);
+        await withNginx({ nodes, location: PASSES_UPGRADES }, async nginx => {
+            assert.equal((await fetch(`${nginx.url}/metrics`)).status, 404, 'the public port is not the node\'s');
+            assert.deepEqual((await doctor(['--url', nginx.url])).troubles, ['license.evaluation']);
+        });
+        // What looks like a scrape in everything.
+        await withNginx({ nodes, host: nodes[0], location: PASSES_UPGRADES }, async nginx => {
+            assert.match(await (await fetch(`${nginx.url}/metrics`)).text(), /^ctedge_node_sessions 0$/m);
+            const { code, troubles, finding } = await doctor(['--url', nginx.url]);
+            assert.deepEqual([code, troubles], [0, ['http.private-figures', 'license.evaluation']]);
+            assert.match(finding('http.private-figures').remedy, /metrics\.token/);
+        });
+    });
+    await withCluster({ nodes: 1, settings: `[metrics]\ntoken = "${token}"\n` }, async cluster => {
+        const [{ address }] = cluster.nodes;
+        await withNginx({ nodes: [address], host: address, location: PASSES_UPGRADES }, async nginx => {
+            assert.equal((await fetch(`${nginx.url}/metrics`)).status, 404);
+            assert.deepEqual((await doctor(['--url', nginx.url])).troubles, ['license.evaluation']);
+        });
+        const scraped = await fetch(`http://${address}/metrics`, { headers: { authorization: `Bearer ${token}` } });
+        assert.match(await scraped.text(), /^ctedge_node_sessions 0$/m);
+    });
+});
+
 test('a proxy that cuts WebSockets on which nobody says anything is found by waiting', { skip: withoutNginx }, async () => {
     await withCluster({ nodes: 2, settings: '[node.timeouts]\nping_interval = "3s"\n' }, async cluster => {
         const nodes = cluster.nodes.map(({ address }) => address);

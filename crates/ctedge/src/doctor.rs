@@ -188,6 +188,7 @@ impl Looking<'_> {
             certificate: None,
             meta: None,
             cookie_secure: None,
+            shows_private_figures: false,
             polling: None,
             websocket: None,
             idle: None,
@@ -254,7 +255,14 @@ fn ask(endpoint: &Endpoint, facts: &mut UrlFacts) -> Option<ClockFact> {
     facts.meta = Some(Ok(response.answer(is_ours)));
     let cookie = response.headers("set-cookie").find(|cookie| cookie.starts_with(&format!("{KEY}=")));
     facts.cookie_secure = cookie.map(|cookie| cookie.split(';').any(|part| part.trim().eq_ignore_ascii_case("secure")));
+    facts.shows_private_figures = shows_private_figures(endpoint);
     response.clock("the public URL")
+}
+
+/// Whether `/metrics` has the figures that only the private addresses show.
+fn shows_private_figures(endpoint: &Endpoint) -> bool {
+    let response = Client::new(endpoint).get("/metrics");
+    response.is_ok_and(|response| response.text().lines().any(|line| line.starts_with("ctedge_")))
 }
 
 /// A key that nobody uses.

@@ -84,6 +84,8 @@ pub struct UrlFacts {
     pub meta: Option<Exchange>,
     /// Whether an answer to that set the stickiness cookie, and whether that was marked as secure.
     pub cookie_secure: Option<bool>,
+    /// Whether what a part of the edge counts for itself can be read there.
+    pub shows_private_figures: bool,
     /// The answer to the opening of a long poll.
     pub polling: Option<Polling>,
     /// The answer to the opening of a WebSocket.

@@ -192,6 +192,7 @@ pub const CODES: [&str; 99] = [
     "http.ok",
     "http.others",
     "http.cookie-not-secure",
+    "http.private-figures",
     "http.redirect",
     "http.no-node",
     "http.gateway",

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use ctedge_ownership as ownership;
 use ctedge_protocol::http::{AuthProvider, SIMPLE_LOGIN_PROVIDER};
 use ctedge_protocol::{LoginToken, User};
-use ctedge_settings::{LicenseSettings, MetricsSettings, NodeSettings};
+use ctedge_settings::{BearerToken, LicenseSettings, MetricsSettings, NodeSettings};
 use ctedge_wire::{DrainPhase, DrainProgress, HealthReport, StoreState};
+use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
 use crate::clock::unix_now;
@@ -46,6 +47,8 @@ pub(crate) struct App {
     pub(crate) http_connections_max: usize,
     /// Where balancers and other nodes reach the node.
     pub(crate) address: SocketAddr,
+    /// The port that it listens on.
+    pub(crate) port: u16,
     /// The store that it shares with them.
     pub(crate) keeper: Option<Arc<Keeper>>,
     /// What was ordered of a node without a store.
@@ -61,13 +64,19 @@ pub(crate) struct App {
 pub(crate) struct Changeable {
     /// Whether the public may read the figures.
     pub(crate) prometheus: AtomicBool,
+    /// What asks for the node's own figures must bear.
+    pub(crate) metrics_token: Mutex<Option<BearerToken>>,
     /// How often the settings were taken over.
     read: AtomicU64,
 }
 
 impl Changeable {
     pub(crate) fn new(settings: &NodeSettings) -> Self {
-        Self { prometheus: AtomicBool::new(settings.metrics.prometheus), read: AtomicU64::new(1) }
+        Self {
+            prometheus: AtomicBool::new(settings.metrics.prometheus),
+            metrics_token: Mutex::new(settings.metrics.token.clone()),
+            read: AtomicU64::new(1),
+        }
     }
 }
 
@@ -75,6 +84,7 @@ impl App {
     /// Takes over what can change while the node runs.
     pub(crate) async fn take_over(&self, metrics: &MetricsSettings, license: LicenseSettings) {
         self.changeable.prometheus.store(metrics.prometheus, Ordering::Relaxed);
+        self.changeable.metrics_token.lock().clone_from(&metrics.token);
         if let Some(verdict) = self.hub.licensing().take_over(license).await {
             self.hub.seats.set_licensed(verdict.seats());
         }

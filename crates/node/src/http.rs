@@ -1,7 +1,7 @@
 //! The HTTP interface of a node: which handler serves which path, and what every answer goes through.
 //!
 //! - [`login`], [`sign_on`], [`session`], [`meta`]: the Open Collaboration Protocol.
-//! - [`operate`]: health, metrics and control.
+//! - [`operate`]: health, metrics and control. `scraped`: who may read the metrics.
 //! - [`pages`]: the pages that people see.
 //! - `waiting`: what is polled for. `owned`: answers of the owner of a key.
 //! - [`problem`], [`cors`]: answers that are refusals, and who may read answers.
@@ -14,6 +14,7 @@ mod operate;
 mod owned;
 mod pages;
 pub(crate) mod problem;
+mod scraped;
 mod session;
 mod sign_on;
 mod waiting;

@@ -75,6 +75,7 @@ impl Node {
         let hub = Hub::new(settings, metrics, handles);
         let app = Arc::new(App {
             address: reached_at,
+            port: address.port(),
             journal: shared.as_ref().map(|shared| shared.journal.clone()),
             keeper: shared.as_ref().map(|shared| Arc::clone(&shared.keeper)),
             lone: LoneDrain::default(),

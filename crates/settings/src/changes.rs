@@ -32,7 +32,9 @@ pub fn takes(setting: &str) -> Takes {
         // The supervisor holds these sockets.
         "balancer.http" | "balancer.https" | "balancer.admin" => Takes::Start,
         "balancer.threads" => Takes::BalancerRestart,
-        "metrics.prometheus" | "up.nodes" | "up.machine" | "nodes" | "dns" | "certificates" => Takes::Reading,
+        "metrics.prometheus" | "metrics.token" | "up.nodes" | "up.machine" | "nodes" | "dns" | "certificates" => {
+            Takes::Reading
+        }
         _ => match setting.split('.').next().unwrap_or_default() {
             "log" => Takes::Restart,
             "balancer" | "license" | "portal" | "restart" => Takes::Reading,
@@ -114,6 +116,7 @@ mod tests {
             ("log.level", Takes::Restart),
             ("node.drain.deadline", Takes::NodeRestart),
             ("metrics.prometheus", Takes::Reading),
+            ("metrics.token", Takes::Reading),
             ("metrics.statsd_host", Takes::NodeRestart),
             ("portal.dashboard_password", Takes::Reading),
             ("a.section.to.come", Takes::NodeRestart),

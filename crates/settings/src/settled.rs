@@ -60,7 +60,7 @@ pub struct BalancerSettings {
     /// The admin API.
     pub admin: SocketAddr,
     /// The bearer token of the admin API; required where `admin` is not a loopback address.
-    pub admin_token: Option<AdminToken>,
+    pub admin_token: Option<BearerToken>,
     /// Certificates for HTTPS, chosen by SNI; the first is the default.
     pub certificates: Vec<CertificateFiles>,
     /// Whether answers carry `x-ctedge-node`.
@@ -93,17 +93,29 @@ pub struct BalancerSettings {
     pub log: LogSettings,
 }
 
-/// The bearer token of the admin API. Debug output does not show it, so that it reaches no log with the settings.
+/// A bearer token that operators choose. Debug output does not show it, so that it reaches no log with the settings.
 #[derive(Clone, PartialEq, Eq)]
-pub struct AdminToken(String);
+pub struct BearerToken(String);
 
-impl<T: Into<String>> From<T> for AdminToken {
+impl BearerToken {
+    /// Whether it is long enough to be hard to guess, and can stand in a header.
+    pub(crate) fn check(token: &Option<Self>) -> Result<(), String> {
+        match token {
+            Some(token) if token.len() < 16 || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err("a token has at least 16 characters, all of them printable ASCII without spaces".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for BearerToken {
     fn from(token: T) -> Self {
         Self(token.into())
     }
 }
 
-impl Deref for AdminToken {
+impl Deref for BearerToken {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -111,9 +123,9 @@ impl Deref for AdminToken {
     }
 }
 
-impl fmt::Debug for AdminToken {
+impl fmt::Debug for BearerToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("AdminToken(…)")
+        formatter.write_str("BearerToken(…)")
     }
 }
 

@@ -231,7 +231,7 @@ fn a_size_reaches_the_role_in_bytes() {
 }
 
 #[test]
-fn no_debug_output_and_no_fault_shows_the_admin_token() {
+fn no_debug_output_and_no_fault_shows_a_bearer_token() {
     let text = "[balancer]\nhttps = \"\"\nadmin_token = \"a-very-secret-token\"\n[[dns]]\nname = \"n\"\nport = 1\n";
     let settings = valid(text);
     let balancer = settings.balancer(secret(), 1).unwrap();
@@ -239,6 +239,12 @@ fn no_debug_output_and_no_fault_shows_the_admin_token() {
     assert!(!format!("{settings:?} {balancer:?}").contains("very-secret"));
     let faults = faults_of(&text.replace("a-very-secret-token", "very-secret"));
     assert!(!faults[0].contains("very-secret"), "{faults:?}");
+
+    let settings =
+        valid("[metrics]\ntoken = \"a-very-secret-token\"\n[[nodes]]\nid = \"a\"\naddress = \"127.0.0.1:3001\"\n");
+    let node = settings.node("a", secret(), 1).unwrap();
+    assert_eq!(node.metrics.token.as_deref(), Some("a-very-secret-token"));
+    assert!(!format!("{settings:?} {node:?}").contains("very-secret"));
 }
 
 #[test]
@@ -355,7 +361,7 @@ fn without_a_host_nothing_is_sent_and_a_url_says_more_than_the_settings_beside_i
         let text = format!("{text}\n[[nodes]]\nid = \"a\"\naddress = \"127.0.0.1:3001\"\n");
         valid(&text).node("a", secret(), 1).unwrap().metrics
     };
-    assert_eq!(metrics(""), crate::MetricsSettings { statsd: None, prometheus: false });
+    assert_eq!(metrics(""), crate::MetricsSettings::default());
     let statsd = metrics("[metrics]\nstatsd_host = \"tcp://statsd:9125/\"").statsd.unwrap();
     assert_eq!((statsd.host.as_str(), statsd.port, statsd.protocol), ("statsd", 9125, crate::StatsdProtocol::Tcp));
     let statsd = metrics("[metrics]\nstatsd_host = \"statsd\"").statsd.unwrap();

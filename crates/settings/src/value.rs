@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::fault::Origin;
-use crate::settled::AdminToken;
+use crate::settled::BearerToken;
 
 /// A value as it is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,7 +104,7 @@ impl Written for String {
     }
 }
 
-impl Written for AdminToken {
+impl Written for BearerToken {
     fn read(value: &Value) -> Result<Self, String> {
         match value {
             Value::Text(text) => Ok(text.as_str().into()),

@@ -24,6 +24,15 @@ pub(super) fn judge(url: &UrlFacts, serves_others: bool, findings: &mut Findings
         }
         Some(Ok(answer)) => findings.push(strange(url, answer)),
     }
+    if url.shows_private_figures {
+        findings.push(Finding::warning(
+            HTTP,
+            "http.private-figures",
+            format!("Everybody can read at {}/metrics what a part of the edge counts for itself.", url.url),
+            "What passes requests on to the nodes does not say so: set metrics.token, and give it to Prometheus; or let the \
+             proxy send X-Forwarded-For. balancer.admin must not be passed on at all.",
+        ));
+    }
     if url.is_https && url.cookie_secure == Some(false) {
         findings.push(Finding::warning(
             HTTP,

@@ -78,6 +78,7 @@ fn url() -> UrlFacts {
         certificate: Some(Ok(certificate())),
         meta: Some(Ok(Answer { status: 200, is_ours: true, ..Answer::default() })),
         cookie_secure: Some(true),
+        shows_private_figures: false,
         polling: Some(Polling::Opened),
         websocket: Some(WebSocket::Opened),
         idle: None,
@@ -240,6 +241,7 @@ const CASES: &[Case] = &[
     ("a login of the proxy's", |facts| set_meta(facts, 401, None), &["http.forbidden"]),
     ("another site", |facts| set_meta(facts, 200, None), &["http.foreign"]),
     ("a fault", |facts| set_meta(facts, 500, None), &["http.status"]),
+    ("figures for everybody", |facts| of_url(|url| url.shows_private_figures = true)(facts), &["http.private-figures"]),
     ("a cookie for everybody", |facts| of_url(|url| url.cookie_secure = Some(false))(facts), &["http.cookie-not-secure"]),
 
     ("polls that are refused", |facts| of_url(|url| {

@@ -18,6 +18,7 @@ use ctedge_wire::{DrainPlan, HealthReport, NodeStatus};
 use serde::Deserialize;
 
 use super::problem::Problem;
+use super::scraped;
 use crate::app::App;
 use crate::ownership::Order;
 
@@ -26,13 +27,12 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Json<HealthReport> {
     Json(app.health())
 }
 
-/// `GET /metrics`: on the private network what this node counts; to the public, if the settings say so, the figures of
-/// all nodes. What came through a balancer names the client that it came from.
+/// `GET /metrics`: to whoever may read it what this node counts; to the public, if the settings say so, the figures of all nodes.
 pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let text = match headers.contains_key("x-forwarded-for") {
-        false => app.metrics(),
-        true if app.changeable.prometheus.load(Ordering::Relaxed) => app.exposition().await.into_bytes(),
-        true => return Problem::not_found().into_response(),
+    let text = match scraped::may_read(&app, &headers) {
+        true => app.metrics(),
+        false if app.changeable.prometheus.load(Ordering::Relaxed) => app.exposition().await.into_bytes(),
+        false => return Problem::not_found().into_response(),
     };
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -73,8 +73,20 @@ async fn metrics_count_requests_refusals_and_what_the_node_has() {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
     assert!(!text.contains("secret"));
-    let public = node.get("/metrics").header("x-forwarded-for", "192.0.2.1").send().await;
-    assert_eq!(public.info(), info(404, "BadRequest"), "the public address does not show them");
+    for (name, value) in [("x-forwarded-for", "192.0.2.1"), ("via", "1.1 proxy"), ("host", "edge.example.com")] {
+        let public = node.get("/metrics").header(name, value).send().await;
+        assert_eq!(public.info(), info(404, "BadRequest"), "the public address does not show them: {name}");
+    }
+}
+
+#[tokio::test]
+async fn a_metrics_token_is_what_shows_the_figures_of_the_node_and_nothing_else_does() {
+    let token = "a-token-of-metrics";
+    let node = TestNode::start_with(|settings| settings.metrics.token = Some(token.into())).await;
+    let ask = |given: &str| node.get("/metrics").header("authorization", given).send();
+    assert_eq!(node.get("/metrics").send().await.status, 404);
+    assert_eq!(ask("Bearer a-token-of-others").await.status, 404);
+    assert!(ask(&format!("Bearer {token}")).await.body.contains("\nctedge_node_sessions 0\n"));
 }
 
 #[tokio::test]

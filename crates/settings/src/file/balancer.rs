@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::units::{hours, kib, mib, milliseconds, minutes, seconds, size};
 use crate::reader::Reader;
 use crate::settled::{
-    AdminToken, BalancerLimits, BalancerTimeouts, HealthSettings, KeySettings, Network, PinSettings,
+    BalancerLimits, BalancerTimeouts, BearerToken, HealthSettings, KeySettings, Network, PinSettings,
     PlacementAlgorithm, PlacementSettings,
 };
 
@@ -16,7 +16,7 @@ pub(crate) struct Balancer {
     pub(crate) http: Option<SocketAddr>,
     pub(crate) https: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
-    pub(crate) admin_token: Option<AdminToken>,
+    pub(crate) admin_token: Option<BearerToken>,
     pub(crate) expose_node: bool,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) threads: usize,
@@ -42,12 +42,7 @@ pub(super) fn balancer(reader: &mut Reader) -> Balancer {
         "admin_token",
         "The bearer token of the admin API, at least 16 characters. Needed where `admin` is not a loopback address.",
         None,
-        |token: &Option<AdminToken>| match token {
-            Some(token) if token.len() < 16 || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Err("a token has at least 16 characters, all of them printable ASCII without spaces".into())
-            }
-            _ => Ok(()),
-        },
+        BearerToken::check,
     );
     let expose_node =
         section.any("expose_node", "Whether answers say in a header `x-ctedge-node` which node gave them.", false);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::units::{hours, seconds};
 use crate::reader::Reader;
-use crate::settled::{MetricsSettings, StatsdProtocol, StatsdSettings};
+use crate::settled::{BearerToken, MetricsSettings, StatsdProtocol, StatsdSettings};
 use crate::value::{Value, Written, quoted};
 
 /// A StatsD server as operators write it: a name or an address, with or without a port, or a URL.
@@ -52,6 +52,14 @@ pub(super) fn metrics(reader: &mut Reader) -> MetricsSettings {
          overrides it.",
         false,
     );
+    let token = section.read(
+        "token",
+        "A bearer token, at least 16 characters, for what a node counts for itself at /metrics of its private port. Without one \
+         whoever asks the node itself may read it: no proxy is named in the request, and its Host has the node's port. Set one \
+         where another balancer than this one stands before the nodes.",
+        None,
+        BearerToken::check,
+    );
     let statsd = place.map(|Place { host, port: own_port, protocol: own_protocol, .. }| StatsdSettings {
         host,
         port: own_port.unwrap_or(port),
@@ -60,7 +68,7 @@ pub(super) fn metrics(reader: &mut Reader) -> MetricsSettings {
         tags,
         interval,
     });
-    MetricsSettings { statsd, prometheus }
+    MetricsSettings { statsd, prometheus, token }
 }
 
 /// Whether names may begin with it: parts of letters, digits, `-` and `_`, with dots between them.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::BearerToken;
+
 /// Where figures go.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MetricsSettings {
@@ -9,6 +11,8 @@ pub struct MetricsSettings {
     pub statsd: Option<StatsdSettings>,
     /// Whether `/metrics` is served to everybody.
     pub prometheus: bool,
+    /// What asks for a node's own figures must bear. `None` shows them to whoever asks the node itself.
+    pub token: Option<BearerToken>,
 }
 
 /// A StatsD server, and how figures are sent to it.

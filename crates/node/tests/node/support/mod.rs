@@ -248,9 +248,9 @@ impl Ask<'_> {
 
     async fn exchange(self) -> Answer {
         let mut stream = TcpStream::connect(self.node.address).await.unwrap();
-        let Self { method, path, headers, body, .. } = self;
+        let Self { node, method, path, headers, body } = self;
         let has_host = headers.iter().any(|(name, _)| name == "host");
-        let host = if has_host { "" } else { "host: node\r\n" };
+        let host = if has_host { String::new() } else { format!("host: {}\r\n", node.address) };
         let mut head =
             format!("{method} {path} HTTP/1.1\r\n{host}connection: close\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
