@@ -2,12 +2,13 @@
 //! alerts and the dashboard that the edge comes with.
 
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { eventually, within } from '../harness/deadline.mjs';
-import { withEdge } from '../harness/edge.mjs';
+import { temporaryDirectory, withEdge } from '../harness/edge.mjs';
 import { Graphite } from '../harness/graphite.mjs';
+import { Issuer } from '../harness/license.mjs';
 import { meeting } from '../harness/person.mjs';
 import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
 import { BINARY, Child, ctedge } from '../harness/process.mjs';
@@ -126,7 +127,12 @@ test('while the store is away each node goes on showing its own figures, and the
 });
 
 test('Prometheus reads the edge with the configuration, the alerts and the dashboard it comes with', { skip: PROMETHEUS }, async () => {
-    await withEdge({ nodes: 2, env: { CT_PROMETHEUS_ENABLED: 'true' } }, async edge => {
+    // Without a license there is no end of it to show.
+    const issuer = await Issuer.create();
+    const data = temporaryDirectory('prometheus-edge');
+    await issuer.install(data, { connections: 30 });
+    const env = { ...issuer.env, CT_PROMETHEUS_ENABLED: 'true' };
+    await withEdge({ data, nodes: 2, env }, async edge => {
         const prometheus = await Prometheus.start(edge);
         try {
             await twoSessions(edge.http, async () => {
@@ -148,6 +154,9 @@ test('Prometheus reads the edge with the configuration, the alerts and the dashb
         } finally {
             await prometheus.destroy();
         }
+    }).finally(() => {
+        issuer.forget();
+        rmSync(data, { recursive: true, force: true });
     });
 });
 

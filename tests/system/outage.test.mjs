@@ -78,7 +78,7 @@ for (const { how, state, begin, end } of OUTAGES) {
                 const audit = await postgres.sql(`SELECT event, user_name FROM audit WHERE session_key = '${ada.roomId}' ORDER BY id`);
                 assert.deepEqual(audit.split('\n'), ['created|ada', 'joined|bob', 'joined|cyd', 'left|bob']);
                 assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'lease_lost' }), 0);
-                assert.equal(await cluster.sum('ctedge_node_journal_lost_entries'), 0);
+                assert.equal(await cluster.sum('ctedge_node_journal_lost_entries_total'), 0);
             });
         }));
     });

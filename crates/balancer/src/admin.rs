@@ -101,6 +101,7 @@ async fn metrics(State(handle): State<Handle>) -> Response {
         &shared.router.pin_counts(),
         shared.limits.connections(),
         dropped,
+        &shared.certificates.as_ref().map(|certificates| certificates.ends()).unwrap_or_default(),
     );
     match rendered {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),

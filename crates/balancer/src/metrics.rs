@@ -3,6 +3,7 @@
 //! What happens per request is counted in handles that were looked up before. What already stands somewhere (pins,
 //! states, loads) is read when Prometheus asks.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ctedge_routing::{KeySource, Node, NodeState, PinCounts, PinReason, RedirectReason, Retry};
@@ -45,9 +46,9 @@ pub(crate) struct Metrics {
     /// Reloads, by result.
     pub(crate) reloads: IntCounterVec,
     /// Lines that the access log dropped.
-    access_lines_dropped: IntGauge,
+    access_lines_dropped: IntCounter,
     /// Lines that could not be written, by log file.
-    log_lines_dropped: IntGaugeVec,
+    log_lines_dropped: IntCounterVec,
     scraped: Scraped,
 }
 
@@ -58,12 +59,13 @@ struct Scraped {
     pins: IntGaugeVec,
     places: IntCounterVec,
     redirects: IntCounterVec,
-    pins_lost: IntGaugeVec,
+    pins_lost: IntCounterVec,
     states: IntGaugeVec,
     sessions: IntGaugeVec,
     peers: IntGaugeVec,
     lag: GaugeVec,
     up: Gauge,
+    certificate_ends: IntGaugeVec,
 }
 
 /// What is counted per request of one node.
@@ -129,13 +131,13 @@ impl Metrics {
             reloads: counters("ctedge_balancer_reloads_total", "Reloads of the settings, by result", &["result"])?,
             access_lines_dropped: register(
                 &registry,
-                IntGauge::new(
-                    "ctedge_balancer_access_lines_dropped",
+                IntCounter::new(
+                    "ctedge_balancer_access_lines_dropped_total",
                     "Access log lines that the disk was too slow for",
                 )?,
             )?,
-            log_lines_dropped: gauges(
-                "ctedge_balancer_log_lines_dropped",
+            log_lines_dropped: counters(
+                "ctedge_balancer_log_lines_dropped_total",
                 "Lines that could not be written, by log file",
                 &["file"],
             )?,
@@ -156,11 +158,7 @@ impl Metrics {
                     "Redirects that nodes answered with, by what was known of the key",
                     &["reason"],
                 )?,
-                pins_lost: gauges(
-                    "ctedge_balancer_pins_lost",
-                    "Pins given up since the start, by reason",
-                    &["reason"],
-                )?,
+                pins_lost: counters("ctedge_balancer_pins_lost_total", "Pins given up, by reason", &["reason"])?,
                 states: gauges("ctedge_balancer_node_state", "1 for the state that a node is in", &["node", "state"])?,
                 sessions: gauges("ctedge_balancer_node_sessions", "Sessions, as the node reports them", &["node"])?,
                 peers: gauges("ctedge_balancer_node_peers", "Peers, as the node reports them", &["node"])?,
@@ -175,6 +173,11 @@ impl Metrics {
                     )?,
                 )?,
                 up: register(&registry, Gauge::new("ctedge_balancer_nodes_up", "Nodes that are not down")?)?,
+                certificate_ends: gauges(
+                    "ctedge_balancer_certificate_end_timestamp_seconds",
+                    "When a certificate in use ends, or the first of its chain",
+                    &["certificate"],
+                )?,
             },
             registry,
         })
@@ -209,12 +212,17 @@ impl Metrics {
         pins: &PinCounts,
         connections: usize,
         access_lines_dropped: u64,
+        certificate_ends: &[(PathBuf, i64)],
     ) -> Result<String, prometheus::Error> {
-        self.access_lines_dropped.set(i64::try_from(access_lines_dropped).unwrap_or(i64::MAX));
+        rise(&self.access_lines_dropped, access_lines_dropped);
         for (file, lines) in ctedge_logs::lines_dropped() {
-            self.log_lines_dropped.with_label_values(&[&file]).set(i64::try_from(lines).unwrap_or(i64::MAX));
+            rise(&self.log_lines_dropped.with_label_values(&[&file]), lines);
         }
         self.scraped.refresh(nodes, pins, connections);
+        self.scraped.certificate_ends.reset();
+        for (chain, end) in certificate_ends {
+            self.scraped.certificate_ends.with_label_values(&[&chain.to_string_lossy()]).set(*end);
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
@@ -249,12 +257,10 @@ impl Scraped {
             self.pins.with_label_values(&[reason.as_str()]).set(count(pinned as u64));
         }
         for (reason, places) in PinReason::ALL.iter().zip(pins.places) {
-            let counter = self.places.with_label_values(&[reason.as_str()]);
-            counter.inc_by(places.saturating_sub(counter.get()));
+            rise(&self.places.with_label_values(&[reason.as_str()]), places);
         }
         for (reason, redirects) in RedirectReason::ALL.iter().zip(pins.redirects) {
-            let counter = self.redirects.with_label_values(&[reason.as_str()]);
-            counter.inc_by(redirects.saturating_sub(counter.get()));
+            rise(&self.redirects.with_label_values(&[reason.as_str()]), redirects);
         }
         let without_tunnel = pins.evicted.saturating_sub(pins.evicted_with_tunnel);
         for (reason, lost) in [
@@ -263,9 +269,14 @@ impl Scraped {
             ("expired", pins.expired),
             ("failover", pins.failovers),
         ] {
-            self.pins_lost.with_label_values(&[reason]).set(count(lost));
+            rise(&self.pins_lost.with_label_values(&[reason]), lost);
         }
     }
+}
+
+/// Lets a counter show what is counted elsewhere.
+fn rise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
 }
 
 fn count(value: u64) -> i64 {

@@ -18,6 +18,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Why certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,8 @@ pub(crate) struct Loaded {
     stamps: Vec<Stamp>,
 }
 
+    /// When the certificates end, by the file of their chain.
+    ends: Vec<(PathBuf, i64)>,
 /// Tells whether a file has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
@@ -80,8 +83,9 @@ impl Loaded {
         // Stamps first: a file that changes while it is read is then read again.
         let stamps = stamps(files);
         let provider = ring::default_provider();
-        let keys = files.iter().map(|pair| read_pair(pair, &provider)).collect::<Result<_, _>>()?;
-        Ok(Self { keys, stamps })
+        let keys = files.iter().map(|pair| read_pair(pair, &provider)).collect::<Result<Vec<_>, _>>()?;
+        let ends = files.iter().zip(&keys).filter_map(|(pair, key)| Some((pair.chain.clone(), end_of(key)?))).collect();
+        Ok(Self { keys, ends, stamps })
     }
 }
 
@@ -99,6 +103,11 @@ impl Certificates {
     pub(crate) fn have_changed(&self, files: &[CertificateFiles]) -> bool {
         self.loaded.load().stamps != stamps(files)
     }
+    /// When the certificates in use end, in seconds since 1970, by the file of their chain.
+    pub(crate) fn ends(&self) -> Vec<(PathBuf, i64)> {
+        self.loaded.load().ends.clone()
+    }
+
 
     /// Accepts TLS 1.2 and 1.3, HTTP/2 preferred.
     pub(crate) fn acceptor(self: &Arc<Self>) -> Result<Acceptor, CertificateError> {
@@ -132,6 +141,12 @@ fn read_pair(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Arc<
     let unreadable = |path: &Path, reason: String| CertificateError::Read { path: path.to_owned(), reason };
     let read = |path: &Path| fs::read(path).map_err(|error| unreadable(path, error.to_string()));
     let chain = CertificateDer::pem_slice_iter(&read(&files.chain)?)
+/// The first end of a chain: clients refuse it from then on.
+fn end_of(key: &CertifiedKey) -> Option<i64> {
+    let ends = key.cert.iter().filter_map(|der| X509Certificate::from_der(der).ok());
+    ends.map(|(_, certificate)| certificate.validity().not_after.timestamp()).min()
+}
+
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| unreadable(&files.chain, error.to_string()))?;
     if chain.is_empty() {

@@ -187,10 +187,10 @@ impl App {
         Some(Measured {
             store: view.store,
             journal_entries: number(journal.entries),
-            journal_written: number(journal.written),
-            journal_lost: number(journal.lost()),
+            journal_written: journal.written,
+            journal_lost: journal.lost(),
             drain_sessions: view.drain.map_or(0, |progress| number(progress.sessions as u64)),
-            drain_seconds_left: left.map_or(-1, |left| number(left.as_secs())),
+            drain_seconds_left: left.map(|left| number(left.as_secs())),
         })
     }
 }

@@ -40,7 +40,7 @@ pub struct Metrics {
     pub downloads: IntCounterVec,
     /// Lines that a StatsD server did not take.
     pub statsd_lines_dropped: IntCounter,
-    log_lines_dropped: IntGaugeVec,
+    log_lines_dropped: IntCounterVec,
     /// What is counted of sessions that change hands.
     pub ownership: OwnershipCounts,
     license: LicenseGauges,
@@ -134,12 +134,10 @@ impl Metrics {
                 "ctedge_node_statsd_lines_dropped_total",
                 "Lines that a StatsD server did not take.",
             ),
-            log_lines_dropped: register(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new("ctedge_node_log_lines_dropped", "Lines that could not be written, by log file."),
-                    &["file"],
-                ),
+            log_lines_dropped: counters(
+                "ctedge_node_log_lines_dropped_total",
+                "Lines that could not be written, by log file.",
+                &["file"],
             ),
             ownership: OwnershipCounts::new(&registry),
             license: LicenseGauges::new(&registry),
@@ -210,7 +208,7 @@ impl Metrics {
     pub(crate) fn render(&self, snapshot: &Snapshot) -> Vec<u8> {
         self.gauges.set(snapshot);
         for (file, lines) in ctedge_logs::lines_dropped() {
-            self.log_lines_dropped.with_label_values(&[&file]).set(i64::try_from(lines).unwrap_or(i64::MAX));
+            rise(&self.log_lines_dropped.with_label_values(&[&file]), lines);
         }
         let (verdict, seats) = &snapshot.license;
         self.license.set(verdict, *seats);
@@ -243,6 +241,19 @@ impl Gauges {
         for status in ["ready", "draining", "suspended"] {
             self.status.with_label_values(&[status]).set(f64::from(u8::from(status == snapshot.status)));
         }
+    }
+}
+
+/// Lets a counter show what is counted elsewhere.
+pub(crate) fn rise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
+/// Lets a gauge without labels show a value, or nothing where there is none: a number that stands for nothing would be taken for one.
+pub(crate) fn show(gauge: &IntGaugeVec, value: Option<i64>) {
+    match value {
+        Some(value) => gauge.with_label_values::<&str>(&[]).set(value),
+        None => gauge.reset(),
     }
 }
 

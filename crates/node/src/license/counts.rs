@@ -2,10 +2,10 @@
 
 use ctedge_license::Verdict;
 use ctedge_wire::health::{LicenseReport, SeatsReport};
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntGaugeVec, Opts, Registry};
 
 use super::SeatCounts;
-use crate::metrics::register;
+use crate::metrics::{register, show};
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
@@ -13,7 +13,7 @@ const DAY_SECONDS: i64 = 24 * 60 * 60;
 #[derive(Debug, Clone)]
 pub struct LicenseGauges {
     verdict: IntGaugeVec,
-    seconds_left: IntGauge,
+    seconds_left: IntGaugeVec,
     seats: IntGaugeVec,
 }
 
@@ -25,9 +25,12 @@ impl LicenseGauges {
             verdict: gauges("ctedge_node_license", "1 for what the license is worth.", "verdict"),
             seconds_left: register(
                 registry,
-                IntGauge::new(
-                    "ctedge_node_license_seconds_left",
-                    "Seconds of the whole days that the license goes on after this one; -1 without.",
+                IntGaugeVec::new(
+                    Opts::new(
+                        "ctedge_node_license_seconds_left",
+                        "Seconds of the whole days that the license goes on after this one; nothing without a license.",
+                    ),
+                    &[],
                 ),
             ),
             seats: gauges(
@@ -42,7 +45,7 @@ impl LicenseGauges {
         for word in Verdict::WORDS {
             self.verdict.with_label_values(&[word]).set(i64::from(word == verdict.as_str()));
         }
-        self.seconds_left.set(days_left(verdict).map_or(-1, |days| i64::from(days) * DAY_SECONDS));
+        show(&self.seconds_left, days_left(verdict).map(|days| i64::from(days) * DAY_SECONDS));
         let SeatCounts { licensed, held, taken } = counts;
         for (word, seats) in [("licensed", licensed), ("held", held), ("taken", taken)] {
             self.seats.with_label_values(&[word]).set(i64::from(seats));

@@ -4,7 +4,7 @@ use ctedge_ownership::{Event, Verdict};
 use ctedge_wire::StoreState;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use crate::metrics::register;
+use crate::metrics::{register, rise, show};
 
 /// The buckets of the store's answers, in seconds: from what memory takes to what is given up.
 const LATENCY_BUCKETS: [f64; 9] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
@@ -29,10 +29,10 @@ pub struct OwnershipCounts {
     pub store_seconds: Histogram,
     store_state: IntGaugeVec,
     journal_entries: IntGauge,
-    journal_written: IntGauge,
-    journal_lost: IntGauge,
+    journal_written: IntCounter,
+    journal_lost: IntCounter,
     drain_sessions: IntGauge,
-    drain_seconds_left: IntGauge,
+    drain_seconds_left: IntGaugeVec,
 }
 
 impl OwnershipCounts {
@@ -62,12 +62,18 @@ impl OwnershipCounts {
                 IntGaugeVec::new(Opts::new("ctedge_node_store", "1 for the state of the store."), &["state"]),
             ),
             journal_entries: gauge("ctedge_node_journal_entries", "Entries that wait to be written into the store."),
-            journal_written: gauge("ctedge_node_journal_written_entries", "Entries that were written into the store."),
-            journal_lost: gauge("ctedge_node_journal_lost_entries", "Entries that found no room to wait."),
+            journal_written: counter("ctedge_node_journal_written_entries_total", "Entries written into the store."),
+            journal_lost: counter("ctedge_node_journal_lost_entries_total", "Entries that found no room to wait."),
             drain_sessions: gauge("ctedge_node_drain_sessions", "Sessions that a draining node still has."),
-            drain_seconds_left: gauge(
-                "ctedge_node_drain_seconds_left",
-                "Seconds until a draining node gives its sessions away; -1 without a drain or a deadline.",
+            drain_seconds_left: register(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "ctedge_node_drain_seconds_left",
+                        "Seconds until a draining node gives its sessions away; nothing without a drain or a deadline.",
+                    ),
+                    &[],
+                ),
             ),
         }
     }
@@ -105,10 +111,10 @@ impl OwnershipCounts {
             self.store_state.with_label_values(&[state.as_str()]).set(i64::from(state == measured.store));
         }
         self.journal_entries.set(measured.journal_entries);
-        self.journal_written.set(measured.journal_written);
-        self.journal_lost.set(measured.journal_lost);
+        rise(&self.journal_written, measured.journal_written);
+        rise(&self.journal_lost, measured.journal_lost);
         self.drain_sessions.set(measured.drain_sessions);
-        self.drain_seconds_left.set(measured.drain_seconds_left);
+        show(&self.drain_seconds_left, measured.drain_seconds_left);
     }
 }
 
@@ -120,11 +126,11 @@ pub struct Measured {
     /// Entries that wait to be written.
     pub journal_entries: i64,
     /// Entries that were written.
-    pub journal_written: i64,
+    pub journal_written: u64,
     /// Entries that found no room.
-    pub journal_lost: i64,
+    pub journal_lost: u64,
     /// Sessions that a drain has left.
     pub drain_sessions: i64,
-    /// Seconds until they are given away; −1 without.
-    pub drain_seconds_left: i64,
+    /// Seconds until they are given away.
+    pub drain_seconds_left: Option<i64>,
 }

@@ -170,11 +170,17 @@ async fn metrics_say_how_ownership_is_shared() {
         (&first, r#"ctedge_node_asked_total{verdict="serve"} 1"#),
         (&second, r#"ctedge_node_asked_total{verdict="redirect"} 1"#),
         (&second, r#"ctedge_node_store{state="ok"} 1"#),
-        (&second, "ctedge_node_drain_seconds_left -1"),
     ] {
         let text = node.get("/metrics").send().await.body;
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        for unknown in ["ctedge_node_drain_seconds_left", "ctedge_node_license_seconds_left"] {
+            assert!(!text.contains(unknown), "nothing is known of {unknown}\n{text}");
+        }
     }
+    second.order("drain?deadline_s=600").await;
+    let text = second.get("/metrics").send().await.body;
+    let left = text.lines().find_map(|line| line.strip_prefix("ctedge_node_drain_seconds_left "));
+    assert!(left.is_some_and(|left| (1..=600).contains(&left.parse::<i64>().unwrap())), "{text}");
 }
 
 #[tokio::test]
