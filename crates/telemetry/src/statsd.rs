@@ -124,6 +124,29 @@ mod tests {
     }
 
     #[test]
+    fn no_name_of_a_node_or_an_ide_breaks_a_line() {
+        let odd = "a|b,c#d:e\nf@g.h i\u{e9}\0";
+        let downloads = BTreeMap::from([(odd.to_owned(), 7)]);
+        let figures = Figures { totals: Some(Totals { sessions_hosted: 90, downloads }), ..figures() };
+        for tags in [false, true] {
+            let naming = Naming { prefix: "edge".into(), tags };
+            for line in naming.of_node(odd, &figures).iter().chain(&naming.of_all(&figures)) {
+                let (name, rest) = line.split_once(':').unwrap();
+                assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)), "{line:?}");
+                let mut parts = rest.split('|');
+                assert!(parts.next().unwrap().parse::<f64>().is_ok(), "{line:?}");
+                assert_eq!(parts.next(), Some("g"), "{line:?}");
+                let written = parts.next().map(|tags| tags.strip_prefix('#').unwrap().split(',').collect::<Vec<_>>());
+                let is_plain = |tag: &str| {
+                    tag.matches(':').count() == 1 && tag.is_ascii() && !tag.contains(['\n', '\0', ' ', '.'])
+                };
+                assert!(written.is_none_or(|tags| tags.iter().all(|tag| is_plain(tag))), "{line:?}");
+                assert_eq!(parts.next(), None, "{line:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_node_is_a_part_of_the_name_or_a_tag() {
         let plain = Naming { prefix: "edge".into(), tags: false };
         assert_eq!(plain.of_node("10.0.0.1:80", &figures())[1], "edge.nodes.10_0_0_1_80.active_sessions:2|g");
