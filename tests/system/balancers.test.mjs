@@ -1,6 +1,7 @@
 //! Balancers are killed, or are many, and nothing depends on any one of them.
 
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
@@ -10,6 +11,7 @@ import { Numbered, ON_ITS_WAY_MS, assertFate, assertSamePeers, everybodyBack, re
 import { meeting } from '../harness/person.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
 import { STORES } from '../harness/stores.mjs';
+import { Switch } from '../harness/switch.mjs';
 import { Wire } from '../harness/tcp-proxy.mjs';
 
 test('a balancer that is killed costs its sockets and nothing else', async t => {
@@ -141,6 +143,82 @@ test('balancers that started at different times, with an old list of nodes, agre
             await again.upgraded();
             assert.equal(await redirects(), followed, 'a pin spares the next one the redirect');
         });
+    });
+});
+
+/** More than a balancer keeps of a body in order to send it again. */
+const much = () => randomBytes(600_000).toString('base64');
+
+/**
+ * Lets a guest that polls post much through a balancer that sees nothing else of it, and hears that nothing is lost.
+ *
+ * @param {any} guest
+ * @param {any} host
+ * @param {Switch} way
+ * @param {{ http: string }} balancer
+ */
+async function postsMuch(guest, host, way, { http }) {
+    const { id } = guest.socket;
+    way.largeTarget = http;
+    const said = ['before', much(), 'after'].map(text => `${text} through ${http}`);
+    for (const text of said) await guest.say(text);
+    await host.hears(said[2], 30_000);
+    assert.deepEqual(host.chat.slice(-3), said);
+    assert.equal(guest.socket.id, id, 'the transport has gone on');
+    await eventually('answer to the large body', () => way.largeAnswers(http).length > 0);
+    assert.deepEqual(way.largeAnswers(http), [200]);
+}
+
+/** How often a balancer was sent on to an owner. @param {import('../harness/edge.mjs').Balancer} balancer */
+const redirects = async ({ admin }) => (await admin.metrics()).sum('ctedge_balancer_retries_total', { reason: 'redirect_owner' });
+
+test('much that a polling client posts is not lost at a balancer that takes another node for the owner', async () => {
+    await withCluster({ nodes: 3 }, async cluster => {
+        const early = await cluster.balancer();
+        const way = await Switch.to(early.http);
+        try {
+            await meeting(async meet => {
+                const host = await meet('host', early.http).host();
+                const guest = await meet('guest', way.url).only('polling').join(host.roomId);
+                const owner = await cluster.ownerOf(early, host.roomId);
+                // Their lists of nodes are old: the session is none of these.
+                const others = cluster.nodes.filter(node => node !== owner);
+                for (const hidesLength of [false, true]) {
+                    const fresh = await cluster.balancer({ nodes: others });
+                    way.hidesLength = hidesLength;
+                    await postsMuch(guest, host, way, fresh);
+                    assert.equal(await redirects(fresh), 1, 'it has looked for the session in the wrong place');
+                }
+            });
+        } finally {
+            way.close();
+        }
+    });
+});
+
+test('much that a polling client posts is not lost at a balancer that has not heard that the session went on', async () => {
+    await withCluster({ nodes: 2 }, async cluster => {
+        const early = await cluster.balancer();
+        const stale = await cluster.balancer();
+        const way = await Switch.to(stale.http);
+        try {
+            await meeting(async meet => {
+                const host = await meet('host', early.http).host();
+                const guest = await meet('guest', way.url).only('polling').join(host.roomId);
+                const owner = await cluster.ownerOf(stale, host.roomId);
+                way.target = early.http;
+                assert.equal((await early.admin.call(`/nodes/${owner.id}/drain?now=true`, 'POST')).status, 200);
+                await eventually('handoff', async () => (await owner.health()).sessions === 0, 30_000);
+                await eventually('return', () => host.socket.connected && guest.socket.connected, 30_000);
+                await guest.say('here again');
+                await host.hears('here again', 30_000);
+                assert.equal(await cluster.ownerOf(stale, host.roomId), owner, 'its pin is stale');
+                await postsMuch(guest, host, way, stale);
+                assert.notEqual(await cluster.ownerOf(stale, host.roomId), owner);
+            });
+        } finally {
+            way.close();
+        }
     });
 });
 

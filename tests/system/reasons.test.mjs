@@ -54,7 +54,7 @@ test('each way in which a session comes to another node is counted with its reas
         const metrics = await edge.admin.metrics();
         assert.ok(metrics.sum('ctedge_balancer_places_total', { reason: 'handoff' }) >= 1);
         assert.ok(metrics.sum('ctedge_balancer_redirects_total', { reason: 'handoff' }) >= 1);
-        assert.equal(metrics.sum('ctedge_balancer_pins_lost', { reason: 'evicted_with_tunnel' }), 0);
-        assert.ok(metrics.has('ctedge_balancer_pins_lost'));
+        assert.equal(metrics.sum('ctedge_balancer_pins_lost_total', { reason: 'evicted_with_tunnel' }), 0);
+        assert.ok(metrics.has('ctedge_balancer_pins_lost_total'));
     }));
 });

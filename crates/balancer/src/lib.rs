@@ -5,8 +5,9 @@
 //! It is the only crate that imports Pingora.
 //!
 //! A client's way through: [`listeners`] accept it, [`stream`] and [`limits`] bound it, [`prepare`] looks at its
-//! request and [`route`] finds the node, [`proxy`] or [`tunnel`] carry it there, [`answer`] says no where that is the
-//! answer, [`download`] tells the node what has arrived. Beside them [`membership`] and [`health`] keep the nodes, [`reload`] the settings, and [`admin`] serves the
+//! request and [`route`] finds the node, asking one [`question`] before a body that could be sent only once; [`proxy`] or
+//! [`tunnel`] carry it there, [`answer`] says no where that is the answer, [`download`] tells the node what has arrived.
+//! Beside them [`membership`] and [`health`] keep the nodes, [`reload`] the settings, and [`admin`] serves the
 //! operator.
 
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ mod metrics;
 mod placement;
 mod prepare;
 mod proxy;
+mod question;
 mod reload;
 mod request;
 mod route;

@@ -1,7 +1,7 @@
 //! What happens to a request before anybody sends it on.
 
 use ctedge_wire::headers::{CONTROL_PATH, HEALTH_PATH};
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -9,9 +9,13 @@ use pingora_proxy::Session;
 use crate::answer::Refusal;
 use crate::context::RequestContext;
 use crate::forwarded::tell_origin;
-use crate::request::{below_prefix, find_key, identify, join_cookies, remove_foreign, wants_websocket};
+use crate::question::Question;
+use crate::request::{REQUEST_ID, below_prefix, find_key, identify, join_cookies, remove_foreign, wants_websocket};
 use crate::route::Route;
 use crate::shared::Shared;
+
+/// How much of a request's body Pingora keeps for sending it again.
+const REPLAY_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a request is.
 pub(crate) enum Prepared {
@@ -66,7 +70,15 @@ pub(crate) fn prepare(
         let path = below.filter(|path| !path.starts_with(CONTROL_PATH)).ok_or(Refusal::NotFound)?;
         let finding = find_key(&live.finder, &parts, path);
         join_cookies(&mut parts.headers);
-        context.route = Some(Route::begin(shared, finding)?);
+        let route = Route::begin(shared, finding)?;
+        let can_replay = !has_body || content_length(&parts).is_some_and(|length| length <= REPLAY_BYTES_MAX);
+        context.route = Some(if can_replay {
+            route
+        } else {
+            let request_id = parts.headers.get(REQUEST_ID).cloned();
+            let request_id = request_id.unwrap_or_else(|| HeaderValue::from_static("-"));
+            route.ask_first(Question::new(parts.uri.query(), request_id))
+        });
         let is_tunnel = !has_body && wants_websocket(&parts);
         Ok(if is_tunnel { Prepared::Tunnel } else { Prepared::Plain })
     })();

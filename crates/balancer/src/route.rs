@@ -12,8 +12,11 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::sleep;
 
 use crate::answer::Refusal;
+use crate::client::was_refused;
+use crate::question::Question;
 use crate::request::{epoch_of, mint_key};
 use crate::shared::{Shared, Target};
+use crate::tunnel::dial::DialError;
 
 /// How many unreachable nodes a node is told of, so that the header stays short in a cluster that is mostly down.
 const UNREACHABLE_MAX: usize = 32;
@@ -21,6 +24,8 @@ const UNREACHABLE_MAX: usize = 32;
 /// Where a request goes, and who answers it.
 pub(crate) struct Route {
     way: ctedge_routing::Route,
+    /// What a node is asked before the request is sent to it, if the way wants that.
+    question: Option<Question>,
     /// The node that was asked last.
     pub(crate) target: Option<Arc<Target>>,
 }
@@ -35,9 +40,14 @@ impl Route {
         let placement = shared.placement.load();
         let rank = |key: &Key| placement.rank(key);
         match ctedge_routing::Route::begin(&shared.router, finding, mint_key, rank, Instant::now()) {
-            Ok(way) => Ok(Self { way, target: None }),
+            Ok(way) => Ok(Self { way, question: None, target: None }),
             Err(refused) => Err(refusal(&refused)),
         }
+    }
+
+    /// The request can be sent only once: nodes are asked before.
+    pub(crate) fn ask_first(self, question: Question) -> Self {
+        Self { way: self.way.ask_first(), question: Some(question), ..self }
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -66,6 +76,7 @@ impl Route {
         loop {
             match self.next(shared) {
                 Step::Try(placed) => return Ok(self.target.insert(shared.target(&placed.node))),
+                Step::Ask(placed) => self.ask(shared, shared.target(&placed.node)).await?,
                 Step::Pause(pause) => {
                     shared.metrics.retried(Retry::Pause);
                     sleep(pause).await;
@@ -78,6 +89,30 @@ impl Route {
     fn next(&mut self, shared: &Shared) -> Step {
         let placement = shared.placement.load();
         self.way.next(&shared.router, |key| placement.rank(key), Instant::now())
+    }
+
+    /// Asks a node whether the request is its own.
+    async fn ask(&mut self, shared: &Shared, target: Arc<Target>) -> Result<(), Refusal> {
+        let Some(question) = &self.question else { return Err(Refusal::Internal) };
+        let unreachable = self.unreachable_value(shared);
+        match question.ask(shared, &target, self.key().as_str(), unreachable.as_ref()).await {
+            Err(DialError::Connect(error)) => self.could_not_connect(shared, was_refused(&error)),
+            Err(DialError::Answer(_)) if self.died(shared, true) => {}
+            Err(DialError::Answer(_)) => return Err(Refusal::NodeFailed),
+            Err(DialError::Timeout) => return Err(Refusal::NodeTimeout),
+            Ok(dialed) => {
+                let answer = answer(dialed.status, &dialed.headers, true, true);
+                let is_redirect = answer.redirect.is_some();
+                let placement = shared.placement.load();
+                let told = self.way.told(answer, &shared.router, |key| placement.rank(key), Instant::now());
+                self.redirected(shared, is_redirect);
+                match told {
+                    Ok(reason) => reason.into_iter().for_each(|reason| shared.metrics.retried(reason)),
+                    Err(refused) => return Err(self.refuse(&refused)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The node could not be reached.
@@ -104,20 +139,19 @@ impl Route {
         can_replay: bool,
         is_safe: bool,
     ) -> Result<bool, Refusal> {
-        let redirect = match status {
-            StatusCode::MISDIRECTED_REQUEST => Redirect::read(|name| headers.get(name)?.to_str().ok()),
-            _ => None,
-        };
-        let is_redirect = redirect.is_some();
-        // The epoch of a redirect is another node's.
-        let epoch = if is_redirect { None } else { epoch_of(headers) };
-        let answer = Answer { status: status.as_u16(), redirect, epoch, can_replay, is_safe };
+        let answer = answer(status, headers, can_replay, is_safe);
+        let (is_redirect, epoch) = (answer.redirect.is_some(), answer.epoch);
         let placement = shared.placement.load();
         let then = self.way.heard(answer, &shared.router, |key| placement.rank(key), Instant::now());
+        self.redirected(shared, is_redirect);
+        self.goes_on(shared, then, epoch.unwrap_or_default())
+    }
+
+    /// Sees to it that a node is known that another one named.
+    fn redirected(&self, shared: &Shared, is_redirect: bool) {
         if let Some(owner) = self.way.node().filter(|_| is_redirect) {
             shared.know(owner);
         }
-        self.goes_on(shared, then, epoch.unwrap_or_default())
     }
 
     /// `epoch` is that of the answer.
@@ -152,16 +186,30 @@ impl Route {
         match refused {
             Refused::Circle => tracing::warn!(%key, "nodes redirect each other in a circle"),
             Refused::UnknownOwner(owner) => tracing::warn!(%key, owner, "the owner of a key is no node of the list"),
-            Refused::NoNode | Refused::Unreachable | Refused::TooManyTries => {}
+            Refused::NoNode | Refused::Unreachable | Refused::Unavailable | Refused::TooManyTries => {}
         }
         refusal(refused)
     }
+}
+
+fn answer(status: StatusCode, headers: &HeaderMap, can_replay: bool, is_safe: bool) -> Answer {
+    let redirect = match status {
+        StatusCode::MISDIRECTED_REQUEST => Redirect::read(|name| headers.get(name)?.to_str().ok()),
+        _ => None,
+    };
+    // The epoch of a redirect is another node's.
+    let epoch = if redirect.is_some() { None } else { epoch_of(headers) };
+    Answer { status: status.as_u16(), redirect, epoch, can_replay, is_safe }
 }
 
 /// What the client is told.
 fn refusal(refused: &Refused) -> Refusal {
     match refused {
         Refused::Circle => Refusal::NodeFailed,
-        Refused::NoNode | Refused::Unreachable | Refused::TooManyTries | Refused::UnknownOwner(_) => Refusal::NoNode,
+        Refused::NoNode
+        | Refused::Unreachable
+        | Refused::Unavailable
+        | Refused::TooManyTries
+        | Refused::UnknownOwner(_) => Refusal::NoNode,
     }
 }

@@ -206,6 +206,81 @@ async fn a_redirect_to_the_owner_is_followed_and_remembered() {
     assert!((1..=30).contains(&asked_in_vain), "{asked_in_vain} redirects for 30 keys");
 }
 
+/// Two nodes that know each other; every key is the second one's.
+async fn two_that_share() -> [Backend; 2] {
+    let handler = |number: usize| {
+        move |request: &support::backend::Request| match (number, request.path.starts_with("/ct-control/owner?")) {
+            (2, true) => Reply::status(204, &[]),
+            (2, false) => Reply::text(format!("node-2 got {}", request.body.len())),
+            _ => Reply::status(421, &[("x-ctedge-owner", "node-2"), ("x-ctedge-epoch", "3")]),
+        }
+    };
+    let backends = [Backend::new(1, handler(1)).await, Backend::new(2, handler(2)).await];
+    for backend in &backends {
+        *backend.health.lock().unwrap() = Some(ctedge_wire::NodeStatus::Ready);
+        backend.shares_ownership.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+    backends
+}
+
+#[tokio::test]
+async fn a_body_too_large_to_be_sent_twice_goes_to_the_owner_at_once() {
+    let backends = two_that_share().await;
+    let edge = Edge::with(&refs(&backends)).await;
+    let body = vec![b'x'; 200_000];
+    for number in 0..10 {
+        let key = format!("k{number}");
+        let headers = [("ctstickiness", key.as_str()), ("x-ctedge-control", "forged")];
+        assert_eq!(edge.post("/p?sid=s", &headers, &body).await.text(), "node-2 got 200000");
+    }
+    let questions = |backend: &Backend| {
+        let seen = backend.seen();
+        let questions: Vec<_> = seen.into_iter().filter(|request| request.path == "/ct-control/owner?sid=s").collect();
+        for question in &questions {
+            assert_eq!(question.header("x-ctedge-control"), Some(support::secret().control_token().as_str()));
+            assert!(question.key().starts_with('k') && question.header("x-request-id").is_some(), "{question:?}");
+        }
+        questions.len()
+    };
+    assert_eq!(questions(&backends[1]), 10);
+    assert!(questions(&backends[0]) > 0, "some of ten keys were looked for at the other node");
+    assert_eq!(questions(&backends[0]), backends[0].seen().len(), "no body came to a node that does not own the key");
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_goes_to_the_owner_at_once() {
+    let backends = two_that_share().await;
+    let edge = Edge::with(&refs(&backends)).await;
+    for number in 0..10 {
+        let mut client = edge.client().await;
+        let head = format!("POST /p HTTP/1.1\r\nHost: edge.test\r\nctstickiness: k{number}\r\n");
+        client.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n").as_bytes()).await;
+        assert_eq!(client.answer().await.unwrap().text(), "node-2 got 15");
+    }
+    assert!(backends[0].seen().iter().all(|request| request.path == "/ct-control/owner?"));
+}
+
+#[tokio::test]
+async fn nothing_is_asked_about_small_bodies_or_of_servers_that_know_no_others() {
+    let backends = two_that_share().await;
+    let edge = Edge::with(&refs(&backends)).await;
+    let asked = |backends: &[Backend]| {
+        let seen = backends.iter().flat_map(Backend::seen);
+        seen.filter(|request| request.path.starts_with("/ct-control/")).count()
+    };
+    for number in 0..10 {
+        let key = format!("k{number}");
+        let body = vec![b'x'; 64 * 1024];
+        assert_eq!(edge.post("/p", &[("ctstickiness", &key)], &body).await.text(), "node-2 got 65536");
+        assert_eq!(edge.get("/p", &[("ctstickiness", &key)]).await.text(), "node-2 got 0");
+    }
+    assert_eq!(asked(&backends), 0);
+    let strangers = three().await;
+    let edge = Edge::with(&refs(&strangers)).await;
+    assert_eq!(edge.post("/p", &[("ctstickiness", "k")], &[b'x'; 200_000]).await.status, 200);
+    assert_eq!(asked(&strangers), 0);
+}
+
 #[tokio::test]
 async fn nodes_that_redirect_in_a_circle_are_given_up() {
     let handler = |_: &support::backend::Request| Reply::status(421, &[("x-ctedge-key", "elsewhere")]);

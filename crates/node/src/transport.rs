@@ -27,11 +27,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
 use ctedge_socketio::{Engine, EngineSettings, PayloadSink, Transport};
 
-use crate::hub::{AttachRefusal, Hub};
+use crate::hub::{AttachRefusal, Hub, NotHere};
 use answer::EngineError;
 pub(crate) use answer::{owned, unreachable};
 #[cfg(fuzzing)]
@@ -162,6 +162,25 @@ impl Transports {
         let limits = &self.hub.settings().limits;
         let response = upgrade.accept(carried, limits.message_bytes_max, Arc::clone(&self.stopping));
         self.owned(response, epoch)
+    }
+
+    /// What a request with this query and head would be answered that belongs elsewhere, or of which nobody can say where it
+    /// belongs. `None` if it is to come.
+    pub(crate) async fn elsewhere(&self, uri: &Uri, request: &HeaderMap) -> Option<Response> {
+        let query = Query::of(uri);
+        let routed = answer::routed_key(request)?;
+        if let Some(sid) = query.sid() {
+            if self.table.find(sid).is_some() {
+                return None;
+            }
+            if let Some(misplaced) = answer::misplaced(sid, Some(&routed)) {
+                return Some(answer::refusal(&misplaced));
+            }
+        }
+        match self.hub.locate(Some(&routed), &answer::unreachable(request), &routed).await {
+            Ok(()) | Err(NotHere::Missing) => None,
+            Err(not_here) => Some(answer::refusal(&not_here.into())),
+        }
     }
 
     /// A `sid` that this node does not know. A balancer without the session's pin may have brought it to the wrong node,

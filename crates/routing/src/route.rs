@@ -6,7 +6,8 @@
 //! ```text
 //! begin ──► next ──► Try ──┬─ could_not_connect ──► next      nothing was asked: another node is
 //!            ▲  │          ├─ died ──► Again | PassOn         the same node is asked over a new connection
-//!            │  └► Pause ──┘─ heard ──► Again | PassOn | Refuse
+//!            │  ├► Pause ──┘─ heard ──► Again | PassOn | Refuse
+//!            │  └► Ask ──────  told ──► next
 //!            └──────────────────────────┘
 //! ```
 //!
@@ -18,7 +19,9 @@
 //! 3. 421 means that the node did nothing: the request follows, whatever it is, as long as all of it is still there.
 //! 4. 503 sends a request on that is harmless, unless the node answers as the owner of a living key: another one could
 //!    only send the request back.
-//! 5. Any other answer is the client's. What lives under the key lives there from then on.
+//! 5. A request that could not be sent again goes to no node that might say that it is not its own: a node that shares
+//!    ownership is asked first, and its 421 is followed like any other.
+//! 6. Any other answer is the client's. What lives under the key lives there from then on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,6 +64,8 @@ const SWITCHING_PROTOCOLS: u16 = 101;
 pub enum Step {
     /// Send it to this node, and tell what becomes of it.
     Try(Placed),
+    /// Ask this node whether the key is its own, and tell what becomes of that; its answer goes to [`Route::told`].
+    Ask(Placed),
     /// Wait so long, then ask again.
     Pause(Duration),
     /// Tell the client.
@@ -126,6 +131,8 @@ pub enum Refused {
     Unreachable,
     /// It was sent too often.
     TooManyTries,
+    /// The node of its key said that it cannot take it now, before it was sent.
+    Unavailable,
     /// Nodes send it to each other.
     Circle,
     /// Its key is owned by a node of this name, which is not known and cannot become known.
@@ -161,6 +168,10 @@ pub struct Route {
     unreachable: Vec<Arc<Node>>,
     /// Whether the node of the next try was asked a moment ago, so that asking it again at once would not help.
     wants_pause: bool,
+    /// Whether nodes are asked before the request is sent to them.
+    asks_first: bool,
+    /// Whether the node of the next try was, and had nothing against it.
+    is_cleared: bool,
     tries: u32,
     redirects: u32,
     deaths: u32,
@@ -201,11 +212,19 @@ impl Route {
             tried: Vec::new(),
             unreachable: Vec::new(),
             wants_pause: false,
+            asks_first: false,
+            is_cleared: false,
             tries: 0,
             redirects: 0,
             deaths: 0,
             pauses: None,
         })
+    }
+
+    /// The request cannot be sent again once a node has begun to read it.
+    #[must_use]
+    pub fn ask_first(self) -> Self {
+        Self { asks_first: true, ..self }
     }
 
     /// What the request said of its key.
@@ -246,7 +265,7 @@ impl Route {
         let placed = match self.placed.clone() {
             Some(placed) => placed,
             None => match self.look(router, rank, now) {
-                Choice::Node(placed) => placed,
+                Choice::Node(placed) => self.take(placed),
                 Choice::Unreachable(node) => {
                     // What the request was not given to may pass in a moment: the node is dying, or overrun.
                     self.tried.retain(|tried| !Arc::ptr_eq(tried, &node));
@@ -259,8 +278,8 @@ impl Route {
         if self.tries > TRIES_MAX {
             return Step::Refuse(Refused::TooManyTries);
         }
-        self.placed = Some(placed.clone());
-        Step::Try(placed)
+        let is_asked_about = self.asks_first && !self.is_cleared && placed.node.shares_ownership();
+        if is_asked_about { Step::Ask(placed) } else { Step::Try(placed) }
     }
 
     /// The names of the nodes that cannot be reached, by this request or by the checks, for the node of this try: so it
@@ -294,6 +313,8 @@ impl Route {
     /// still there. The same node is asked again, and if nobody listens any more, the next one is.
     pub fn died(&mut self, can_repeat: bool) -> Then {
         self.deaths += 1;
+        // Another process may listen there by now.
+        self.is_cleared = false;
         if can_repeat && self.deaths <= DEATHS_MAX { Then::Again(Retry::Died) } else { Then::PassOn { fault: None } }
     }
 
@@ -334,6 +355,31 @@ impl Route {
         Then::PassOn { fault: answer.epoch.and_then(served) }
     }
 
+    /// The node answered the question of [`Step::Ask`]. Gives the reason if another one is asked for that; the answer of a
+    /// node that does not know the question is as good as a yes.
+    ///
+    /// # Errors
+    ///
+    /// Why the request is refused, by the node's word.
+    pub fn told<I: IntoIterator<Item = SocketAddr>>(
+        &mut self,
+        answer: Answer,
+        router: &Router,
+        rank: impl FnOnce(&Key) -> I,
+        now: Instant,
+    ) -> Result<Option<Retry>, Refused> {
+        let Some(placed) = self.placed.clone() else { return Ok(None) };
+        match (answer.status, answer.redirect) {
+            (MISDIRECTED, Some(redirect)) => self.follow(redirect, &placed.node, router, now).map(Some),
+            (UNAVAILABLE, _) if self.goes_elsewhere(&placed, router, rank, now) => Ok(Some(Retry::Unavailable)),
+            (UNAVAILABLE, _) => Err(Refused::Unavailable),
+            _ => {
+                self.is_cleared = true;
+                Ok(None)
+            }
+        }
+    }
+
     /// The node `by` said where the request belongs. Without a place, the next step looks for one.
     fn follow(&mut self, redirect: Redirect, by: &Arc<Node>, router: &Router, now: Instant) -> Result<Retry, Refused> {
         self.redirects += 1;
@@ -356,7 +402,7 @@ impl Route {
                     Redirected::Owner(placed) | Redirected::Stale(placed) => {
                         self.wants_pause = is_among(&placed.node, &self.tried) || Arc::ptr_eq(&placed.node, by);
                         self.tried.retain(|tried| !Arc::ptr_eq(tried, &placed.node));
-                        self.placed = Some(placed);
+                        self.take(placed);
                         Ok(Retry::RedirectOwner)
                     }
                     Redirected::UnknownNode => Err(Refused::UnknownOwner(node)),
@@ -379,8 +425,13 @@ impl Route {
         }
         self.exclude(&placed.node);
         let Choice::Node(elsewhere) = self.look(router, rank, now) else { return false };
-        self.placed = Some(elsewhere);
+        self.take(elsewhere);
         true
+    }
+
+    fn take(&mut self, placed: Placed) -> Placed {
+        self.is_cleared = false;
+        self.placed.insert(placed).clone()
     }
 
     fn look<I: IntoIterator<Item = SocketAddr>>(

@@ -60,6 +60,9 @@ impl Bench {
     fn check(&self, asks: Asks, table: &[(&str, &str)]) -> Route {
         let begun = Route::begin(&self.router, asks.finding(), || key("minted"), |_| ranked(), self.now.get());
         let mut route = begun.unwrap_or_else(|refused| panic!("refused at once: {refused:?}"));
+        if matches!(asks, Asks::Much) {
+            route = route.ask_first();
+        }
         for (number, (event, expected)) in table.iter().enumerate() {
             let step = self.happens(&mut route, event).unwrap_or_else(|| self.next(&mut route));
             assert_eq!(step, *expected, "after {event:?}, line {number} of {table:?}");
@@ -82,6 +85,10 @@ impl Bench {
                 route.could_not_connect(router, failure, now);
                 return None;
             }
+            ["told", status, ref rest @ ..] => {
+                let told = route.told(answer(status.parse().unwrap(), rest), router, |_| ranked(), now);
+                return told.err().map(|refused| format!("refuse {refused:?}"));
+            }
             ["died"] => route.died(true),
             ["died", "undecided"] => route.died(false),
             [status, ref rest @ ..] => route.heard(answer(status.parse().unwrap(), rest), router, |_| ranked(), now),
@@ -97,6 +104,7 @@ impl Bench {
     fn next(&self, route: &mut Route) -> String {
         match route.next(&self.router, |_| ranked(), self.now.get()) {
             Step::Try(placed) => format!("try {}", placed.node.address().port()),
+            Step::Ask(placed) => format!("ask {}", placed.node.address().port()),
             Step::Pause(pause) => format!("pause {}", pause.as_millis()),
             Step::Refuse(refused) => format!("refuse {refused:?}"),
         }
@@ -113,6 +121,8 @@ impl Bench {
 enum Asks {
     /// A session that exists: `room`.
     Living,
+    /// The same, with a body that cannot be sent again.
+    Much,
     /// A new session.
     Fresh,
 }
@@ -320,6 +330,35 @@ fn two_owners_of_one_epoch_are_told() {
     let bench = Bench::sharing();
     bench.check(Asks::Living, &[("", "try 1"), ("200 @4", "pass on")]);
     bench.check(Asks::Living, &[("", "try 1"), ("timeout", "try 2"), ("200 @4", "pass on, two owners")]);
+}
+
+#[test]
+fn a_request_that_cannot_be_sent_again_asks_its_node_before() {
+    let bench = Bench::sharing().living();
+    bench.check(Asks::Much, &[("", "ask 1"), ("told 204", "try 1"), ("200 gone", "pass on")]);
+    bench.check(Asks::Much, &[("", "ask 1"), ("told 421 owner=2 @4", "ask 2"), ("told 204", "try 2")]);
+    bench.check(Asks::Much, &[("", "ask 2"), ("told 421 key=other", "ask 1"), ("told 204", "try 1")]);
+    // A node of an earlier version does not know the question.
+    bench.check(Asks::Much, &[("", "ask 2"), ("told 405", "try 2")]);
+}
+
+#[test]
+fn a_node_that_cannot_be_asked_is_none_to_send_to() {
+    let bench = Bench::sharing().living();
+    bench.check(Asks::Much, &[("", "ask 1"), ("timeout", "ask 2"), ("told 204", "try 2")]);
+    let bench = Bench::sharing().living();
+    bench.check(Asks::Much, &[("", "ask 1"), ("told 204", "try 1"), ("timeout", "ask 2"), ("told 204", "try 2")]);
+    let bench = Bench::sharing().living();
+    bench.check(Asks::Much, &[("", "ask 1"), ("told 503", "refuse Unavailable")]);
+    let table = [("", "ask 1"), ("died", "ask 1"), ("told 204", "try 1"), ("died", "ask 1"), ("refused", "ask 2")];
+    bench.check(Asks::Much, &table);
+    let bench = Bench::sharing();
+    bench.check(Asks::Much, &[("", "ask 1"), ("told 503", "ask 2"), ("told 204", "try 2"), ("503 gone", "pass on")]);
+}
+
+#[test]
+fn servers_that_know_nothing_of_each_other_are_not_asked() {
+    Bench::strangers().living().check(Asks::Much, &[("", "try 1"), ("200 gone", "pass on")]);
 }
 
 #[test]

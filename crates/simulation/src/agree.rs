@@ -12,8 +12,8 @@ use crate::profile::Profile;
 use crate::promise::Promise;
 use crate::world::World;
 
-/// How long a request that could not reach a node may go on to move pins.
-const UNREACHED_FOR: Duration = Duration::from_secs(10);
+/// How long a request that could not reach a node may go on to move pins: its question and itself may each be held up.
+const UNREACHED_FOR: Duration = Duration::from_secs(20);
 
 /// What a balancer must know, as long as it has forgotten no pin.
 #[derive(Debug, Default)]

@@ -47,11 +47,17 @@ pub(crate) struct Request {
     /// What the client has of which stream, so that it gets the rest.
     pub(crate) stream: u64,
     pub(crate) received: u64,
+    /// Whether it brings more than can be sent again.
+    is_large: bool,
+    /// Whether the node is only asked whether it is its own.
+    pub(crate) is_question: bool,
+    /// What the node said that was asked before it was sent: since when it owns the key, if anybody does.
+    cleared: Option<Option<u64>>,
     /// Its way, from when the balancer took it.
     route: Option<Route>,
     /// The nodes that cannot be reached, as the node is told that is asked.
     pub(crate) unreachable: Vec<NodeId>,
-    /// When it was sent to the node that is asked.
+    /// When the node was chosen that is asked: when it was sent there, or the question before it.
     pub(crate) sent: Option<Instant>,
 }
 
@@ -80,8 +86,22 @@ impl std::fmt::Debug for Request {
 impl Request {
     pub(crate) fn new(client: usize, attempt: u64, balancer: usize, named: Option<Key>, wants: Wants) -> Self {
         let (stream, received, generation) = (0, 0, 0);
-        let (route, unreachable, sent) = (None, Vec::new(), None);
-        Self { client, attempt, balancer, generation, named, wants, stream, received, route, unreachable, sent }
+        Self {
+            client,
+            attempt,
+            balancer,
+            generation,
+            named,
+            wants,
+            stream,
+            received,
+            is_large: false,
+            is_question: false,
+            cleared: None,
+            route: None,
+            unreachable: Vec::new(),
+            sent: None,
+        }
     }
 
     /// The key that it belongs to, once the balancer has found or minted it.
@@ -143,7 +163,9 @@ impl World {
                 self.refuse(&request, false);
                 return;
             };
-            request.route = Some(route);
+            request.is_large = self.random.chance(25);
+            let asks_first = request.is_large && !self.breaks(Fault::SendsUnasked);
+            request.route = Some(if asks_first { route.ask_first() } else { route });
         }
         self.go_on(request);
     }
@@ -156,7 +178,11 @@ impl World {
         };
         let step = route.next(&balancer.router, |key| balancer.ranked(key), self.now);
         match step {
-            Step::Try(placed) => {
+            Step::Try(ref placed) | Step::Ask(ref placed) => {
+                let follows_question = std::mem::replace(&mut request.is_question, matches!(step, Step::Ask(_)));
+                if !follows_question || request.is_question {
+                    request.sent = Some(self.now);
+                }
                 request.unreachable =
                     route.unreachable(&balancer.router).iter().map(|name| NodeId::new(name)).collect();
                 self.forward(request, placed.node.address());
@@ -169,9 +195,8 @@ impl World {
         }
     }
 
-    fn forward(&mut self, mut request: Box<Request>, address: SocketAddr) {
+    fn forward(&mut self, request: Box<Request>, address: SocketAddr) {
         self.check_forward(&request, address);
-        request.sent = Some(self.now);
         match self.listener(address) {
             Some(process) if self.processes[process].frozen && self.random.chance(50) => {
                 let reply = Reply::ConnectTimeout;
@@ -189,8 +214,21 @@ impl World {
             return;
         }
         let asked = request.route.as_ref().and_then(|route| Some((route.node()?.address(), route.key().clone())));
-        if let Some((address, key)) = asked {
+        // A yes to the question says nothing of epochs.
+        let is_yes = request.is_question && matches!(reply, Reply::Verdict(Verdict::Serve { .. }));
+        if let Some((address, key)) = asked.filter(|_| !is_yes) {
             self.hear(&request, address, &key, &reply);
+        }
+        match &reply {
+            Reply::Verdict(verdict) if request.is_question => return self.told(request, verdict),
+            Reply::Verdict(Verdict::Redirect { epoch, .. }) if request.is_large => {
+                // It came to the wrong node, and is lost, only if its session went on between question and request.
+                let is_excused = request.cleared.is_some_and(|known| known < Some(epoch.0));
+                self.check(Promise::BalancersHoldNothing, is_excused, || {
+                    format!("{request:?} was sent to a node that does not own its key")
+                });
+            }
+            _ => {}
         }
         let fault = self.fault;
         let balancer = &self.balancers[request.balancer];
@@ -205,7 +243,7 @@ impl World {
             }
             Reply::Died => route.died(true),
             Reply::Verdict(ref verdict) => {
-                let answer = answer(verdict, || mint(&mut self.random));
+                let answer = answer(verdict, !request.is_large, || mint(&mut self.random));
                 let answer = as_heard(answer, fault, &balancer.router);
                 route.heard(answer, &balancer.router, |key| balancer.ranked(key), now)
             }
@@ -231,6 +269,20 @@ impl World {
                     _ => self.refuse(&request, false),
                 }
             }
+        }
+    }
+
+    /// A node answered whether the request is its own.
+    fn told(&mut self, mut request: Box<Request>, verdict: &Verdict) {
+        let balancer = &self.balancers[request.balancer];
+        let Some(route) = request.route.as_mut() else { return };
+        self.seen.asked += 1;
+        let answer = answer(verdict, true, || mint(&mut self.random));
+        let answer = as_heard(answer, self.fault, &balancer.router);
+        request.cleared = answer.redirect.is_none().then_some(answer.epoch);
+        match route.told(answer, &balancer.router, |key| balancer.ranked(key), self.now) {
+            Ok(_) => self.go_on(request),
+            Err(_) => self.refuse(&request, false),
         }
     }
 
@@ -306,9 +358,9 @@ fn mint(random: &mut Random) -> Key {
     Key::mint(&std::array::from_fn(|_| (random.next() % 248) as u8))
 }
 
-/// What a node of that mind answers over HTTP. Opening a connection is safe, and has no body that could be lost.
-fn answer(verdict: &Verdict, fresh_key: impl FnOnce() -> Key) -> Answer {
-    let answer = |status| Answer { status, redirect: None, epoch: None, can_replay: true, is_safe: true };
+/// What a node of that mind answers over HTTP. Opening a connection is safe.
+fn answer(verdict: &Verdict, can_replay: bool, fresh_key: impl FnOnce() -> Key) -> Answer {
+    let answer = |status| Answer { status, redirect: None, epoch: None, can_replay, is_safe: true };
     let redirect = |redirect| Answer { redirect: Some(redirect), ..answer(421) };
     match verdict {
         Verdict::Serve { epoch } => Answer { epoch: Some(epoch.0), ..answer(200) },

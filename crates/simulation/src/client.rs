@@ -22,6 +22,8 @@ pub(crate) struct Client {
     pub(crate) seatless_at: Option<Instant>,
     /// When its session last went on without it: what was under way to it until then is lost.
     pub(crate) given_up_at: Option<Instant>,
+    /// When it last got no further than its balancer, or was refused for another reason.
+    pub(crate) refused_at: Option<Instant>,
     attempt: u64,
     stream: u64,
     received: u64,
@@ -72,6 +74,7 @@ impl Client {
             away_since: None,
             seatless_at: None,
             given_up_at: None,
+            refused_at: None,
             attempt: 0,
             stream: 0,
             received: 0,
@@ -131,6 +134,7 @@ impl World {
                 self.check_lost(&key, "missing to a client that wants it");
             }
             self.check_available(client);
+            self.clients[client].refused_at = Some(self.now);
             self.try_again(client);
         }
     }
@@ -147,6 +151,7 @@ impl World {
     pub(crate) fn try_timeout(&mut self, client: usize, attempt: u64) {
         if self.clients[client].waits_for(attempt) {
             self.check_available(client);
+            self.clients[client].refused_at = Some(self.now);
             self.try_again(client);
         }
     }

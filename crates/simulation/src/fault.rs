@@ -75,6 +75,8 @@ faults! {
     DropsPeersWithSockets => BalancersHoldNothing,
     /// Each balancer ranks nodes in its own way.
     RanksApart => BalancersHoldNothing,
+    /// A balancer sends what it can send only once, without asking whether the node owns its key.
+    SendsUnasked => BalancersHoldNothing,
     /// A balancer does not remember an owner that is not in its list.
     NeverLearns => BalancersHoldNothing,
     /// A node uses a seat more than the store says it holds.

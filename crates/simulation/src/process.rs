@@ -262,7 +262,8 @@ impl World {
         }
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
-        let ask = Ask { ticket, key, wants: request.wants, unreachable: request.unreachable.clone() };
+        let wants = if request.is_question { Wants::Existing } else { request.wants };
+        let ask = Ask { ticket, key, wants, unreachable: request.unreachable.clone() };
         let ask = self.ask_as_given(ask);
         let node = &mut self.processes[process];
         node.asked.insert(ask.key.clone());
@@ -280,7 +281,9 @@ impl World {
         self.check_verdict(process, &request, &verdict);
         if let (Verdict::Serve { epoch }, Some(key)) = (&verdict, request.key()) {
             self.check_serving(process, key, *epoch);
-            self.attach(process, key, &request);
+            if !request.is_question {
+                self.attach(process, key, &request);
+            }
         }
         let is_held_up = self.random.chance(if matches!(verdict, Verdict::Redirect { .. }) { 10 } else { 2 });
         let delay = if is_held_up { self.random.millis(300, 5_000) } else { self.network_delay() };

@@ -7,6 +7,7 @@ use ctedge_license::seats::{ASK_AGAIN, SeatHolder, Share, Wish};
 use ctedge_ownership::{LeaseId, SeatShare, SeatWish, StoreFailure};
 use ctedge_wire::Key;
 
+use crate::client::Client;
 use crate::event::{Event, StoreWay};
 use crate::fault::Fault;
 use crate::promise::Promise;
@@ -72,7 +73,9 @@ impl World {
 
     /// A peer was refused for want of a seat.
     pub(crate) fn check_seatless(&mut self, client: usize) {
-        let since = self.clients[client].away_since.unwrap_or(self.now).max(self.calm_since).max(self.full_at);
+        let Client { away_since, refused_at, .. } = self.clients[client];
+        let since = away_since.unwrap_or(self.now).max(refused_at.unwrap_or(self.start));
+        let since = since.max(self.calm_since).max(self.full_at);
         let waited = self.now - since;
         let finds = waited <= FOUND_WITHIN || self.is_troubled();
         self.check(Promise::SeatsAreNotOversold, finds, || {

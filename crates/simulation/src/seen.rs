@@ -36,6 +36,8 @@ seen! {
     stale_redirects,
     /// Requests that another node was asked to take because one took nothing new.
     elsewhere,
+    /// Nodes that answered whether a request was their own.
+    asked,
     /// Pauses before a node was asked again.
     pauses,
     /// Sessions taken over from the dead.

@@ -46,7 +46,7 @@ fn the_promises_hold_over_every_interleaving_that_the_seeds_draw() {
         [seen.takeovers, seen.handoffs, seen.estates_adopted, seen.estates_taken_over, seen.parked, seen.fenced];
     let rarest = rarest
         .into_iter()
-        .chain([seen.ended_silent, seen.cut_off, seen.leases_lost, seen.redirects, seen.elsewhere])
+        .chain([seen.ended_silent, seen.cut_off, seen.leases_lost, seen.redirects, seen.elsewhere, seen.asked])
         .chain([seen.gone_for_good, seen.packets_lost, seen.guests_left, seen.reconnects])
         .min();
     assert!(seeds < SEEDS || rarest >= Some(seeds / 4), "{seen:?}");

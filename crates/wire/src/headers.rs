@@ -49,5 +49,10 @@ pub const DOWNLOADED_PATH: &str = "/ct-control/downloaded";
 /// The path prefix of what may be downloaded.
 pub const CLIENTS_PATH: &str = "/clients/";
 
+/// Where a balancer asks a node whether a key is its own, with [`KEY`], [`UNREACHABLE`] and the query of the request that it
+/// is about to send: 204 says that the request may come (the key is the node's, or nobody's), 421 whose it is, 503 that
+/// nobody can say.
+pub const OWNER_PATH: &str = "/ct-control/owner";
+
 /// The path of liveness and readiness, on balancer and node.
 pub const HEALTH_PATH: &str = "/ct-health/";

@@ -1,7 +1,7 @@
 //! A backend: a small HTTP/1.1 server whose every answer the test decides.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ctedge_wire::{HealthReport, NodeStatus};
@@ -64,6 +64,8 @@ pub struct Backend {
     pub seen: Arc<Mutex<Vec<Request>>>,
     /// What its health checks say; `None` answers like a server that is not ours.
     pub health: Arc<Mutex<Option<NodeStatus>>>,
+    /// Whether its health checks say that it knows the other nodes.
+    pub shares_ownership: Arc<AtomicBool>,
     connections: Arc<AtomicUsize>,
     serving: Option<JoinHandle<()>>,
     handler: Arc<Handler>,
@@ -78,6 +80,7 @@ impl Backend {
             address: listener.local_addr().unwrap(),
             seen: Arc::default(),
             health: Arc::default(),
+            shares_ownership: Arc::default(),
             connections: Arc::default(),
             serving: None,
             handler: Arc::new(handler),
@@ -117,6 +120,7 @@ impl Backend {
             id: self.id.clone(),
             seen: self.seen.clone(),
             health: self.health.clone(),
+            shares_ownership: self.shares_ownership.clone(),
             handler: self.handler.clone(),
         };
         let connections = self.connections.clone();
@@ -145,6 +149,7 @@ struct Server {
     id: String,
     seen: Arc<Mutex<Vec<Request>>>,
     health: Arc<Mutex<Option<NodeStatus>>>,
+    shares_ownership: Arc<AtomicBool>,
     handler: Arc<Handler>,
 }
 
@@ -195,6 +200,7 @@ impl Server {
             pid: 1,
             version: "0".into(),
             uptime_s: 1,
+            shares_ownership: self.shares_ownership.load(Ordering::SeqCst),
             ..HealthReport::default()
         };
         Reply::text(serde_json::to_string(&report).unwrap())
@@ -224,6 +230,16 @@ async fn read_request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<Requ
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let mut request = Request { method, path, headers, body: Vec::new() };
+    if request.header("transfer-encoding").is_some() {
+        // Kept as it came; nobody sends anything behind it before it is answered.
+        while !read.ends_with(b"0\r\n\r\n") {
+            if stream.read_buf(read).await.ok()? == 0 {
+                return None;
+            }
+        }
+        request.body = std::mem::take(read);
+        return Some(request);
+    }
     let length: usize = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     while read.len() < length {
         if stream.read_buf(read).await.ok()? == 0 {

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use ctedge_ownership::{Drain, HandoffReason};
 use ctedge_protocol::{Info, InfoCode};
@@ -17,6 +17,7 @@ use ctedge_wire::headers::CONTROL_TOKEN;
 use ctedge_wire::{DrainPlan, HealthReport, NodeStatus};
 use serde::Deserialize;
 
+use super::extract::routed_key;
 use super::problem::Problem;
 use super::scraped;
 use crate::app::App;
@@ -106,6 +107,17 @@ pub(super) async fn plan(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
             Ok(Json(DrainPlan { sessions, peers, ends_sessions: true, ..DrainPlan::default() }))
         }
     }
+}
+
+/// `GET /ct-control/owner`: whether a request of this key and query would be served here, for a balancer that could not send it
+/// a second time.
+pub(super) async fn owner(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
+    check_token(&app, &headers)?;
+    if routed_key(&headers).is_none() {
+        return Err(Problem::bad_request("The key is missing"));
+    }
+    let elsewhere = app.transports.elsewhere(&uri, &headers).await;
+    Ok(elsewhere.unwrap_or_else(|| StatusCode::NO_CONTENT.into_response()))
 }
 
 fn check_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {

@@ -173,7 +173,7 @@ pub(crate) fn share(settings: &mut NodeSettings, folder: &Path, id: &str) {
     settings.lease = LeaseSettings { beat: Duration::from_millis(100), lost_after: LOST_AFTER };
 }
 
-fn settings() -> NodeSettings {
+pub(crate) fn settings() -> NodeSettings {
     NodeSettings {
         id: "node-1".into(),
         incarnation: None,

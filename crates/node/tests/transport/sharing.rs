@@ -148,6 +148,29 @@ async fn who_brings_a_running_transport_to_the_wrong_node_is_sent_on_and_loses_n
 }
 
 #[tokio::test]
+async fn a_balancer_that_can_send_a_body_only_once_finds_out_before_where_it_belongs() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    let (polling, _) = Polling::connected(&first, &first.host_token()).await;
+    let control = format!("x-ctedge-control: {}\r\n", crate::room::settings().secret.control_token());
+    let ask = async |room: &Room, sid: &str, headers: &str| {
+        let path = format!("/ct-control/owner?EIO=4&transport=polling&sid={sid}");
+        request(room, "GET", &path, &format!("host: node\r\n{headers}"), "").await.0
+    };
+    let of_key = |key: &str| format!("{control}ctstickiness: {key}\r\n");
+    assert_eq!(ask(&first, &polling.sid, &of_key("room")).await, 204);
+    assert_eq!(ask(&second, &polling.sid, &of_key("room")).await, 421);
+    // What the request carries decides, not what it was placed by.
+    assert_eq!(ask(&first, &polling.sid, &of_key("other")).await, 204, "the transport is here");
+    assert_eq!(ask(&second, &polling.sid, &of_key("other")).await, 421);
+    // What is nobody's may come here.
+    assert_eq!(ask(&second, "", &of_key("nobody")).await, 204);
+    assert_eq!(ask(&second, "", &control).await, 400);
+    assert_eq!(ask(&first, &polling.sid, "ctstickiness: room\r\n").await, 403);
+    assert_eq!(polling.post("3").await, (200, "ok".into()));
+}
+
+#[tokio::test]
 async fn the_sessions_of_a_node_that_died_go_on_with_the_same_peers() {
     let folder = TempDir::new().unwrap();
     let (first, second) = two(folder.path()).await;
