@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ctedge_routing::{Answer, ConnectFailure, Finding, Refused, Retry, Step, Then, TwoOwners};
-use ctedge_wire::{Key, Redirect};
+use ctedge_wire::{Key, Redirect, write_unreachable};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::sleep;
 
@@ -17,9 +17,6 @@ use crate::question::Question;
 use crate::request::{epoch_of, mint_key};
 use crate::shared::{Shared, Target};
 use crate::tunnel::dial::DialError;
-
-/// How many unreachable nodes a node is told of, so that the header stays short in a cluster that is mostly down.
-const UNREACHABLE_MAX: usize = 32;
 
 /// Where a request goes, and who answers it.
 pub(crate) struct Route {
@@ -66,9 +63,7 @@ impl Route {
 
     /// Tells the node of this try which others cannot be reached.
     pub(crate) fn unreachable_value(&self, shared: &Shared) -> Option<HeaderValue> {
-        let names = self.way.unreachable(&shared.router);
-        let names = &names[..names.len().min(UNREACHABLE_MAX)];
-        if names.is_empty() { None } else { HeaderValue::from_str(&names.join(",")).ok() }
+        HeaderValue::from_str(&write_unreachable(&self.way.unreachable(&shared.router))?).ok()
     }
 
     /// The node of the next try.

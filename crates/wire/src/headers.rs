@@ -22,7 +22,7 @@ pub const EPOCH: &str = "x-ctedge-epoch";
 /// operator wants clients to see which node answered (`--expose-node`).
 pub const NODE: &str = "x-ctedge-node";
 
-/// From the balancer to a node: the ids of the nodes that it could not connect to for this request, separated by commas.
+/// From the balancer to a node: the ids of the nodes that it could not connect to, as [`crate::unreachable`] writes them.
 /// A node that would send the request on to one of them waits until that one has proven to be gone instead.
 pub const UNREACHABLE: &str = "x-ctedge-unreachable";
 

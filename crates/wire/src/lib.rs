@@ -4,6 +4,7 @@
 //! - [`secret`]: the cluster secret and what is derived from it.
 //! - [`health`]: the body of `/ct-health/`.
 //! - [`redirect`]: the answer 421, "not mine".
+//! - [`unreachable`]: which nodes a balancer cannot reach.
 //! - [`headers`]: the names of the headers between the two.
 //!
 //! This crate is pure: no sockets, files, clock or random source.
@@ -17,6 +18,7 @@ pub mod health;
 pub mod key;
 pub mod redirect;
 pub mod secret;
+pub mod unreachable;
 
 pub use health::{
     DrainPhase, DrainPlan, DrainProgress, DrainTarget, HealthReport, LicenseReport, NodeStatus, SeatsReport, StoreState,
@@ -24,3 +26,4 @@ pub use health::{
 pub use key::{Key, KeyedToken, MalformedKey, Random};
 pub use redirect::Redirect;
 pub use secret::ClusterSecret;
+pub use unreachable::{UNREACHABLE_MAX, read_unreachable, write_unreachable};

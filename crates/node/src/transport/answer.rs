@@ -7,16 +7,13 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use ctedge_socketio::PayloadSink;
-use ctedge_wire::{Key, KeyedToken, Redirect, headers};
+use ctedge_wire::{Key, KeyedToken, Redirect, headers, read_unreachable};
 use serde::Serialize;
 
 use crate::hub::AttachRefusal;
 
 /// When a client may come again that found the node full, stopping, or without its session.
 const COME_AGAIN_AFTER: Duration = Duration::from_secs(2);
-
-/// How many unreachable nodes a request may name. No balancer tries as many.
-const UNREACHABLE_MAX: usize = 16;
 
 /// A request that Engine.IO has a number for; its clients know them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,11 +98,10 @@ pub(super) fn routed_key(request: &HeaderMap) -> Option<Key> {
     request.get(headers::KEY)?.to_str().ok().and_then(|key| Key::parse(key).ok())
 }
 
-/// The nodes that the balancer could not connect to for this request. Few: a balancer tries few.
+/// The nodes that the balancer could not connect to for this request.
 pub(crate) fn unreachable(request: &HeaderMap) -> Vec<String> {
     let listed = request.get(headers::UNREACHABLE).and_then(|nodes| nodes.to_str().ok()).unwrap_or_default();
-    let nodes = listed.split(',').map(str::trim).filter(|node| !node.is_empty());
-    nodes.take(UNREACHABLE_MAX).map(str::to_owned).collect()
+    read_unreachable(listed).map(str::to_owned).collect()
 }
 
 fn redirect(redirect: &Redirect) -> Response {
