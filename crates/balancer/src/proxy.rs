@@ -20,7 +20,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use crate::answer::{Refusal, refuse, respond};
 use crate::context::RequestContext;
 use crate::download::Download;
-use crate::request::{KEY, may_be_repeated, target_below_prefix};
+use crate::request::{KEY, internal_headers, may_be_repeated, target_below_prefix};
 use crate::shared::Shared;
 use crate::stop::Phase;
 use crate::stream::Connection;
@@ -29,14 +29,6 @@ use crate::{prepare, tunnel};
 const NODE: HeaderName = HeaderName::from_static(headers::NODE);
 const DOWNLOAD: HeaderName = HeaderName::from_static(headers::DOWNLOAD);
 const UNREACHABLE: HeaderName = HeaderName::from_static(headers::UNREACHABLE);
-
-/// The headers of a node's answer that are for the balancer alone.
-const REDIRECT_HEADERS: [HeaderName; 4] = [
-    HeaderName::from_static(headers::REDIRECT_KEY),
-    HeaderName::from_static(headers::REDIRECT_OWNER),
-    HeaderName::from_static(headers::REDIRECT_ADDRESS),
-    HeaderName::from_static(headers::EPOCH),
-];
 
 /// The balancer, as Pingora calls it.
 pub(crate) struct Edge(pub(crate) Arc<Shared>);
@@ -180,16 +172,15 @@ impl ProxyHttp for Edge {
         if answer.status.is_informational() {
             return Ok(());
         }
-        for name in &REDIRECT_HEADERS {
-            answer.remove_header(name);
-        }
         context.download = answer.remove_header(&DOWNLOAD).map(|value| Download::begin(value, session));
+        for name in internal_headers(&answer.headers) {
+            answer.remove_header(&name);
+        }
         if !prepare::may_be_shared(&answer.headers)
             && let Some(cookie) = prepare::cookie_due(context)
         {
             answer.append_header(header::SET_COOKIE, cookie)?;
         }
-        answer.remove_header(&NODE);
         if context.live.settings.expose_node
             && let Some(target) = context.route.as_ref().and_then(|route| route.target.as_ref())
         {

@@ -61,12 +61,20 @@ pub(crate) fn find_key(finder: &KeyFinder, parts: &Parts, path: &str) -> Finding
     })
 }
 
+/// Whether a header is between balancer and nodes alone: clients neither send it nor get it.
+pub(crate) fn is_internal(name: &HeaderName) -> bool {
+    name.as_str().starts_with(headers::INTERNAL_PREFIX)
+}
+
+/// The internal ones of these headers.
+pub(crate) fn internal_headers(headers: &HeaderMap) -> Vec<HeaderName> {
+    // Few messages have one, and an empty list costs nothing.
+    headers.keys().filter(|name| is_internal(name)).cloned().collect()
+}
+
 /// Takes out what the outside must not say to a node.
 pub(crate) fn remove_foreign(headers: &mut HeaderMap) {
-    let is_internal = |name: &&HeaderName| name.as_str().starts_with(headers::INTERNAL_PREFIX);
-    // Nearly no request has one, and an empty list costs nothing.
-    let internal: Vec<HeaderName> = headers.keys().filter(is_internal).cloned().collect();
-    for name in internal {
+    for name in internal_headers(headers) {
         headers.remove(name);
     }
     for name in HOP_BY_HOP {

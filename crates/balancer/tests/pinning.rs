@@ -130,6 +130,21 @@ async fn what_a_node_is_told_is_true_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_a_node_says_to_the_balancer_goes_to_no_client() {
+    let backend = Backend::new(1, |request| match request.header("upgrade") {
+        Some(_) => Reply::status(401, &[("x-ctedge-anything", "1"), ("x-ctedg", "1")]),
+        None => Reply::status(200, &[("x-ctedge-epoch", "1"), ("x-ctedge-anything", "1"), ("x-ctedg", "1")]),
+    })
+    .await;
+    let edge = Edge::with(&[&backend]).await;
+    for answer in [edge.get("/", &[]).await, edge.client().await.upgrade("/ws", &[], b"").await] {
+        for (name, expected) in [("x-ctedge-epoch", None), ("x-ctedge-anything", None), ("x-ctedg", Some("1"))] {
+            assert_eq!(answer.header(name), expected, "{name} on {}", answer.status);
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_public_path_prefix_ends_at_the_balancer() {
     let backend = Backend::named(1).await;
     let mut settings = support::settings(&[&backend]);

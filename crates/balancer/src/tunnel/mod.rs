@@ -32,13 +32,13 @@ use crate::client::was_refused;
 use crate::context::{RequestContext, text};
 use crate::limits::TunnelSlot;
 use crate::prepare::cookie_due;
-use crate::request::{KEY, target_below_prefix};
+use crate::request::{KEY, is_internal, target_below_prefix};
 use crate::shared::{Shared, Target};
 
 #[cfg(fuzzing)]
 pub(crate) use self::frames::hold_for as frames_hold_for;
 
-/// Headers of a node's answer that are not passed on: they belong to its connection, or are for the balancer.
+/// Headers of a node's answer that are not passed on, since they belong to its connection.
 const KEPT_BACK: [HeaderName; 4] =
     [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING, HeaderName::from_static("keep-alive")];
 
@@ -133,7 +133,7 @@ fn own_headers(context: &RequestContext) -> Vec<(HeaderName, HeaderValue)> {
 }
 
 fn is_kept_back(name: &HeaderName) -> bool {
-    KEPT_BACK.contains(name) || name.as_str().starts_with(headers::INTERNAL_PREFIX)
+    KEPT_BACK.contains(name) || is_internal(name)
 }
 
 /// Passes a node's refusal of the tunnel on. The client's connection goes on.
