@@ -18,9 +18,9 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::answer::{Refusal, refuse, respond};
-use crate::context::RequestContext;
+use crate::context::{RequestContext, text};
 use crate::download::Download;
-use crate::request::{KEY, internal_headers, may_be_repeated, target_below_prefix};
+use crate::request::{KEY, REQUEST_ID, internal_headers, may_be_repeated, target_below_prefix};
 use crate::shared::Shared;
 use crate::stop::Phase;
 use crate::stream::Connection;
@@ -271,7 +271,7 @@ impl ProxyHttp for Edge {
     }
 
     fn request_summary(&self, session: &Session, _: &RequestContext) -> String {
-        format!("{} {}", session.req_header().method, session.req_header().uri.path())
+        summary(session.req_header())
     }
 }
 
@@ -281,6 +281,11 @@ impl Edge {
         let (status, body) = crate::health::own_report(&self.0);
         respond(session, status, "application/json", Bytes::from(body), Vec::new()).await
     }
+}
+
+/// What Pingora's own log lines say of a request: its method and id. The path may hold a token, and so may the query.
+fn summary(request: &RequestHeader) -> String {
+    format!("{} {}", request.method, text(&request.headers, &REQUEST_ID).unwrap_or("-"))
 }
 
 /// What a client is told of an error, if it can be told anything.
@@ -308,4 +313,17 @@ fn is_connect_failure(kind: &ErrorType) -> bool {
             | ErrorType::BindError
             | ErrorType::SocketError
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_holds_neither_path_nor_query() {
+        let mut request = RequestHeader::build("POST", b"/api/login/poll/token?x-oct-jwt=secret", None).unwrap();
+        assert_eq!(summary(&request), "POST -");
+        request.insert_header(REQUEST_ID, "1f").unwrap();
+        assert_eq!(summary(&request), "POST 1f");
+    }
 }
