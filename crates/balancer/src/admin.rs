@@ -103,6 +103,11 @@ async fn metrics(State(handle): State<Handle>) -> Response {
         dropped,
         &shared.certificates.as_ref().map(|certificates| certificates.ends()).unwrap_or_default(),
     );
+    // What was counted of nodes that are gone has been read once more.
+    if shared.metrics.forget_others(shared.router.nodes().iter().map(|node| &**node)) {
+        // A node that has just come back under its name counts again.
+        shared.refresh_targets();
+    }
     match rendered {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(broken) => error(StatusCode::INTERNAL_SERVER_ERROR, broken.to_string()),

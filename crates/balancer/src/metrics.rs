@@ -3,10 +3,13 @@
 //! What happens per request is counted in handles that were looked up before. What already stands somewhere (pins,
 //! states, loads) is read when Prometheus asks.
 
+mod gone;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ctedge_routing::{KeySource, Node, NodeState, PinCounts, PinReason, RedirectReason, Retry};
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -50,6 +53,8 @@ pub(crate) struct Metrics {
     /// Lines that could not be written, by log file.
     log_lines_dropped: IntCounterVec,
     scraped: Scraped,
+    /// One scrape at a time: what one has read, another must not add again, nor see half of.
+    turn: Mutex<()>,
 }
 
 /// What is read when Prometheus asks.
@@ -179,6 +184,7 @@ impl Metrics {
                     &["certificate"],
                 )?,
             },
+            turn: Mutex::new(()),
             registry,
         })
     }
@@ -214,6 +220,7 @@ impl Metrics {
         access_lines_dropped: u64,
         certificate_ends: &[(PathBuf, i64)],
     ) -> Result<String, prometheus::Error> {
+        let _turn = self.turn.lock();
         rise(&self.access_lines_dropped, access_lines_dropped);
         for (file, lines) in ctedge_logs::lines_dropped() {
             rise(&self.log_lines_dropped.with_label_values(&[&file]), lines);
@@ -293,7 +300,42 @@ fn register<Metric: Collector + Clone + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use ctedge_routing::{NodeId, NodeSpec, Router, RouterSettings, Thresholds};
+
     use super::*;
+
+    #[test]
+    fn scrapes_at_the_same_time_count_nothing_twice_and_miss_no_node() {
+        let metrics = Metrics::new().unwrap();
+        let spec = |port: u16| NodeSpec {
+            id: NodeId::new(&format!("node-{port}")),
+            address: ([127, 0, 0, 1], port).into(),
+            weight: 1,
+        };
+        let thresholds = Thresholds { rise: 1, fall: 1 };
+        let pin_idle_max = Duration::from_secs(1);
+        let router = Router::new(&RouterSettings { seed: 1, pins_max: 1, pin_idle_max, load_bound: 1.0, thresholds });
+        router.set_nodes(&(1..=200).map(spec).collect::<Vec<_>>(), Instant::now());
+        let nodes = router.nodes();
+        let render = |places| {
+            let pins = PinCounts { places: [places; PinReason::ALL.len()], ..PinCounts::default() };
+            let text = metrics.render(nodes.iter().map(|node| &**node), &pins, 0, 0).unwrap();
+            let states = text.lines().filter(|line| line.starts_with("ctedge_balancer_node_state{"));
+            assert_eq!(states.count(), 200 * NodeState::ALL.len());
+            text
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (1..=50).for_each(|places| drop(render(places))));
+            }
+        });
+        let text = render(50);
+        let places = text.lines().filter(|line| line.starts_with("ctedge_balancer_places_total{"));
+        let places: Vec<&str> = places.filter_map(|line| line.rsplit(' ').next()).collect();
+        assert_eq!(places, ["50"; PinReason::ALL.len()]);
+    }
 
     #[test]
     fn statuses_fall_into_their_classes() {

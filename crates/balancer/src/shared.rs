@@ -142,14 +142,16 @@ impl Shared {
 
     /// Makes what is kept ready per node anew, after nodes or settings have changed.
     pub(crate) fn refresh_targets(&self) {
-        let live = self.live.load();
-        let nodes = self.router.nodes();
-        let known = self.targets.load();
-        let targets = nodes.iter().map(|node| {
-            let went_down = known.get(&identity(node)).map(|target| target.went_down.clone()).unwrap_or_default();
-            (identity(node), Arc::new(self.make_target(node, &live, went_down)))
+        // Of several at once, each one after the first looks again.
+        self.targets.rcu(|known| {
+            let live = self.live.load();
+            let nodes = self.router.nodes();
+            let targets = nodes.iter().map(|node| {
+                let went_down = known.get(&identity(node)).map(|target| target.went_down.clone()).unwrap_or_default();
+                (identity(node), Arc::new(self.make_target(node, &live, went_down)))
+            });
+            targets.collect::<HashMap<_, _>>()
         });
-        self.targets.store(Arc::new(targets.collect()));
     }
 
     /// Sees to it that a node that others told of is looked after like those of the list.

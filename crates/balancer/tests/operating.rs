@@ -245,6 +245,31 @@ async fn the_metrics_tell_what_happened() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_gone_is_in_the_metrics_once_more() {
+    let mut backends = [Backend::named(1).await, Backend::named(2).await];
+    let edge = Edge::with(&[&backends[0], &backends[1]]).await;
+    let scrape = async || edge.admin("GET", "/metrics").await.text().to_owned();
+    let counts =
+        ["ctedge_balancer_requests_total{node=\"node-2\"", "ctedge_balancer_node_state_changes_total{node=\"node-2\""];
+    for number in 0..10 {
+        edge.get("/", &[("ctstickiness", &format!("k{number}"))]).await;
+    }
+    backends[1].kill().await;
+    edge.wait_for_state("node-2", "down").await;
+    until("all of it is counted", async || {
+        let text = scrape().await;
+        counts.iter().all(|line| text.contains(line))
+    })
+    .await;
+    *edge.source.0.lock().unwrap() = Ok(support::settings(&[&backends[0]]));
+    assert_eq!(edge.admin("POST", "/reload").await.json()["ok"], true);
+    let text = scrape().await;
+    assert!(counts.iter().all(|line| text.contains(line)), "{text}");
+    let text = scrape().await;
+    assert!(!text.contains("node-2") && text.contains("requests_total{node=\"node-1\""), "{text}");
+}
+
+#[tokio::test]
 async fn a_balancer_that_stops_finishes_what_it_began() {
     let backend = Backend::new(1, |request| {
         // The test's own runtime goes on: a backend that is slow for a moment.
