@@ -321,7 +321,7 @@ mod tests {
         let nodes = router.nodes();
         let render = |places| {
             let pins = PinCounts { places: [places; PinReason::ALL.len()], ..PinCounts::default() };
-            let text = metrics.render(nodes.iter().map(|node| &**node), &pins, 0, 0).unwrap();
+            let text = metrics.render(nodes.iter().map(|node| &**node), &pins, 0, 0, &[]).unwrap();
             let states = text.lines().filter(|line| line.starts_with("ctedge_balancer_node_state{"));
             assert_eq!(states.count(), 200 * NodeState::ALL.len());
             text

@@ -60,12 +60,12 @@ pub(crate) struct Certificates {
 pub(crate) struct Loaded {
     /// The first is for clients that name no host, or one that no certificate is for.
     keys: Vec<Arc<CertifiedKey>>,
+    /// When the certificates end, by the file of their chain.
+    ends: Vec<(PathBuf, i64)>,
     /// What the files looked like before they were read.
     stamps: Vec<Stamp>,
 }
 
-    /// When the certificates end, by the file of their chain.
-    ends: Vec<(PathBuf, i64)>,
 /// Tells whether a file has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
@@ -103,11 +103,11 @@ impl Certificates {
     pub(crate) fn have_changed(&self, files: &[CertificateFiles]) -> bool {
         self.loaded.load().stamps != stamps(files)
     }
+
     /// When the certificates in use end, in seconds since 1970, by the file of their chain.
     pub(crate) fn ends(&self) -> Vec<(PathBuf, i64)> {
         self.loaded.load().ends.clone()
     }
-
 
     /// Accepts TLS 1.2 and 1.3, HTTP/2 preferred.
     pub(crate) fn acceptor(self: &Arc<Self>) -> Result<Acceptor, CertificateError> {
@@ -137,16 +137,16 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     certificate.is_some_and(|certificate| verify_server_name(&certificate, name).is_ok())
 }
 
-fn read_pair(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, CertificateError> {
-    let unreadable = |path: &Path, reason: String| CertificateError::Read { path: path.to_owned(), reason };
-    let read = |path: &Path| fs::read(path).map_err(|error| unreadable(path, error.to_string()));
-    let chain = CertificateDer::pem_slice_iter(&read(&files.chain)?)
 /// The first end of a chain: clients refuse it from then on.
 fn end_of(key: &CertifiedKey) -> Option<i64> {
     let ends = key.cert.iter().filter_map(|der| X509Certificate::from_der(der).ok());
     ends.map(|(_, certificate)| certificate.validity().not_after.timestamp()).min()
 }
 
+fn read_pair(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, CertificateError> {
+    let unreadable = |path: &Path, reason: String| CertificateError::Read { path: path.to_owned(), reason };
+    let read = |path: &Path| fs::read(path).map_err(|error| unreadable(path, error.to_string()));
+    let chain = CertificateDer::pem_slice_iter(&read(&files.chain)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| unreadable(&files.chain, error.to_string()))?;
     if chain.is_empty() {

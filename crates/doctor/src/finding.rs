@@ -163,7 +163,7 @@ impl Finding {
 }
 
 /// Every code of a finding.
-pub const CODES: [&str; 99] = [
+pub const CODES: [&str; 100] = [
     "ports.held",
     "ports.free",
     "ports.silent",
