@@ -419,7 +419,9 @@ impl Route {
         rank: impl FnOnce(&Key) -> I,
         now: Instant,
     ) -> bool {
-        if placed.settled && placed.node.shares_ownership() {
+        // Another request may have found out since this one was sent.
+        let is_settled = placed.settled || router.is_settled_at(&self.key, &placed.node, now);
+        if is_settled && placed.node.shares_ownership() {
             // It answers for what is its own.
             return false;
         }

@@ -285,6 +285,11 @@ impl Router {
         self.pins.update(key, now, settle).unwrap_or(true)
     }
 
+    /// Whether the key is known to live on the node.
+    pub(crate) fn is_settled_at(&self, key: &Key, node: &Arc<Node>, now: Instant) -> bool {
+        self.pins.peek(key, now).is_some_and(|pin| pin.settled && Arc::ptr_eq(&pin.node, node))
+    }
+
     /// The node answered as the owner of the key since `epoch`; `known` is the epoch of the [`Placed`] by which it was
     /// asked. Tells when that cannot be, which is a fault of the nodes or of their store.
     pub fn served(&self, key: &Key, node: &Arc<Node>, epoch: u64, known: u64, now: Instant) -> Option<TwoOwners> {

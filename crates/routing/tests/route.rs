@@ -318,6 +318,17 @@ fn a_request_that_is_refused_for_now_goes_on_if_that_does_no_harm() {
 }
 
 #[test]
+fn an_owner_that_another_request_has_found_meanwhile_is_not_left() {
+    let bench = Bench::sharing();
+    let mut early = bench.check(Asks::Living, &[("", "try 1")]);
+    // Another node says that it is the first.
+    bench.check(Asks::Living, &[("", "try 1"), ("timeout", "try 2"), ("421 owner=1 @5", "pause 50")]);
+    assert_eq!(bench.pinned("room").as_deref(), Some("n1, settled"));
+    assert_eq!(bench.happens(&mut early, "503").as_deref(), Some("pass on"));
+    assert_eq!(bench.pinned("room").as_deref(), Some("n1, settled"));
+}
+
+#[test]
 fn an_owner_that_refuses_for_now_is_not_left() {
     for bench in [Bench::sharing().living(), Bench::strangers().living()] {
         bench.check(Asks::Living, &[("", "try 1"), ("503", "pass on")]);
