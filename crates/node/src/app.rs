@@ -47,8 +47,8 @@ pub(crate) struct App {
     pub(crate) http_connections_max: usize,
     /// Where balancers and other nodes reach the node.
     pub(crate) address: SocketAddr,
-    /// The port that it listens on.
-    pub(crate) port: u16,
+    /// Where the node reaches its own listener.
+    pub(crate) listener: SocketAddr,
     /// The store that it shares with them.
     pub(crate) keeper: Option<Arc<Keeper>>,
     /// What was ordered of a node without a store.

@@ -1,7 +1,7 @@
 //! Binding, running and stopping a node.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use crate::hub::Hub;
 use crate::lag::Lag;
 use crate::lone::LoneDrain;
 use crate::metrics::Metrics;
-use crate::ownership::{DriverThread, Journal, Keeper, Order, Owners, Shared};
+use crate::ownership::{DriverThread, Ending, Journal, Keeper, Order, Owners, Shared};
 use crate::pending::PendingTable;
 use crate::serve::Server;
 use crate::sign_on::SignOn;
@@ -75,7 +75,7 @@ impl Node {
         let hub = Hub::new(settings, metrics, handles);
         let app = Arc::new(App {
             address: reached_at,
-            port: address.port(),
+            listener: on_this_machine(address),
             journal: shared.as_ref().map(|shared| shared.journal.clone()),
             keeper: shared.as_ref().map(|shared| Arc::clone(&shared.keeper)),
             lone: LoneDrain::default(),
@@ -154,19 +154,20 @@ impl Node {
                 Some(driver) => driver.over().await,
                 None => {
                     app.lone.over(&app.hub).await;
-                    Ok(())
+                    Ok(Ending::Drained)
                 }
             }
         };
         let budget = app.settings().timeouts.stop;
         let mut stopping = Instant::now() + budget;
+        let mut ending = Ending::Drained;
         tokio::select! {
             () = stop => {
                 stopping = Instant::now() + budget;
                 hand_over(&app, budget).await;
             }
             over = is_over => {
-                over?;
+                ending = over?;
                 stopping = Instant::now() + budget;
             }
             // None of the tasks ends by itself: one that did has panicked.
@@ -176,8 +177,19 @@ impl Node {
         if let Some(driver) = &mut driver {
             driver.close().await;
         }
+        anyhow::ensure!(ending == Ending::Drained, "nobody reached the node at {address}: its listener did not answer");
         Ok(())
     }
+}
+
+/// Where a listener at `address` is reached from its own machine.
+fn on_this_machine(mut address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 /// Waits until the node may own sessions, so that it does not say that it is ready before it is. A store that does not

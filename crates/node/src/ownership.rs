@@ -55,7 +55,16 @@ struct Handle {
     gate: Arc<Gate>,
     view: Mutex<View>,
     /// Set when a drain is complete that ends the process.
-    finished: watch::Sender<bool>,
+    finished: watch::Sender<Option<Ending>>,
+}
+
+/// Why the process ends when it has nothing left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It was ordered.
+    Drained,
+    /// Its listener does not answer.
+    Deaf,
 }
 
 /// What the driver last said of itself.
@@ -129,7 +138,7 @@ impl Owners {
             tickets: AtomicU64::new(0),
             gate: Arc::new(Gate::closed()),
             view: Mutex::new(view),
-            finished: watch::Sender::new(false),
+            finished: watch::Sender::new(None),
         };
         (Self(Arc::new(handle)), Inbox(inputs))
     }
@@ -180,9 +189,11 @@ impl Owners {
     }
 
     /// Completes when a drain is complete that ends the process.
-    pub(crate) async fn finished(&self) {
+    pub(crate) async fn finished(&self) -> Ending {
+        let mut finished = self.0.finished.subscribe();
         // The sender lives in `self`, so that waiting cannot fail.
-        let _ = self.0.finished.subscribe().wait_for(|finished| *finished).await;
+        let ending = finished.wait_for(Option::is_some).await.ok().and_then(|ending| *ending);
+        ending.unwrap_or(Ending::Drained)
     }
 
     /// What the driver last said of itself.

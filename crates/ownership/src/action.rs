@@ -25,6 +25,9 @@ pub enum Action {
     /// lease that answered within [`crate::OwnershipSettings::probe_timeout`]. A lost packet must not end a lease: connect
     /// more than once within that time.
     Probe(LeaseId, SocketAddr),
+    /// Ask the node's own listener for anything over a connection of its own, as others would, and tell
+    /// [`crate::Ownership::listener_answered`] whether it answered at all within [`crate::OwnershipSettings::probe_timeout`].
+    ProbeOneself,
     /// Answer the request.
     Answer(Ticket, Verdict),
     /// The node owns the key: make the session. Requests for it are answered after this.

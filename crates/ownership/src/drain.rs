@@ -26,11 +26,13 @@ pub enum HandoffReason {
     Restart,
     /// The process was told to end.
     Stop,
+    /// The node's listener does not answer.
+    Deaf,
 }
 
 impl HandoffReason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::DrainDeadline, Self::DrainNow, Self::Restart, Self::Stop];
+    pub const ALL: [Self; 5] = [Self::DrainDeadline, Self::DrainNow, Self::Restart, Self::Stop, Self::Deaf];
 
     /// The word of logs and metrics.
     #[must_use]
@@ -40,6 +42,7 @@ impl HandoffReason {
             Self::DrainNow => "drain_now",
             Self::Restart => "restart",
             Self::Stop => "stop",
+            Self::Deaf => "deaf",
         }
     }
 }

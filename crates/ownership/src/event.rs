@@ -35,6 +35,8 @@ pub enum Event {
     LeaseLost,
     /// This node could not reach the store for so long that it is cut off.
     CutOff,
+    /// This node's listener does not answer: it gives its sessions up and ends.
+    Deaf,
     /// A handoff was answered by the store with something else than success, and was tried again.
     HandoffRetried,
 }
@@ -76,6 +78,7 @@ impl Event {
             Self::EndedFormerLease,
             Self::LeaseLost,
             Self::CutOff,
+            Self::Deaf,
             Self::HandoffRetried,
         ];
         let handoffs = HandoffReason::ALL.into_iter();
@@ -107,6 +110,7 @@ impl Event {
             Self::EndedFormerLease => "ended_former_lease",
             Self::LeaseLost => "lease_lost",
             Self::CutOff => "cut_off",
+            Self::Deaf => "deaf",
             Self::HandoffRetried => "handoff_retried",
         }
     }

@@ -4,11 +4,12 @@
 //! - `others`: the leases of others: silent, probed, ended, reaped.
 //! - `asking`: who owns a key that somebody asked for.
 //! - `owning`: how a key comes to be owned here, and how it ends.
-//! - `giving`: drain and handoff.
+//! - `giving`: drain and handoff. `hearing`: whether anybody reaches this node.
 
 mod asking;
 mod entry;
 mod giving;
+mod hearing;
 mod life;
 mod others;
 mod owning;
@@ -30,6 +31,7 @@ use crate::record::{Lease, LeaseEnd};
 use crate::settings::OwnershipSettings;
 use entry::{Entries, State};
 use giving::Giving;
+use hearing::Hearing;
 use life::{Life, Phase};
 use others::Others;
 
@@ -52,6 +54,7 @@ pub struct Ownership {
     tickets: BTreeMap<Ticket, Key>,
     timers: BTreeSet<(Instant, Timer)>,
     giving: Giving,
+    hearing: Hearing,
     commands: BTreeMap<CommandId, Purpose>,
     commands_given: u64,
     actions: VecDeque<Action>,
@@ -106,6 +109,7 @@ impl Ownership {
             tickets: BTreeMap::new(),
             timers: BTreeSet::new(),
             giving: Giving::new(),
+            hearing: Hearing::new(now + settings.lost_after),
             commands: BTreeMap::new(),
             commands_given: 0,
             actions: VecDeque::new(),
@@ -170,6 +174,13 @@ impl Ownership {
     pub fn probe_answered(&mut self, lease: &LeaseId, alive: bool, now: Instant) {
         self.tick(now);
         self.probed(lease, alive);
+    }
+
+    /// The own listener answered, or did not in time: the answer to [`Action::ProbeOneself`].
+    pub fn listener_answered(&mut self, answered: bool, now: Instant) {
+        self.tick(now);
+        self.heard(answered, now);
+        self.look_around(now);
     }
 
     /// The journal was told by the store that the key has another owner or epoch than `epoch`.
@@ -249,7 +260,8 @@ impl Ownership {
         let timer = self.timers.first().map(|(at, _)| *at);
         let giving = self.giving.due().filter(|_| self.life.is_living());
         let probing = self.others.is_probing().then(|| self.life.next_tick(&self.settings));
-        [timer, self.life.due(&self.settings), giving, probing].into_iter().flatten().min()
+        let hearing = self.hearing.due().filter(|_| self.life.is_living());
+        [timer, self.life.due(&self.settings), giving, probing, hearing].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -301,6 +313,7 @@ impl Ownership {
     /// What every input may have made due.
     fn look_around(&mut self, now: Instant) {
         self.live(now);
+        self.listen(now);
         self.give(now);
         self.refence(now);
     }

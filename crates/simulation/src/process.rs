@@ -166,6 +166,7 @@ impl World {
         match action {
             Action::Store(id, command) => self.give_command(process, id, command),
             Action::Probe(lease, address) => self.probe(process, lease, address),
+            Action::ProbeOneself => self.processes[process].ownership.listener_answered(true, now),
             Action::Answer(ticket, verdict) => self.answer(process, ticket, verdict),
             Action::Begin { key, epoch, origin } => self.begin(process, key, epoch, origin),
             Action::StartMoving { key, .. } => {

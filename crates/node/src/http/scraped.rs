@@ -28,7 +28,7 @@ const OF_PROXIES: [&str; 9] = [
 pub(super) fn may_read(app: &App, headers: &HeaderMap) -> bool {
     match app.changeable.metrics_token.lock().as_deref() {
         Some(token) => bears(headers, token),
-        None => is_direct(headers, &[app.port, app.address.port()]),
+        None => is_direct(headers, &[app.listener.port(), app.address.port()]),
     }
 }
 

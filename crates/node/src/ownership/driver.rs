@@ -25,7 +25,7 @@ use super::keeper::Keeper;
 use super::logins::LoginKeys;
 use super::questions::Questions;
 use super::target::Placement;
-use super::{Input, Journal, Order, Owners, View, logins, probe, tidy};
+use super::{Ending, Input, Journal, Order, Owners, View, logins, probe, tidy};
 use crate::app::App;
 use crate::clock;
 use crate::license::SeatStore;
@@ -95,9 +95,9 @@ impl DriverThread {
 
     /// Completes when a drain is complete that was to end the process. An error when the thread has ended by itself,
     /// which it does only by a panic. Cancel safe.
-    pub(crate) async fn over(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn over(&mut self) -> anyhow::Result<Ending> {
         tokio::select! {
-            () = self.owners.finished() => Ok(()),
+            ending = self.owners.finished() => Ok(ending),
             _ = self.running.changed() => anyhow::bail!("the thread of the node's heartbeats has ended"),
         }
     }
@@ -140,6 +140,7 @@ impl SeatStore for SharedSeats {
 pub(super) enum Done {
     Stored(CommandId, Result<Outcome, StoreFailure>),
     Probed(LeaseId, bool),
+    Heard(bool),
     Given(Given),
     Settled,
 }
@@ -299,6 +300,7 @@ impl Driver {
                 }
             }
             Ok(Done::Probed(lease, alive)) => self.machine.probe_answered(&lease, alive, now),
+            Ok(Done::Heard(answered)) => self.machine.listener_answered(answered, now),
             Ok(Done::Given(given)) => self.given(given, now),
             Ok(Done::Settled) => self.settling -= 1,
             // Nothing in these tasks panics, and nothing aborts them before the driver's end.
@@ -368,6 +370,10 @@ impl Driver {
                     Done::Probed(lease, alive)
                 });
             }
+            Action::ProbeOneself => {
+                let (listener, timeout) = (self.app.listener, self.probe_timeout);
+                self.tasks.spawn(async move { Done::Heard(probe::is_served(listener, timeout).await) });
+            }
             Action::Answer(ticket, verdict) => self.answer(ticket, verdict),
             Action::Begin { key, epoch, origin } => self.begin(&key, epoch, origin),
             Action::StartMoving { key, epoch } => self.start_moving(key, epoch),
@@ -400,7 +406,9 @@ impl Driver {
             Action::DrainFinished { exit } => {
                 tracing::info!(exit, "the drain is complete");
                 if exit {
-                    self.owners.0.finished.send_replace(true);
+                    let drain = self.machine.drain_progress(clock::awake_or_not());
+                    let is_deaf = drain.is_some_and(|progress| progress.drain.reason == HandoffReason::Deaf);
+                    self.owners.0.finished.send_replace(Some(if is_deaf { Ending::Deaf } else { Ending::Drained }));
                 }
             }
             Action::Count(event) => self.count(event),
@@ -433,6 +441,11 @@ impl Driver {
     fn count(&self, event: Event) {
         self.app.hub.metrics().ownership.happened(event);
         match event {
+            Event::Deaf => tracing::error!(
+                listener = %self.app.listener,
+                "nobody reaches this node: its own listener does not answer. It gives its sessions away and ends, to be started \
+                 again; look for \"cannot accept a connection\" above, and at the limit of open files"
+            ),
             Event::LeaseSilent | Event::EndedSilentLease | Event::LeaseLost | Event::CutOff => {
                 tracing::warn!(?event, "a lease is in question");
             }

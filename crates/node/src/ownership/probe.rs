@@ -29,6 +29,12 @@ pub(super) async fn answers(lease: &LeaseId, address: SocketAddr, time_max: Dura
     tokio::time::timeout(time_max, asking).await.unwrap_or(false)
 }
 
+/// Whether somebody accepts connections at `address` and answers within `time_max`, be it that it is full.
+pub(super) async fn is_served(address: SocketAddr, time_max: Duration) -> bool {
+    let asked = tokio::time::timeout(time_max, health(address)).await;
+    asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 ")))
+}
+
 async fn health(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n", headers::HEALTH_PATH);

@@ -32,6 +32,7 @@ pub(super) fn number_of(reason: HandoffReason) -> i64 {
         HandoffReason::DrainNow => 2,
         HandoffReason::Restart => 3,
         HandoffReason::Stop => 4,
+        HandoffReason::Deaf => 5,
     }
 }
 
