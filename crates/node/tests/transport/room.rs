@@ -64,7 +64,8 @@ impl Room {
         let token = settings().secret.control_token();
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\ncontent-length: 0\r\nx-ctedge-control: {token}\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: 0\r\nx-ctedge-control: {token}\r\n\r\n",
+            self.address
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = String::new();
