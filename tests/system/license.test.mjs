@@ -58,10 +58,32 @@ function allLogs(edge) {
     return [...edge.logs().values()].join('\n');
 }
 
+/**
+ * @param {Edge} edge
+ * @param {RegExp} wanted
+ */
+function linesOfServerLog(edge, wanted) {
+    return readFileSync(path.join(edge.data, 'logs/server.log'), 'utf8').split('\n').filter(line => wanted.test(line));
+}
+
+test('variables of codetogether.config that take no effect are told once, with file, line and name', async () => {
+    const prepare = (/** @type {string} */ data) => {
+        const text = '# Ours\nexport CT_TIME_ZONE=UTC\nexport CT_SERVR_URL="https://edge.example.com"\nexport CT_REGION=eu\n';
+        writeFileSync(path.join(data, 'codetogether.config'), text);
+    };
+    await withLicensedEdge({ nodes: 2, prepare, env: { CT_TIME_ZONE: 'UTC' } }, async (edge, data) => {
+        const told = linesOfServerLog(edge, /takes no effect/).map(line => line.slice(line.indexOf('WARN')));
+        const file = path.join(data, 'codetogether.config');
+        assert.equal(told.length, 2, told.join('\n'));
+        assert.ok(told[0].startsWith(`WARN ${file} line 3: CT_SERVR_URL takes no effect: the edge knows no such variable`), told[0]);
+        assert.ok(told[1].startsWith(`WARN ${file} line 4: CT_REGION takes no effect: of this file only the license`), told[1]);
+    });
+});
+
 test('a valid license is named in the log by the line that scripts look for, and its signature nowhere', async () => {
     const prepare = (/** @type {string} */ data) => issuer.install(data, { connections: 9 });
-    await withLicensedEdge({ nodes: 1, prepare }, async (edge, data) => {
-        assert.match(allLogs(edge), /INFO.*Valid CodeTogether license installed$/m);
+    await withLicensedEdge({ nodes: 3, prepare }, async (edge, data) => {
+        assert.equal(linesOfServerLog(edge, /root INFO Valid CodeTogether license installed$/).length, 1, allLogs(edge));
         const signature = /signature=(\S+)/.exec(readFileSync(path.join(data, 'licensing.properties'), 'utf8'))?.[1];
         assert.ok(signature && !allLogs(edge).includes(signature));
         const { license, seats } = await health(edge, 'node-1');
@@ -82,7 +104,8 @@ test('a change of the license takes effect without a restart, and what runs goes
             const refused = async (verdict, shown, logged) => {
                 await verdictIs(edge, verdict);
                 await assert.rejects(other.host(), error => shown.test(String(error)), verdict);
-                assert.match(allLogs(edge), logged);
+                await eventually(`a line with ${logged}`, () => logged.test(allLogs(edge)));
+                assert.equal(linesOfServerLog(edge, logged).length, 1, 'once for all nodes');
             };
             await issuer.install(data, { connections: 9, expiration: '2020/12/31' });
             await refused('expired', /ended on 2020\/12\/31/, /ERROR.*the license has expired: its last day was 2020\/12\/31 UTC/);
@@ -99,7 +122,7 @@ test('a change of the license takes effect without a restart, and what runs goes
 
             rmSync(file);
             await verdictIs(edge, 'evaluation');
-            assert.match(allLogs(edge), /WARN.*this is an evaluation with 25 connections/);
+            await eventually('a line of the evaluation', () => /WARN.*this is an evaluation with 25 connections/.test(allLogs(edge)));
             assert.equal((await health(edge, 'node-1')).seats.licensed, 25);
             await other.host();
             await issuer.install(data, { connections: 9, locator: 'EDGE.example.com' });
@@ -173,7 +196,8 @@ test('seats are never oversold over three nodes, and come back', async () => {
             assert.equal(await taken(), 5);
             const late = await meet('late', edge.http);
             await late.login();
-            await assert.rejects(late.host(), /All 5 connections that this server is licensed for are in use/);
+            await assert.rejects(late.host(), error => String(error).includes(
+                'All 5 connections that this server is licensed for are in use. Please try again when somebody has left'));
 
             await hosts[0].leave();
             await eventually('free seat', async () => await taken() === 4);

@@ -3,9 +3,11 @@
 //! - `arguments`: the options.
 //! - `sign`: `keygen` and `sign`, for whoever issues licenses.
 //! - `judge`: `verify` and `show`, for whoever runs an edge.
+//! - `others`: what else stands in a `codetogether.config`.
 
 pub(crate) mod arguments;
 mod judge;
+mod others;
 mod sign;
 
 use std::process::ExitCode;
@@ -14,6 +16,7 @@ use anyhow::Context;
 use ctedge_license::PublicKey;
 
 use arguments::LicenseCommand;
+pub(crate) use others::warn_of_others;
 
 /// Runs one of the commands.
 pub(crate) fn run(command: LicenseCommand) -> anyhow::Result<ExitCode> {

@@ -27,12 +27,16 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
     let secret = read_secret(&settings)?;
     let portal = settings.portal();
     portal::ensure_login(&portal, &secret);
+    if options.supervisor.is_none() {
+        license::warn_of_others(&settings.license().config);
+    }
     let read = settings.clone();
     let mut settings = settings
         .node(&options.id, secret.clone(), processors())
         .map_err(|faults| anyhow::anyhow!(file.describe(&faults)))?;
 
     settings.incarnation = options.incarnation;
+    settings.says_license = options.supervisor.is_none();
     settings.license.public_key = license::public_key(settings.license.public_key)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()

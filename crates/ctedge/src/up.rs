@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
-use ctedge_settings::{Override, Settings, Value};
+use ctedge_node::license::Licensing;
+use ctedge_settings::{LicenseSettings, Override, Settings, Value};
 use ctedge_supervisor::{Load, Stopped, Supervisor, Surroundings};
+use tokio::runtime::Handle;
 
 use crate::arguments::UpOptions;
 use crate::leases::StoredLeases;
@@ -21,7 +23,9 @@ pub(crate) fn run(options: UpOptions) -> anyhow::Result<ExitCode> {
     let logs = start_log(&settings)?;
 
     let supervisor = Supervisor::prepare(Surroundings {
-        load: Box::new(Source(file)),
+        load: Box::new(Source { file, licensing: Arc::clone(&licensing) }),
+    let license = settings_of_license(&settings)?;
+    let licensing = Arc::default();
         say: Box::new(say),
         executable: Arc::new(executable()?),
         leases: Arc::new(StoredLeases::new(settings.store())),
@@ -35,15 +39,25 @@ pub(crate) fn run(options: UpOptions) -> anyhow::Result<ExitCode> {
     }
 }
 
-struct Source(SettingsFile);
+/// The settings of the edge, and who says for all of its nodes what the license is worth.
+struct Source {
+    file: SettingsFile,
+    licensing: Arc<OnceLock<Arc<Licensing>>>,
+}
 
 impl Load for Source {
     fn load(&self, overrides: Vec<Override>) -> anyhow::Result<Settings> {
-        self.0.load(overrides)
+        let is_as_written = overrides.is_empty();
+        let settings = self.file.load(overrides)?;
+        if let (true, Some(licensing), Ok(runtime)) = (is_as_written, self.licensing.get(), Handle::try_current()) {
+            let (licensing, license) = (Arc::clone(licensing), settings_of_license(&settings)?);
+            runtime.spawn(async move { licensing.take_over(license).await });
+        }
+        Ok(settings)
     }
 
     fn has_changed(&self) -> bool {
-        self.0.has_changed()
+        self.file.has_changed()
     }
 }
 
@@ -56,6 +70,13 @@ fn overrides(options: &UpOptions) -> anyhow::Result<Vec<Override>> {
         options.nodes.map(|count| number("up.nodes", count, "--nodes")),
         data.map(|data| text("data", data, "--data")),
         options.http.map(|address| text("balancer.http", address.to_string(), "--http")),
+/// Where the license is looked for, with the key that counts.
+fn settings_of_license(settings: &Settings) -> anyhow::Result<LicenseSettings> {
+    let mut license = settings.license();
+    license.public_key = license::public_key(license.public_key)?;
+    Ok(license)
+}
+
         options.https.map(|address| text("balancer.https", address.to_string(), "--https")),
         options.admin.map(|address| text("balancer.admin", address.to_string(), "--admin")),
         options.node_base_port.map(|port| number("up.node_base_port", port, "--node-base-port")),

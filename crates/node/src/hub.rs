@@ -117,7 +117,7 @@ impl Hub {
         let limits = &settings.limits;
         let (owners, journal) = shared.unzip();
         let gate = owners.as_ref().map_or_else(|| Arc::new(Gate::open()), |owners| Arc::clone(owners.gate()));
-        let licensing = Licensing::begin(settings.license.clone());
+        let licensing = Licensing::begin(settings.license.clone(), settings.says_license);
         let licensed = licensing.verdict().seats();
         Arc::new(Self {
             licensing,

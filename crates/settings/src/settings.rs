@@ -277,6 +277,7 @@ impl Settings {
             id: id.to_owned(),
             incarnation: None,
             listen: *listen,
+            says_license: true,
             address: Some(*address).filter(|address| address.port() != 0),
             threads: threads(node.threads, processors),
             owner: node.owner,

@@ -278,6 +278,8 @@ pub struct NodeSettings {
     pub id: String,
     /// Tells this start of the node from every other one. `None` draws a number.
     pub incarnation: Option<u64>,
+    /// Whether it says in the log what the license is worth. A supervisor says it for all of its nodes.
+    pub says_license: bool,
     /// Where it listens: a private address.
     pub listen: SocketAddr,
     /// Where balancers and other nodes reach it, which is its identity among them. `None` is where it listens.

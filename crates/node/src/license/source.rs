@@ -26,8 +26,9 @@ pub fn find(settings: &LicenseSettings) -> Reading {
     if !settings.fields.is_empty() {
         return Reading { found: license_of(&settings.fields), source: Some("variables and settings".to_owned()) };
     }
-    let files = [(&settings.file, FileKind::Properties), (&settings.config, FileKind::Shell)];
-    let found = files.into_iter().find_map(|(path, kind)| match find_in_file(path, kind) {
+    let files =
+        [(&settings.file, FileKind::Properties, "license.file"), (&settings.config, FileKind::Shell, "license.config")];
+    let found = files.into_iter().find_map(|(path, kind, setting)| match look(path, kind, Some(setting)) {
         Found::Nothing => None,
         found => Some(Reading { found, source: Some(path.display().to_string()) }),
     });
@@ -37,11 +38,21 @@ pub fn find(settings: &LicenseSettings) -> Reading {
 /// What the file at `path` has. A file that is not there has nothing.
 #[must_use]
 pub fn find_in_file(path: &Path, kind: FileKind) -> Found {
+    look(path, kind, None)
+}
+
+/// As [`find_in_file`]; the `setting` that names the file is told where it cannot be read.
+fn look(path: &Path, kind: FileKind, setting: Option<&str>) -> Found {
     let name = path.display().to_string();
-    let text = match read(path) {
-        Ok(bytes) => file_text(&bytes),
+    let text = match read_text(path) {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Nothing,
-        Err(error) => return Found::Malformed(Malformed::new(name, format!("cannot be read: {error}"))),
+        Err(error) => {
+            let setting = setting.map_or(String::new(), |setting| format!(" ({setting})"));
+            let problem =
+                format!("cannot be read{setting}: {error}; name a file that the user who runs the edge may read");
+            return Found::Malformed(Malformed::new(name, problem));
+        }
     };
     match Fields::from_file(&name, kind, &text) {
         Ok(fields) if fields.is_empty() => Found::Nothing,
@@ -52,6 +63,11 @@ pub fn find_in_file(path: &Path, kind: FileKind) -> Found {
 
 fn license_of(fields: &Fields) -> Found {
     License::read(fields).map_or_else(Found::Malformed, Found::License)
+}
+
+/// The text of a file that may have a license.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    read(path).map(|bytes| file_text(&bytes))
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -118,7 +134,7 @@ mod tests {
         let settings = settings(folder.path());
         fs::create_dir(&settings.file).unwrap();
         let Found::Malformed(malformed) = find(&settings).found else { panic!("a folder is no file") };
-        assert!(malformed.problem.starts_with("cannot be read"), "{malformed}");
+        assert!(malformed.problem.starts_with("cannot be read (license.file): "), "{malformed}");
         fs::remove_dir(&settings.file).unwrap();
         fs::write(&settings.file, vec![b'#'; 300 * 1024]).unwrap();
         assert!(matches!(find(&settings).found, Found::Malformed(_)));

@@ -19,6 +19,7 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Licensing {
     settings: Mutex<Arc<LicenseSettings>>,
+    says: bool,
     state: Mutex<State>,
 }
 
@@ -36,17 +37,20 @@ struct State {
 }
 
 impl Licensing {
-    /// Finds and judges the license, and says in the server log what it is worth.
+    /// Finds and judges the license. If it `says` so, it tells the server log what the license is worth, and again with each
+    /// change; of all processes of one edge only one should.
     #[must_use]
-    pub fn begin(settings: LicenseSettings) -> Arc<Self> {
+    pub fn begin(settings: LicenseSettings, says: bool) -> Arc<Self> {
         let settings = Arc::new(settings);
         let reading = find(&settings);
         let today = Day::at(unix_now());
         let verdict = Arc::new(judge(&reading.found, settings.public_key.as_ref(), settings.host.as_deref(), today));
-        say(&verdict, reading.source.as_deref());
+        if says {
+            say(&verdict, reading.source.as_deref());
+        }
         let judged_by = Arc::clone(&settings);
         let state = State { judged: reading.clone(), judged_by, seen: reading, today, verdict };
-        Arc::new(Self { settings: Mutex::new(settings), state: Mutex::new(state) })
+        Arc::new(Self { settings: Mutex::new(settings), says, state: Mutex::new(state) })
     }
 
     /// What the license is worth.
@@ -116,7 +120,7 @@ impl Licensing {
             return None;
         }
         state.verdict = Arc::new(verdict);
-        if !is_said {
+        if self.says && !is_said {
             say(&state.verdict, state.judged.source.as_deref());
         }
         Some(Arc::clone(&state.verdict))
@@ -179,7 +183,7 @@ mod tests {
         let terms = Terms::new("Example Corp", 7, expiration.parse().unwrap(), Locator::Anywhere).unwrap();
         fs::write(&file, License::sign(terms, &key).write(FileKind::Properties)).unwrap();
         let settings = LicenseSettings { file, public_key: Some(key.public_key()), ..LicenseSettings::default() };
-        (folder, Licensing::begin(settings))
+        (folder, Licensing::begin(settings, true))
     }
 
     fn look(licensing: &Licensing, today: &str) -> Option<&'static str> {
@@ -215,6 +219,57 @@ mod tests {
         let elsewhere = LicenseSettings { file: folder.path().join("nothing"), ..settings.clone() };
         assert_eq!(take_over(elsewhere).await, Some("evaluation"));
         assert_eq!(take_over(settings).await, Some("valid"));
+    }
+
+    /// What is logged meanwhile.
+    fn logged(act: impl FnOnce()) -> String {
+        #[derive(Clone, Default)]
+        struct Written(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Written {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, act);
+        let text = written.0.lock().clone();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn a_license_that_ends_within_thirty_days_is_warned_of_each_day() {
+        let (_folder, licensing) = licensing("2999/12/31");
+        let said = |day| {
+            logged(|| {
+                let _ = look(&licensing, day);
+            })
+        };
+        assert!(!said("2999/11/30").contains("WARN"), "31 days");
+        for (day, left) in [("2999/12/01", 30), ("2999/12/02", 29), ("2999/12/29", 2)] {
+            let text = said(day);
+            assert!(text.contains("WARN server: ") && text.contains(&format!("{left} day")), "{day}: {text}");
+            assert_eq!(said(day), "", "once a day");
+        }
+    }
+
+    #[test]
+    fn who_shall_not_say_what_the_license_is_worth_knows_it_all_the_same() {
+        let (_folder, other) = licensing("2999/12/31");
+        let settings = LicenseSettings::clone(&other.settings.lock());
+        let text = logged(|| {
+            let licensing = Licensing::begin(settings.clone(), false);
+            assert_eq!(
+                (look(&licensing, "2999/12/30"), look(&licensing, "3000/01/01")),
+                (Some("valid"), Some("expired"))
+            );
+        });
+        assert_eq!(text, "");
     }
 
     #[test]

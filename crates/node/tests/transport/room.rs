@@ -178,6 +178,7 @@ pub(crate) fn settings() -> NodeSettings {
     NodeSettings {
         id: "node-1".into(),
         incarnation: None,
+        says_license: true,
         listen: ([127, 0, 0, 1], 0).into(),
         address: None,
         threads: 1,
