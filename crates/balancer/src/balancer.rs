@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -75,14 +74,9 @@ pub enum BindError {
     /// HTTPS cannot be served.
     #[error(transparent)]
     Certificates(#[from] CertificateError),
-    /// The access log cannot be opened.
-    #[error("cannot open the access log {path}: {source}")]
-    AccessLog {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
+    /// The access log cannot be opened; the reason names the setting and the file.
+    #[error(transparent)]
+    AccessLog(io::Error),
     /// Two metrics have one name, which is a mistake of ours.
     #[error("cannot set the metrics up: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -315,5 +309,5 @@ fn open_access_log(log: &LogSettings) -> Result<Option<AccessLog>, BindError> {
     // The settings have made sure that there is such a zone.
     let zone = Zone::named(&log.time_zone).unwrap_or_default();
     let opened = AccessLog::open(path, rotation, zone);
-    opened.map(Some).map_err(|source| BindError::AccessLog { path: path.clone(), source })
+    opened.map(Some).map_err(BindError::AccessLog)
 }

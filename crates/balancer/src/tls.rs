@@ -27,15 +27,19 @@ pub enum CertificateError {
     #[error("HTTPS needs a certificate, and the settings name none")]
     None,
     /// A file cannot be read or has no PEM of the kind.
-    #[error("cannot read {path}: {reason}")]
+    #[error("{setting}: cannot read {path}: {reason}; name a PEM file that the user who runs the edge may read")]
     Read {
+        /// The setting that names it.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
     /// Chain and key do not work together.
-    #[error("certificate {chain} and key {key} cannot be used: {source}")]
+    #[error(
+        "certificates: chain {chain} and key {key} cannot be used: {source}; name the key that belongs to the chain"
+    )]
     Unusable {
         /// The file of the chain.
         chain: PathBuf,
@@ -99,14 +103,14 @@ impl Certificates {
         self.loaded.store(Arc::new(loaded));
     }
 
-    /// Whether the files look different from when they were read.
-    pub(crate) fn have_changed(&self, files: &[CertificateFiles]) -> bool {
-        self.loaded.load().stamps != stamps(files)
-    }
-
     /// When the certificates in use end, in seconds since 1970, by the file of their chain.
     pub(crate) fn ends(&self) -> Vec<(PathBuf, i64)> {
         self.loaded.load().ends.clone()
+    }
+
+    /// Whether the files look different from when they were read.
+    pub(crate) fn have_changed(&self, files: &[CertificateFiles]) -> bool {
+        self.loaded.load().stamps != stamps(files)
     }
 
     /// Accepts TLS 1.2 and 1.3, HTTP/2 preferred.
@@ -144,16 +148,19 @@ fn end_of(key: &CertifiedKey) -> Option<i64> {
 }
 
 fn read_pair(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, CertificateError> {
-    let unreadable = |path: &Path, reason: String| CertificateError::Read { path: path.to_owned(), reason };
-    let read = |path: &Path| fs::read(path).map_err(|error| unreadable(path, error.to_string()));
-    let chain = CertificateDer::pem_slice_iter(&read(&files.chain)?)
+    let unreadable =
+        |setting, path: &Path, reason: String| CertificateError::Read { setting, path: path.to_owned(), reason };
+    let no_chain = |reason| unreadable("certificates.chain", &files.chain, reason);
+    let no_key = |reason| unreadable("certificates.key", &files.key, reason);
+    let chain = fs::read(&files.chain).map_err(|error| no_chain(error.to_string()))?;
+    let chain = CertificateDer::pem_slice_iter(&chain)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unreadable(&files.chain, error.to_string()))?;
+        .map_err(|error| no_chain(error.to_string()))?;
     if chain.is_empty() {
-        return Err(unreadable(&files.chain, "it has no certificate".to_owned()));
+        return Err(no_chain("it has no certificate".to_owned()));
     }
-    let key =
-        PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(|error| unreadable(&files.key, error.to_string()))?;
+    let key = fs::read(&files.key).map_err(|error| no_key(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| no_key(error.to_string()))?;
     // This also compares the key with the certificate's.
     let certified = CertifiedKey::from_der(chain, key, provider).map_err(|source| CertificateError::Unusable {
         chain: files.chain.clone(),

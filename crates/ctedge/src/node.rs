@@ -29,6 +29,7 @@ pub(crate) fn run(options: NodeOptions) -> anyhow::Result<ExitCode> {
     portal::ensure_login(&portal, &secret);
     if options.supervisor.is_none() {
         license::warn_of_others(&settings.license().config);
+        portal::warn_of_clients_folder(&portal, settings.data());
     }
     let read = settings.clone();
     let mut settings = settings

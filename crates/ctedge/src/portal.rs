@@ -1,5 +1,8 @@
 //! The pages for people, mounted in a node.
 
+use std::path::Path;
+use std::{fs, io};
+
 use ctedge_node::{Node, NodeHandle};
 use ctedge_portal::{Download, LivePages, Portal, Surroundings};
 use ctedge_settings::{ClusterSecret, PortalSettings};
@@ -18,7 +21,21 @@ pub(crate) fn mount(node: &mut Node, settings: PortalSettings) -> Mounted {
 /// Makes a password for the pages where the settings have none. A node without one serves sessions all the same.
 pub(crate) fn ensure_login(settings: &PortalSettings, secret: &ClusterSecret) {
     if let Err(error) = ensure_password(settings, secret) {
-        tracing::error!("nobody can see the dashboard and the logs: {error:#} (portal.password_file)");
+        tracing::error!("nobody can see the dashboard and the logs: {error:#}");
+    }
+}
+
+/// Says of a clients folder that offers nothing why that is. Where none is set there need not be one.
+pub(crate) fn warn_of_clients_folder(settings: &PortalSettings, data: &Path) {
+    let folder = &settings.clients_folder;
+    let is_default = *folder == data.join("clients");
+    match fs::read_dir(folder) {
+        Err(error) if settings.clients && !(is_default && error.kind() == io::ErrorKind::NotFound) => tracing::warn!(
+            target: "server",
+            "portal.clients_folder: cannot read {}: {error}; name a folder that the user who runs the edge may read, or make it",
+            folder.display()
+        ),
+        _ => {}
     }
 }
 

@@ -33,9 +33,7 @@ fn open_log(settings: &LogSettings) -> anyhow::Result<Logs> {
     };
     // The settings have made sure that there is such a zone.
     let zone = Zone::named(&settings.time_zone).unwrap_or_default();
-    ctedge_logs::init(format, level, &files, rotation(settings), &zone).with_context(
-        || "a log file cannot be written; see log.server, log.sessions, log.error, and who may write there",
-    )
+    ctedge_logs::init(format, level, &files, rotation(settings), &zone).context("a log file cannot be written")
 }
 
 fn rotation(settings: &LogSettings) -> Rotation {

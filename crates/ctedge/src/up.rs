@@ -13,6 +13,8 @@ use tokio::runtime::Handle;
 
 use crate::arguments::UpOptions;
 use crate::leases::StoredLeases;
+use crate::license;
+use crate::portal;
 use crate::process::start_log;
 use crate::settings_file::{SettingsFile, path_text};
 
@@ -22,10 +24,10 @@ pub(crate) fn run(options: UpOptions) -> anyhow::Result<ExitCode> {
     let settings = file.load(vec![])?;
     let logs = start_log(&settings)?;
 
-    let supervisor = Supervisor::prepare(Surroundings {
-        load: Box::new(Source { file, licensing: Arc::clone(&licensing) }),
     let license = settings_of_license(&settings)?;
     let licensing = Arc::default();
+    let supervisor = Supervisor::prepare(Surroundings {
+        load: Box::new(Source { file, licensing: Arc::clone(&licensing) }),
         say: Box::new(say),
         executable: Arc::new(executable()?),
         leases: Arc::new(StoredLeases::new(settings.store())),
@@ -33,7 +35,14 @@ pub(crate) fn run(options: UpOptions) -> anyhow::Result<ExitCode> {
     })?;
     // One thread: children are told when the thread ends that started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    match runtime.block_on(supervisor.run())? {
+    license::warn_of_others(&settings.license().config);
+    portal::warn_of_clients_folder(&settings.portal(), settings.data());
+    let said = licensing.get_or_init(|| Licensing::begin(license, true));
+    let stopped = runtime.block_on(async {
+        tokio::spawn(Arc::clone(said).watch(|_| {}));
+        supervisor.run().await
+    });
+    match stopped? {
         Stopped::InOrder => Ok(ExitCode::SUCCESS),
         Stopped::AtOnce => Ok(ExitCode::FAILURE),
     }
@@ -61,6 +70,13 @@ impl Load for Source {
     }
 }
 
+/// Where the license is looked for, with the key that counts.
+fn settings_of_license(settings: &Settings) -> anyhow::Result<LicenseSettings> {
+    let mut license = settings.license();
+    license.public_key = license::public_key(license.public_key)?;
+    Ok(license)
+}
+
 /// Each option as the setting that it stands for.
 fn overrides(options: &UpOptions) -> anyhow::Result<Vec<Override>> {
     let text = |setting, value: String, origin| Override::new(setting, Value::Text(value), origin);
@@ -70,13 +86,6 @@ fn overrides(options: &UpOptions) -> anyhow::Result<Vec<Override>> {
         options.nodes.map(|count| number("up.nodes", count, "--nodes")),
         data.map(|data| text("data", data, "--data")),
         options.http.map(|address| text("balancer.http", address.to_string(), "--http")),
-/// Where the license is looked for, with the key that counts.
-fn settings_of_license(settings: &Settings) -> anyhow::Result<LicenseSettings> {
-    let mut license = settings.license();
-    license.public_key = license::public_key(license.public_key)?;
-    Ok(license)
-}
-
         options.https.map(|address| text("balancer.https", address.to_string(), "--https")),
         options.admin.map(|address| text("balancer.admin", address.to_string(), "--admin")),
         options.node_base_port.map(|port| number("up.node_base_port", port, "--node-base-port")),

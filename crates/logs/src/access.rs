@@ -101,7 +101,7 @@ impl AccessLog {
     /// Opens the log at `path` for appending, creating it and its folder where they are missing. Times are those of
     /// `zone`.
     pub fn open(path: impl AsRef<Path>, rotation: Rotation, zone: Zone) -> io::Result<Self> {
-        let file = LogFile::open(path.as_ref(), rotation)?;
+        let file = LogFile::open("log.access", path.as_ref(), rotation)?;
         let shared = Arc::new(Shared::default());
         let of_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()

@@ -62,9 +62,15 @@ pub(crate) struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the file, creating it and its folder where they are missing.
-    pub(crate) fn open(path: &Path, rotation: Rotation) -> io::Result<Self> {
-        let file = open_for_append(path)?;
+    /// Opens the file, creating it and its folder where they are missing. An error names the `setting` that says where it is.
+    pub(crate) fn open(setting: &str, path: &Path, rotation: Rotation) -> io::Result<Self> {
+        let file = open_for_append(path).map_err(|error| {
+            let problem = format!(
+                "{setting}: cannot write {}: {error}; name a file in a folder where the user who runs the edge may write",
+                path.display()
+            );
+            io::Error::new(error.kind(), problem)
+        })?;
         dropped::count(path, 0);
         let (path, looked) = (path.to_owned(), Instant::now());
         Ok(Self { path, rotation, file, looked, stuck_since: None, is_unwritable: false, trouble: None })
@@ -237,7 +243,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn open(path: &Path, rotation: Rotation) -> LogFile {
-        LogFile::open(path, rotation).unwrap()
+        LogFile::open("log.server", path, rotation).unwrap()
     }
 
     /// Appends as if the last look had been a while ago.

@@ -36,6 +36,16 @@ pub(crate) enum Kind {
     Sessions,
 }
 
+impl Kind {
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Server => "log.server",
+            Self::Error => "log.error",
+            Self::Sessions => "log.sessions",
+        }
+    }
+}
+
 /// The target of the session audit's events. Their field `event` says what happened.
 const SESSIONS: &str = "sessions";
 
@@ -48,7 +58,7 @@ pub(crate) struct FileLayer {
 
 impl FileLayer {
     pub(crate) fn open(kind: Kind, path: &Path, rotation: Rotation, zone: Zone) -> std::io::Result<Self> {
-        Ok(Self { kind, zone, file: Mutex::new(LogFile::open(path, rotation)?) })
+        Ok(Self { kind, zone, file: Mutex::new(LogFile::open(kind.setting(), path, rotation)?) })
     }
 
     /// Goes on in the file of that name. What fails is told on stderr: it cannot be told in the file.

@@ -27,7 +27,7 @@ pub struct UsageLog {
 impl UsageLog {
     /// Opens the log at `path` for appending, creating it and its folder where they are missing.
     pub fn open(path: &Path, rotation: Rotation, zone: Zone) -> io::Result<Self> {
-        Ok(Self { file: Arc::new(Mutex::new(LogFile::open(path, rotation)?)), zone })
+        Ok(Self { file: Arc::new(Mutex::new(LogFile::open("log.usage", path, rotation)?)), zone })
     }
 
     /// Goes on in the file of that name, after it was moved. If that fails, the log says so and goes on with the file it

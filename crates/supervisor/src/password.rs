@@ -20,7 +20,8 @@ pub fn ensure_password(portal: &PortalSettings, secret: &ClusterSecret) -> anyho
         return Ok(false);
     }
     let password = secret.dashboard_password();
-    let is_made = keep(&portal.password_file, &password)?;
+    let is_made = keep(&portal.password_file, &password)
+        .context("portal.password_file: name a file that the user who runs the edge may read and write")?;
     if is_made {
         // The only place that shows it, as the operators' notes promise.
         tracing::info!("The dashboard and the logs are for the user {GENERATED_USER} with the password {password}");

@@ -180,7 +180,9 @@ fn certificate_rows(data: &DataFolder) -> Override {
 pub(crate) fn carry_out(plan: &Plan, data: &DataFolder) -> anyhow::Result<Vec<String>> {
     let mut made = Vec::new();
     let secret = plan.settings.secret_file();
-    if data::ensure_secret(&secret)? {
+    if data::ensure_secret(&secret)
+        .context("secret_file: name a file that the user who runs the edge may read and write")?
+    {
         made.push(format!("Made the cluster secret {}", secret.display()));
     }
     let own = data.self_signed();
@@ -200,8 +202,8 @@ pub(crate) fn carry_out(plan: &Plan, data: &DataFolder) -> anyhow::Result<Vec<St
 }
 
 fn read_secret(path: &Path) -> anyhow::Result<ClusterSecret> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read the cluster secret {}", path.display()))?;
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("secret_file: cannot read the cluster secret {}", path.display()))?;
     ClusterSecret::new(&text).with_context(|| format!("{} (secret_file) is no cluster secret", path.display()))
 }
 

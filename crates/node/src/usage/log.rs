@@ -15,8 +15,7 @@ pub(crate) fn open(settings: &LogSettings, zone: Zone) -> anyhow::Result<Option<
     let Some(path) = &settings.usage else { return Ok(None) };
     let LogRotation { bytes_max, age_max, kept } = settings.rotation;
     let log = UsageLog::open(path, Rotation { bytes_max, age_max, kept }, zone);
-    let problem = || format!("{} cannot be written; see log.usage, and who may write there", path.display());
-    log.map(Some).with_context(problem)
+    log.map(Some).context("a log file cannot be written")
 }
 
 /// Writes until it is dropped.
