@@ -3,7 +3,8 @@
 //! - `metrics.tar.gz` of the notes: the figures of each day in `session-metrics.csv` and `download-metrics.csv`.
 //! - `audit.csv`: who did what, line by line. It is of any length, so it is sent as it is read.
 //!
-//! Both take `from` and `to`, days like `2026-11-24`, both included; without them they give everything that is kept.
+//! Both take `from` and `to`, days like `2026-11-24` in the time zone of the logs, both included; without them they give everything
+//! that is kept. The times in `audit.csv` are in UTC, and say so.
 //!
 //! - `tables`: rows as RFC 4180 writes them. `audit`: the audit, page by page. `days`: from and to.
 
@@ -52,7 +53,7 @@ async fn metrics(State(portal): State<Portal>, Query(asked): Query<Asked>) -> Re
 }
 
 async fn audit_csv(State(portal): State<Portal>, Query(asked): Query<Asked>) -> Result<Response, Refusal> {
-    let (filter, store) = (asked.filter()?, store(&portal)?);
+    let (filter, store) = (asked.filter(&portal.settings().time_zone)?, store(&portal)?);
     let body = audit::body(store, filter).await?;
     Ok(file("audit.csv", "text/csv; charset=utf-8; header=present", body))
 }

@@ -174,6 +174,7 @@ impl Settings {
             }),
             nodes: self.file.nodes.fixed.iter().map(|node| node.id.clone()).collect(),
             limits: portal.limits,
+            time_zone: log.time_zone,
         }
     }
 
@@ -276,8 +277,8 @@ impl Settings {
         Ok(NodeSettings {
             id: id.to_owned(),
             incarnation: None,
-            listen: *listen,
             says_license: true,
+            listen: *listen,
             address: Some(*address).filter(|address| address.port() != 0),
             threads: threads(node.threads, processors),
             owner: node.owner,

@@ -37,6 +37,8 @@ pub struct PortalSettings {
     pub registry: Option<RegistrySettings>,
     /// What strangers may try and operators may add.
     pub limits: PortalLimits,
+    /// The zone in which days are counted.
+    pub time_zone: String,
 }
 
 /// A repository of an OCI registry.
