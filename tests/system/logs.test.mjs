@@ -242,12 +242,29 @@ test('the user of a Basic login is in the access log, and the password is not', 
     });
 });
 
-test('CT_TIME_ZONE is the time zone of the logs, and a wrong one is named', async () => {
-    await withEdge({ config: '[log]\ntime_zone = "Asia/Tokyo"\n' }, async edge => {
+test('CT_TIME_ZONE is the time zone of all logs, and counts more than the file; a wrong one is named', async () => {
+    const env = { CT_TIME_ZONE: 'Asia/Tokyo' };
+    await withEdge({ config: '[log]\ntime_zone = "America/New_York"\n', env }, async edge => {
         await byNodeHttp(`${edge.http}/api/meta`);
         const lines = await eventually('an access line', () => accessLines(edge).length > 0 && accessLines(edge));
         for (const line of lines) assert.match(line, / \+0900\] /);
         for (const line of linesOf(edge, 'server.log')) assert.match(line, / \+0900 root /);
+        await meeting(async meet => void (await meet('ada', edge.http).host()));
+        const sessions = await eventually('a line of sessions.log', () => {
+            const lines = linesOf(edge, 'sessions.log');
+            return lines.length > 0 && lines;
+        });
+        for (const line of sessions) assert.match(line, / \+0900 [a-z_]+ /);
+        // Without a license there is a warning.
+        const errors = await eventually('a line of error.log as nginx writes it', () => {
+            const lines = linesOf(edge, 'error.log');
+            return lines.length > 0 && lines;
+        });
+        for (const line of errors) {
+            assert.match(line, /^\d{4}\/\d{2}\/\d{2} \d{2}:\d{2}:\d{2} \[(warn|error)\] \d+#\d+: \S/);
+            const at = Date.parse(`${line.slice(0, 19).replaceAll('/', '-').replace(' ', 'T')}+09:00`);
+            assert.ok(Math.abs(Date.now() - at) < 3_600_000, `${line} is in another time zone`);
+        }
     });
     const child = new Child('ctedge up', BINARY, ['up'], { env: { CT_TIME_ZONE: 'Mars/Olympus' } });
     assert.notEqual((await child.exit).code, 0);

@@ -15,7 +15,7 @@ const ROOT = path.resolve(import.meta.dirname, '../..');
 const VARIABLES = 'crates/settings/tests/documented.rs';
 
 /**
- * Every row of the notes with the file of its test and words of that test's name or body. All variables are also held, one
+ * Every row of the notes, as docs/moving.md has them for operators, with the file of its test and words of that test's name or body. All variables are also held, one
  * by one, against what they set and against wrong values.
  *
  * @type {Record<string, [file: string, words: string][]>}
@@ -40,9 +40,17 @@ const ROWS = {
     CT_METRICS_STATSD_PROTOCOL: [[VARIABLES, 'CT_METRICS_STATSD_PROTOCOL'], ['tests/system/metrics.test.mjs', 'CT_METRICS_STATSD_PROTOCOL']],
     CT_PROMETHEUS_ENABLED: [[VARIABLES, 'CT_PROMETHEUS_ENABLED'], ['tests/system/metrics.test.mjs', 'without CT_PROMETHEUS_ENABLED there is no public /metrics']],
     CT_NOCLIENTS: [[VARIABLES, 'CT_NOCLIENTS'], ['tests/system/clients.test.mjs', 'CT_NOCLIENTS switches the downloads off']],
-    CT_TIME_ZONE: [[VARIABLES, 'CT_TIME_ZONE'], ['tests/system/logs.test.mjs', 'CT_TIME_ZONE is the time zone of the logs']],
-    CT_AUTO_RESTART_DISABLED: [[VARIABLES, 'CT_AUTO_RESTART_DISABLED']],
-    CT_AUTO_RESTART_CRON_PATTERN: [[VARIABLES, 'CT_AUTO_RESTART_CRON_PATTERN']],
+    CT_TIME_ZONE: [[VARIABLES, 'CT_TIME_ZONE'], ['tests/system/logs.test.mjs', 'CT_TIME_ZONE is the time zone of all logs']],
+    CT_AUTO_RESTART_DISABLED: [
+        [VARIABLES, 'CT_AUTO_RESTART_DISABLED'],
+        ['crates/settings/src/tests.rs', 'of("CT_AUTO_RESTART_DISABLED", "true")).unwrap().restart().schedule.is_none()'],
+        ['tests/system/notes.test.mjs', 'CT_AUTO_RESTART_DISABLED switches off what CT_AUTO_RESTART_CRON_PATTERN switches on'],
+    ],
+    CT_AUTO_RESTART_CRON_PATTERN: [
+        [VARIABLES, 'CT_AUTO_RESTART_CRON_PATTERN'],
+        ['crates/supervisor/src/schedule.rs', 'the_originals_pattern_restarts_once_a_week_and_not_sixty_times'],
+        ['tests/system/notes.test.mjs', 'CT_AUTO_RESTART_DISABLED switches off what CT_AUTO_RESTART_CRON_PATTERN switches on'],
+    ],
     CT_SSO_SYSTEM_BASE_URL: [[VARIABLES, 'CT_SSO_SYSTEM_BASE_URL'], ['tests/system/sign-on.test.mjs', 'behind CT_SSO_SYSTEM_BASE_URL']],
     CT_SSO_AUTHORIZATION_ENDPT: [
         [VARIABLES, 'CT_SSO_AUTHORIZATION_ENDPT'],
@@ -57,6 +65,13 @@ const ROWS = {
         ['tests/system/sign-on.test.mjs', 'CT_SERVER_URL/sso/logout forgets'],
     ],
     CT_REGION: [[VARIABLES, 'CT_REGION'], ['tests/system/region.test.mjs', 'CT_REGION is the region']],
+    'a wrong value of any of these': [
+        [VARIABLES, 'a_wrong_value_in_a_variable_is_one_line_that_names_it'],
+        [VARIABLES, 'a_wrong_value_in_a_variable_of_the_license_is_one_line_that_names_it_where_it_is_judged'],
+        [VARIABLES, 'nonsense_in_any_setting_is_one_line_that_names_it'],
+        [VARIABLES, 'a_value_of_another_kind_in_any_setting_is_one_line_that_names_it'],
+        [VARIABLES, 'a_number_a_time_and_a_size_outside_of_the_documented_range_is_refused_with_the_range'],
+    ],
     'public HTTP, HTTPS: 1080, 1443': [['tests/system/notes.test.mjs', 'the ports of the notes are the defaults']],
     'a node\'s private port: 127.0.0.1:3001 and up': [['tests/system/notes.test.mjs', 'a node is reached on 127.0.0.1 alone']],
     '/ct-health/ on balancer and node': [['tests/system/notes.test.mjs', 'balancer and nodes tell at /ct-health/ that they are well']],
@@ -74,17 +89,37 @@ const ROWS = {
     'sessions.log': [['tests/system/logs.test.mjs', 'the session log tells who came and went']],
     'usage.log': [['tests/system/notes.test.mjs', 'usage.log has a line every five minutes unless told otherwise']],
     'access.log': [['tests/system/logs.test.mjs', 'every request is one line of the access log in the combined format']],
-    'error.log': [['crates/logs/src/lines.rs', 'the_error_log_is_written_as_nginx_does']],
+    'error.log': [
+        ['crates/logs/src/lines.rs', 'the_error_log_is_written_as_nginx_does'],
+        ['tests/system/logs.test.mjs', 'a line of error.log as nginx writes it'],
+    ],
     'reopened on SIGUSR1': [['tests/system/logs.test.mjs', 'SIGUSR1']],
-    'In the container: /opt/codetogether, /var/log/codetogether, /var/log/nginx': [['tests/system/notes.test.mjs', 'in the container each file is where the notes have it']],
+    'in the container: /opt/codetogether, /var/log/codetogether, /var/log/nginx': [['tests/system/notes.test.mjs', 'in the container each file is where the notes have it']],
     'licensing.properties': [['tests/system/license.test.mjs', 'licensing.properties']],
+    'codetogether.config': [
+        ['tests/system/license.test.mjs', 'one in variables or in a sourced file is a license'],
+        ['tests/system/license.test.mjs', 'variables of codetogether.config that take no effect are told once'],
+    ],
+    'a license that ends within 30 days': [
+        ['crates/license/src/verdict.rs', 'ends_soon'],
+        ['crates/node/src/license/watch.rs', 'a_license_that_ends_within_thirty_days_is_warned_of_each_day'],
+        ['tests/system/license.test.mjs', 'a license that ends soon is a warning'],
+    ],
+    'what a person is told who finds no seat': [
+        ['crates/node/tests/node/license.rs', 'who_finds_no_seat_is_told_how_many_there_are'],
+        ['tests/system/license.test.mjs', 'connections that this server is licensed for are in use'],
+    ],
+    'start and stop': [
+        ['tests/system/lifecycle.test.mjs', '`ctedge stop` returns when every process has ended'],
+        ['tests/system/restart.test.mjs', 'start'],
+    ],
     'root INFO CodeTogether On-Premises services now available on port 1080 (HTTP) and 1443 (SSL)': [
         ['tests/system/logs.test.mjs', 'root INFO CodeTogether On-Premises services now available on '],
     ],
     'root INFO Valid CodeTogether license installed': [['tests/system/license.test.mjs', 'Valid CodeTogether license installed']],
     'the counts of the access log': [['tests/system/clients.test.mjs', 'the documented counts of the access log']],
     'the process list': [['tests/system/notes.test.mjs', 'the process list has a row a process']],
-    'unique users online · active sessions · active session connections · average server lag · total sessions hosted · total downloads': [
+    'unique users online, active sessions, active session connections, average server lag, total sessions hosted, total downloads': [
         ['tests/system/metrics.test.mjs', 'figures go to Graphite over StatsD'],
         ['tests/system/metrics.test.mjs', 'Prometheus reads the edge'],
     ],
@@ -99,6 +134,28 @@ test('every row of the notes has a test that names it', () => {
             const text = readFileSync(path.join(ROOT, file), 'utf8').replace(/^const ROWS = .*?^};$/ms, '');
             assert.ok(text.includes(words), `${row}: there is no test with ${JSON.stringify(words)} in ${file}`);
         }
+    }
+});
+
+test('every row that docs/moving.md promises has a test, and no other', () => {
+    const text = readFileSync(path.join(ROOT, 'docs/moving.md'), 'utf8');
+    const rows = text.split('\n').filter(line => line.startsWith('| ') && !/^\| (---|in the original) /.test(line));
+    const names = rows.map(line => line.split(' | ')[0].replace(/^\| /, '').replaceAll('`', ''));
+    assert.deepEqual(names.toSorted(), Object.keys(ROWS).toSorted());
+    for (const name of names.filter(name => name.startsWith('CT_') && !name.includes('/'))) {
+        const tests = ROWS[name].map(([file]) => file);
+        assert.ok(tests.includes(VARIABLES), `${name} is not held against what it sets and against wrong values`);
+    }
+});
+
+test('CT_AUTO_RESTART_DISABLED switches off what CT_AUTO_RESTART_CRON_PATTERN switches on', async () => {
+    const env = { CT_AUTO_RESTART_CRON_PATTERN: '* 11 * * 0' };
+    for (const [disabled, written] of [['true', 'disabled = true'], ['false', 'disabled = false']]) {
+        await withEdge({ nodes: 1, env: { ...env, CT_AUTO_RESTART_DISABLED: disabled } }, async edge => {
+            // What the processes of the edge read.
+            const lines = readFileSync(path.join(edge.data, 'run/ctedge.toml'), 'utf8').split('\n');
+            for (const line of [written, 'schedule = "* 11 * * 0"']) assert.ok(lines.includes(line), line);
+        });
     }
 });
 
