@@ -49,6 +49,15 @@ impl CronPattern {
         has(self.minutes, minute.minute) && has(self.hours, minute.hour) && has(self.months, minute.month) && is_day
     }
 
+    /// Whether it names all minutes that there are, however that is written.
+    #[must_use]
+    pub fn names_every_minute(&self) -> bool {
+        let all = |set: u64, range: RangeInclusive<u8>| range.into_iter().all(|number| set & (1 << number) != 0);
+        let (days, weekdays) = (all(self.days, 1..=31), all(self.weekdays, 0..=6));
+        let every_day = if self.either_day { days || weekdays } else { days && weekdays };
+        all(self.minutes, 0..=59) && all(self.hours, 0..=23) && all(self.months, 1..=12) && every_day
+    }
+
     /// The pattern as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -152,6 +161,25 @@ mod tests {
         check("5/20 * * * *", sunday(4, 45), true);
         check("0 9-17/4 * * *", sunday(13, 0), true);
         check("0 9-17/4 * * *", sunday(14, 0), false);
+    }
+
+    #[test]
+    fn every_minute_is_seen_however_it_is_written() {
+        for pattern in [
+            "* * * * *",
+            "*/1 * * * *",
+            "0-59 * * * *",
+            "0-29,30-59 0-23/1 1-31 jan-dec sun-sat",
+            "* * * * 1-7",
+            "* * 1-31 * 0",
+        ] {
+            assert!(pattern.parse::<CronPattern>().unwrap().names_every_minute(), "{pattern}");
+        }
+        for pattern in
+            ["* 11 * * 0", "*/2 * * * *", "0-58 * * * *", "* * 1-30 * *", "* * * * 1-6", "* * 1 * 0", "* * * 1-11 *"]
+        {
+            assert!(!pattern.parse::<CronPattern>().unwrap().names_every_minute(), "{pattern}");
+        }
     }
 
     #[test]

@@ -175,6 +175,7 @@ fn the_periodic_restart_is_set_by_its_variables_and_their_faults_name_them() {
         ("CT_AUTO_RESTART_DISABLED", "perhaps", "CT_AUTO_RESTART_DISABLED: restart.disabled: \"perhaps\" is not true"),
         ("CT_AUTO_RESTART_CRON_PATTERN", "weekly", "CT_AUTO_RESTART_CRON_PATTERN: restart.schedule: \"weekly\" has 1"),
         ("CT_AUTO_RESTART_CRON_PATTERN", "* * * * *", "CT_AUTO_RESTART_CRON_PATTERN: restart.schedule: names every"),
+        ("CT_AUTO_RESTART_CRON_PATTERN", "*/1 * * * *", "CT_AUTO_RESTART_CRON_PATTERN: restart.schedule: names every"),
     ] {
         let faults = parse("", &of(name, value)).unwrap_err();
         assert!(faults[0].to_string().starts_with(fault), "{faults:?}");

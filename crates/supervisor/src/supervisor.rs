@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use ctedge_logs::Zone;
 use ctedge_settings::Listeners;
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::control;
@@ -31,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One balancer and its nodes on this machine.
 pub struct Supervisor {
     edge: Arc<Edge>,
+    /// The last periodic restart.
+    restarting: Mutex<Option<AbortHandle>>,
 }
 
 impl Supervisor {
@@ -49,7 +53,7 @@ impl Supervisor {
         for made in carry_out(&plan, &data)? {
             (around.say)(&made);
         }
-        Ok(Self { edge: Arc::new(Edge::new(around, data, settler, plan)) })
+        Ok(Self { edge: Arc::new(Edge::new(around, data, settler, plan)), restarting: Mutex::default() })
     }
 
     /// Runs until a signal or an operator's command stops it. Call it on the main thread, in a runtime of that one thread:
@@ -128,11 +132,18 @@ impl Supervisor {
         if !schedule.is_due(settings.restart().schedule.as_ref(), &zone, SystemTime::now()) {
             return;
         }
+        if self.restarting.lock().as_ref().is_some_and(|restarting| !restarting.is_finished()) {
+            tracing::warn!("the periodic restart is left out: the one before is not done yet");
+            return;
+        }
         let edge = Arc::clone(&self.edge);
         let restarting = tokio::spawn(async move {
-            let Ok(_held) = edge.changing.try_lock() else {
-                tracing::warn!("the periodic restart is left out: a command, a restart or a reload is under way");
-                return;
+            let _held = match edge.changing.try_lock() {
+                Ok(held) => held,
+                Err(_) => {
+                    tracing::info!("the periodic restart waits: a command, a restart or a reload is under way");
+                    edge.changing.lock().await
+                }
             };
             tracing::info!("the periodic restart begins (restart.schedule, CT_AUTO_RESTART_CRON_PATTERN)");
             match edge.restart_named(None, &|text| tracing::info!("{text}")).await {
@@ -140,7 +151,9 @@ impl Supervisor {
                 Err(error) => tracing::error!("the periodic restart failed: {error:#}"),
             }
         });
-        self.edge.changes.lock().push(restarting.abort_handle());
+        let restarting = restarting.abort_handle();
+        self.edge.changes.lock().push(restarting.clone());
+        *self.restarting.lock() = Some(restarting);
     }
 
     /// Says where everything is.

@@ -19,8 +19,8 @@ pub(super) fn restart(reader: &mut Reader) -> RestartSettings {
          11:00. \"\" switches it off. CT_AUTO_RESTART_CRON_PATTERN overrides it.",
         None,
         |schedule: &Option<CronPattern>| match schedule {
-            Some(pattern) if pattern.as_str() == "* * * * *" => {
-                Err("names every minute: there is no occasion to restart at".into())
+            Some(pattern) if pattern.names_every_minute() => {
+                Err("names every minute, so that there is no occasion to restart at; write one like \"0 4 * * 0\"".into())
             }
             _ => Ok(()),
         },
