@@ -224,11 +224,14 @@ test('a running edge has the addresses, the files and the process list of the no
         await t.test('the process list has a row a process', async () => {
             const { code, output } = await ctedge(['list', '--data', edge.data, '--admin', edge.admin.address]);
             assert.equal(code, 0, output);
-            for (const [uid, command] of [['node-1', 'ctedge node'], ['node-2', 'ctedge node'], ['balancer', 'ctedge balancer']]) {
+            for (const [uid, command] of [['node-1', 'ctedge-node'], ['node-2', 'ctedge-node'], ['balancer', 'ctedge-balancer']]) {
                 // Index, uid, command, pid, log file, and uptime as days:hours:minutes:seconds.millis.
                 const row = new RegExp(`^\\[\\d+\\]\\s+${uid}\\S*\\s+${command}.*\\s+\\d+\\s+/\\S+\\s+\\d+:\\d+:\\d+:\\d+\\.\\d{3}\\s`, 'm');
                 assert.match(output, row);
             }
+            const columns = output.trim().split('\n').map(line => line.trim().split(/\s+/));
+            for (const row of columns) assert.equal(row.length, columns[0].length, row.join(' '));
+            assert.deepEqual(columns[0].slice(0, 6), ['INDEX', 'UID', 'COMMAND', 'PID', 'LOGFILE', 'UPTIME']);
         });
     });
 });

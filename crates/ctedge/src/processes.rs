@@ -109,7 +109,7 @@ fn listed(processes: &[Process]) -> String {
         vec![
             format!("[{}]", process.index),
             process.uid.clone(),
-            process.command.clone(),
+            one_word(&process.command),
             process.pid.map_or("-".to_owned(), |pid| pid.to_string()),
             process.log_file.display().to_string(),
             process.uptime.clone().unwrap_or_else(|| "-".to_owned()),
@@ -118,6 +118,11 @@ fn listed(processes: &[Process]) -> String {
         ]
     };
     table(&head, &processes.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A command without its spaces, so that programs which go by columns find each where the head has it.
+fn one_word(command: &str) -> String {
+    command.split_whitespace().collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]
@@ -142,10 +147,13 @@ mod tests {
             process(1, "node-2", None, None, "drained"),
         ];
         let expected = "INDEX  UID     COMMAND       PID  LOGFILE                 UPTIME          STATE    DEATHS\n\
-                        [0]    node-1  ctedge node  4711  /data/logs/node-1.log  2:15:37:49.537  running       0\n\
-                        [1]    node-2  ctedge node     -  /data/logs/node-2.log  -               drained       0\n";
+                        [0]    node-1  ctedge-node  4711  /data/logs/node-1.log  2:15:37:49.537  running       0\n\
+                        [1]    node-2  ctedge-node     -  /data/logs/node-2.log  -               drained       0\n";
         let expected = expected.replace("LOGFILE                 UPTIME", "LOGFILE                UPTIME");
         assert_eq!(listed(&processes), expected);
+        for line in listed(&processes).lines() {
+            assert_eq!(line.split_whitespace().count(), 8, "{line}");
+        }
     }
 
     #[test]
