@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -193,6 +193,35 @@ test('a proxy that cuts WebSockets on which nobody says anything is found by wai
             assert.match(finding('websocket.cut').remedy, /proxy_read_timeout/);
         });
     });
+});
+
+const withoutRoot = process.getuid?.() === 0 ? false : 'only root may become another user';
+
+test('what another user may not look at is left out, and is no fault of the edge', { skip: withoutRoot }, async () => {
+    const folder = temporaryDirectory('rights');
+    try {
+        chmodSync(folder, 0o755);
+        const data = path.join(folder, 'data');
+        mkdirSync(data, { mode: 0o700 });
+        await issuer.install(data, { connections: 50 });
+        await withEdge({ data, nodes: 1, env: issuer.env }, async edge => {
+            const file = path.join(folder, 'edge.toml');
+            const nodes = (await edge.admin.status()).nodes.map((/** @type {any} */ node) => {
+                return `[[nodes]]\nid = "${node.id}"\naddress = "${node.address}"\n`;
+            });
+            const balancer = `[balancer]\nhttp = "${new URL(edge.http).host}"\nhttps = ""\nadmin = "${edge.admin.address}"\n`;
+            writeFileSync(file, `data = "${data}"\n${balancer}${nodes.join('')}`);
+            const said = run('setpriv', ['--reuid=65534', '--regid=65534', '--clear-groups', BINARY, 'doctor', '--config', file, '--json']);
+            const { findings } = JSON.parse(said.said);
+            const codes = (/** @type {string} */ severity) => findings
+                .filter((/** @type {any} */ finding) => finding.severity === severity)
+                .map((/** @type {any} */ finding) => finding.code);
+            assert.deepEqual(codes('error'), []);
+            assert.deepEqual(codes('skipped'), ['nodes.not-allowed', 'store.not-allowed', 'license.not-allowed']);
+        });
+    } finally {
+        rmSync(folder, { recursive: true, force: true });
+    }
 });
 
 test('without a license the seats of an evaluation are named, and its own certificate as self-signed', async () => {

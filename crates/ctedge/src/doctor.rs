@@ -6,7 +6,7 @@
 //! - `endpoint`, `tls`, `http`: connections that take any certificate, and one request over each.
 //! - `engine`, `message`: the protocols of the clients, as far as they are needed here.
 //! - `stickiness`, `session`: keys and a whole session through the public URL.
-//! - `machine`, `nodes`, `store`: ports, nodes and store of the settings.
+//! - `machine`, `nodes`, `store`: ports, nodes and store of the settings. `rights`: what of them this user may look at.
 
 mod endpoint;
 mod engine;
@@ -14,6 +14,7 @@ mod http;
 mod machine;
 mod message;
 mod nodes;
+mod rights;
 mod session;
 mod stickiness;
 mod store;
@@ -27,7 +28,8 @@ use std::time::Duration;
 
 use clap::Args;
 use ctedge_doctor::Facts;
-use ctedge_doctor::facts::{Carrier, ClockFact, NodeFact, PortState, Reach, SessionFacts, UrlFacts, WebSocket};
+use ctedge_doctor::facts::{Carrier, ClockFact, Denied, NodeFact, PortState, Reach, SessionFacts, UrlFacts, WebSocket};
+use ctedge_doctor::finding::Check;
 use ctedge_license::{Day, judge};
 use ctedge_node::license::counts::license_report;
 use ctedge_node::license::source::find;
@@ -135,13 +137,19 @@ fn of_settings(settings: &Settings, timeout: Duration) -> anyhow::Result<Facts> 
     let path = &settings.health().path;
     let questions = nodes::Questions { path, secret: secret.as_ref(), status: status.as_ref(), timeout };
     let (nodes, mut clocks) = questions.ask(&listed);
-    let (store, clock) = store::look(settings, &listed)?;
+    let mut denied = rights::denied(settings);
+    let may_look = |check| !denied.iter().any(|denied: &Denied| denied.check == check);
+    let store = if may_look(Check::Store) { Some(store::look(settings, &listed)?) } else { None };
+    let license = if may_look(Check::License) { Some(license(settings)?) } else { None };
+    let (store, clock, shared_addresses) =
+        store.map_or((None, None, Vec::new()), |looked| (Some(looked.facts), looked.clock, looked.shared_addresses));
     clocks.extend(clock);
     let serves_others = !nodes.is_empty() && nodes.iter().all(NodeFact::is_another_server);
     // What other servers listen on is theirs.
     let own: Vec<_> = listed.into_iter().zip(&nodes).filter(|(_, fact)| !fact.is_another_server()).collect();
     let own: Vec<_> = own.into_iter().map(|(node, _)| node).collect();
-    let ports = machine::ports(settings, &own, timeout);
+    let (ports, forbidden) = rights::without_forbidden(settings, machine::ports(settings, &own, timeout));
+    denied.extend(forbidden);
     Ok(Facts {
         has_settings: true,
         serves_others,
@@ -149,9 +157,12 @@ fn of_settings(settings: &Settings, timeout: Duration) -> anyhow::Result<Facts> 
         is_running: status.is_some() || ports.iter().any(|port| port.state == PortState::Ours),
         ports,
         nodes,
-        store: Some(store),
-        license: Some(license(settings)?),
+        store,
+        license,
         clocks,
+        is_clock_kept: machine::is_clock_kept(),
+        denied,
+        shared_addresses,
         ..Facts::default()
     })
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use ctedge_wire::{HealthReport, LicenseReport};
 
+use crate::finding::Check;
+
 /// All of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
@@ -33,6 +35,21 @@ pub struct Facts {
     pub reports: Vec<HealthReport>,
     /// Clocks beside that of this machine.
     pub clocks: Vec<ClockFact>,
+    /// Whether something keeps the clock of this machine right, as far as that shows.
+    pub is_clock_kept: Option<bool>,
+    /// What the user of this command may not look at, and the user who runs the edge may.
+    pub denied: Vec<Denied>,
+    /// Addresses by which more than one node that lives is entered in the store, with these nodes.
+    pub shared_addresses: Vec<(String, Vec<String>)>,
+}
+
+/// Something that may not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Whose check it was needed for.
+    pub check: Check,
+    /// What it is, like `the store /data/ctedge.db`.
+    pub what: String,
 }
 
 /// A port of the settings.

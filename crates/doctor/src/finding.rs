@@ -163,13 +163,14 @@ impl Finding {
 }
 
 /// Every code of a finding.
-pub const CODES: [&str; 100] = [
+pub const CODES: [&str; 106] = [
     "ports.held",
     "ports.free",
     "ports.silent",
     "ports.taken",
     "ports.no-such-address",
     "ports.forbidden",
+    "ports.not-allowed",
     "address.unknown",
     "address.stand-in",
     "address.reached",
@@ -232,6 +233,8 @@ pub const CODES: [&str; 100] = [
     "nodes.ready",
     "nodes.not-from-here",
     "nodes.other",
+    "nodes.same-address",
+    "nodes.not-allowed",
     "nodes.secret",
     "nodes.trouble",
     "nodes.unseen",
@@ -253,15 +256,18 @@ pub const CODES: [&str; 100] = [
     "store.schema-older",
     "store.read-only",
     "store.slow",
+    "store.not-allowed",
     "license.nodes-differ",
     "license.ends-soon",
     "license.valid",
     "license.evaluation",
     "license.refused",
+    "license.not-allowed",
     "license.seats-out",
     "license.seats-nearly-out",
     "license.seats",
     "clock.far-apart",
     "clock.apart",
+    "clock.not-kept",
     "clock.together",
 ];

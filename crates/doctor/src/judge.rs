@@ -3,6 +3,7 @@
 mod address;
 mod certificate;
 mod clock;
+mod denied;
 mod http;
 mod license;
 mod nodes;
@@ -37,6 +38,7 @@ pub fn examine(facts: &Facts) -> Diagnosis {
         license::judge(facts, &mut findings);
     }
     clock::judge(facts, &mut findings);
+    denied::judge(facts, &mut findings);
     Diagnosis::new(facts.url.as_ref().map(|url| url.url.clone()), findings)
 }
 

@@ -1,5 +1,6 @@
 //! Looking at a store without changing it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, Executor as _};
@@ -26,6 +27,8 @@ pub struct Inspection {
     pub latency: Duration,
     /// What its clock says, where that is another machine's.
     pub clock: Option<UnixMillis>,
+    /// Addresses with which several nodes are entered that live, or did when they were last looked at; and these nodes.
+    pub shared_addresses: Vec<(String, Vec<String>)>,
 }
 
 /// Looks at the store of `settings`, within three times its timeout. A write is tried and taken back. A SQLite file that is not
@@ -47,6 +50,7 @@ async fn look(database: &Database) -> Result<Inspection, Fault> {
     let tables = number(&mut lent, dialect.count_schema_tables()).await?;
     let latency = asked.elapsed();
     let schema = if tables == 0 { 0 } else { number(&mut lent, "SELECT MAX(version) FROM ctedge_schema").await? };
+    let shared_addresses = if schema == 0 { Vec::new() } else { shared_addresses(&mut lent).await? };
     let clock = match dialect {
         Dialect::Sqlite => None,
         Dialect::Postgres => {
@@ -61,7 +65,18 @@ async fn look(database: &Database) -> Result<Inspection, Fault> {
             outcome => break outcome.map_err(|fault| fault.problem),
         }
     };
-    Ok(Inspection { schema, known: schema::KNOWN, writes, latency, clock })
+    Ok(Inspection { schema, known: schema::KNOWN, writes, latency, clock, shared_addresses })
+}
+
+async fn shared_addresses(lent: &mut Lent<'_>) -> Result<Vec<(String, Vec<String>)>, Fault> {
+    let statement = sql("SELECT DISTINCT address, node FROM leases WHERE ended = 0 ORDER BY address, node");
+    let mut nodes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in statement.fetch_all(&mut lent.connection).await? {
+        let row = Row(row);
+        nodes.entry(row.text(0)?).or_default().push(row.text(1)?);
+    }
+    nodes.retain(|_, nodes| nodes.len() > 1);
+    Ok(nodes.into_iter().collect())
 }
 
 async fn number(lent: &mut Lent<'_>, text: &'static str) -> Result<u64, Fault> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use ctedge_doctor::facts::{PortFact, PortState};
@@ -66,6 +67,16 @@ fn state(
     let response =
         Endpoint::at(reachable, is_tls, prefix, timeout).and_then(|endpoint| Client::new(&endpoint).get("/ct-health/"));
     if response.is_ok_and(|response| is_ours(&response)) { PortState::Ours } else { PortState::Foreign }
+}
+
+/// Whether something keeps the clock of this machine right: what the kernel knows of it, as systemd tells. Nothing where it does not.
+pub(super) fn is_clock_kept() -> Option<bool> {
+    let asked = Command::new("timedatectl").args(["show", "--property=NTPSynchronized", "--value"]).output().ok()?;
+    match asked.stdout.trim_ascii() {
+        b"yes" => Some(true),
+        b"no" => Some(false),
+        _ => None,
+    }
 }
 
 /// An address at which a program of this machine reaches what listens on `address`.

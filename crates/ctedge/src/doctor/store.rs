@@ -24,23 +24,41 @@ const NETWORK_FILE_SYSTEMS: [(u64, &str); 8] = [
     (0x0161_1970, "GFS2"),
 ];
 
-/// Looks at the store. Its clock comes with it where that is another machine's.
-pub(super) fn look(settings: &Settings, nodes: &[ListedNode]) -> anyhow::Result<(StoreFacts, Option<ClockFact>)> {
+/// What is found in and around a store.
+pub(super) struct Looked {
+    pub(super) facts: StoreFacts,
+    /// The store's clock, where that is another machine's.
+    pub(super) clock: Option<ClockFact>,
+    /// Addresses by which more than one node that lives is entered.
+    pub(super) shared_addresses: Vec<(String, Vec<String>)>,
+}
+
+/// Looks at the store.
+pub(super) fn look(settings: &Settings, nodes: &[ListedNode]) -> anyhow::Result<Looked> {
     let hosts: BTreeSet<_> = nodes.iter().map(|node| node.address.ip()).collect();
-    let (kind, clock) = match settings.store() {
-        None => (StoreKind::None, None),
+    let mut probed = Probed::default();
+    let kind = match settings.store() {
+        None => StoreKind::None,
         Some(store) => match &store.url {
-            StoreUrl::Sqlite(path) => (sqlite(path, &store)?, None),
+            StoreUrl::Sqlite(path) => sqlite(path, &store, &mut probed)?,
             StoreUrl::Postgres(_) => {
-                let (probe, clock) = probe(&store)?;
-                (StoreKind::Postgres { place: store.url.to_string(), probe }, clock)
+                StoreKind::Postgres { place: store.url.to_string(), probe: probe(&store, &mut probed)? }
             }
         },
     };
-    Ok((StoreFacts { kind, nodes: nodes.len(), hosts: hosts.len() }, clock))
+    let Probed { clock, shared_addresses } = probed;
+    let facts = StoreFacts { kind, nodes: nodes.len(), hosts: hosts.len() };
+    Ok(Looked { facts, clock, shared_addresses })
 }
 
-fn sqlite(path: &Path, store: &StoreSettings) -> anyhow::Result<StoreKind> {
+/// What an answer of a store tells beside how the store is.
+#[derive(Default)]
+struct Probed {
+    clock: Option<ClockFact>,
+    shared_addresses: Vec<(String, Vec<String>)>,
+}
+
+fn sqlite(path: &Path, store: &StoreSettings, probed: &mut Probed) -> anyhow::Result<StoreKind> {
     // The folder may be made with the file.
     let folder =
         path.ancestors().skip(1).find(|folder| folder.exists()).filter(|folder| !folder.as_os_str().is_empty());
@@ -51,7 +69,7 @@ fn sqlite(path: &Path, store: &StoreSettings) -> anyhow::Result<StoreKind> {
             StoreProbe::Absent(writable.map_err(|error| format!("{}: {error}", folder.display())))
         }
         Err(error) => StoreProbe::Failed(error.to_string()),
-        Ok(_) => probe(store)?.0,
+        Ok(_) => probe(store, probed)?,
     };
     Ok(StoreKind::Sqlite { path: path.display().to_string(), disk: disk(folder), probe })
 }
@@ -67,22 +85,23 @@ fn disk(folder: &Path) -> Option<Disk> {
     Some(Disk { network, free_bytes })
 }
 
-fn probe(store: &StoreSettings) -> anyhow::Result<(StoreProbe, Option<ClockFact>)> {
+fn probe(store: &StoreSettings, probed: &mut Probed) -> anyhow::Result<StoreProbe> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let began = unix_now();
     let inspection = match runtime.block_on(ctedge_store::inspect(store)) {
         Ok(inspection) => inspection,
         // The place stands in the finding already.
-        Err(OpenError::Failed { problem, .. }) => return Ok((StoreProbe::Failed(problem), None)),
-        Err(error) => return Ok((StoreProbe::Failed(error.to_string()), None)),
+        Err(OpenError::Failed { problem, .. }) => return Ok(StoreProbe::Failed(problem)),
+        Err(error) => return Ok(StoreProbe::Failed(error.to_string())),
     };
     let took = unix_now().saturating_sub(began);
     let milliseconds = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    let clock = inspection.clock.map(|clock| ClockFact {
+    probed.clock = inspection.clock.map(|clock| ClockFact {
         whose: "the store".to_owned(),
         ahead_ms: i64::try_from(clock.0).unwrap_or(i64::MAX) - milliseconds(began + took / 2),
         uncertain_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX) / 2,
     });
-    let ctedge_store::Inspection { schema, known, writes, latency, .. } = inspection;
-    Ok((StoreProbe::Answered { schema, known, writes, latency }, clock))
+    let ctedge_store::Inspection { schema, known, writes, latency, shared_addresses, .. } = inspection;
+    probed.shared_addresses = shared_addresses;
+    Ok(StoreProbe::Answered { schema, known, writes, latency })
 }

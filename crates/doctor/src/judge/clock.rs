@@ -20,6 +20,10 @@ const KEEP_TIME: &str =
     "Let every machine keep its time (`timedatectl set-ntp true`, chrony); containers take it from their host.";
 
 pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
+    if facts.is_clock_kept == Some(false) {
+        let sentence = "Nothing keeps the clock of this machine right: its system says that it is not synchronized.";
+        findings.push(Finding::warning(CLOCK, "clock.not-kept", sentence, KEEP_TIME));
+    }
     if facts.clocks.is_empty() {
         return;
     }

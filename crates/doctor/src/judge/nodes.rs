@@ -33,6 +33,7 @@ pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
         return;
     }
     let before = findings.len();
+    findings.extend(facts.shared_addresses.iter().map(|(address, nodes)| shared(address, nodes)));
     findings.extend(facts.nodes.iter().filter_map(trouble));
     let reports = reports(facts);
     together(&reports, findings);
@@ -100,6 +101,13 @@ fn trouble(node: &NodeFact) -> Option<Finding> {
         let remedy = "Look at what else runs there, give it more processors, or add a node on another machine.";
         Finding::warning(NODES, "nodes.lag", sentence, remedy)
     })
+}
+
+fn shared(address: &str, nodes: &[String]) -> Finding {
+    let sentence = format!("The nodes {} are all entered in the store with the address {address}.", nodes.join(", "));
+    let remedy = "What is sent to one of them comes to another: give each an address of its own in [[nodes]] (address), as all \
+                  balancers and nodes reach it, and restart them.";
+    Finding::error(NODES, "nodes.same-address", sentence, remedy).because(Cause::NotSticky)
 }
 
 /// Whether a balancer says so.

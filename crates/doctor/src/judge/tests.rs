@@ -7,7 +7,7 @@ use ctedge_wire::{HealthReport, LicenseReport, NodeStatus, SeatsReport, StoreSta
 
 use super::examine;
 use crate::facts::*;
-use crate::finding::{CODES, Cause, Severity};
+use crate::finding::{CODES, Cause, Check, Severity};
 
 const DAY_S: i64 = 86_400;
 
@@ -118,6 +118,9 @@ fn healthy() -> Facts {
         license: Some(license("valid")),
         reports: vec![],
         clocks: vec![ClockFact { whose: "node-1".into(), ahead_ms: -400, uncertain_ms: 1000 }],
+        is_clock_kept: Some(true),
+        denied: vec![],
+        shared_addresses: vec![],
     }
 }
 
@@ -176,6 +179,21 @@ fn sets(facts: &mut Facts, change: impl Fn(&mut KeyFacts)) {
 #[rustfmt::skip]
 const CASES: &[Case] = &[
     ("healthy", |_| {}, &[]),
+    ("a clock of which nothing is known", |facts| facts.is_clock_kept = None, &[]),
+    ("a clock that nothing keeps", |facts| facts.is_clock_kept = Some(false), &["clock.not-kept"]),
+    ("one address of two nodes", |facts| {
+        facts.shared_addresses = vec![("10.0.0.1:3001".into(), vec!["a".into(), "b".into()])];
+    }, &["nodes.same-address"]),
+    ("a user who may look at little", |facts| {
+        (facts.store, facts.license) = (None, None);
+        let denied = |check, what: &str| Denied { check, what: what.into() };
+        facts.denied = vec![
+            denied(Check::Ports, "the port 0.0.0.0:443 (balancer.https)"),
+            denied(Check::Nodes, "the cluster secret /data/cluster.secret"),
+            denied(Check::Store, "the store /data/ctedge.db"),
+            denied(Check::License, "/data/licensing.properties"),
+        ];
+    }, &["ports.not-allowed", "nodes.not-allowed", "store.not-allowed", "license.not-allowed"]),
     ("ports of an edge that is off are free", |facts| {
         facts.is_running = false;
         facts.ports.iter_mut().for_each(|port| port.state = PortState::Free);

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ctedge_ownership::Command;
 use ctedge_store::{StoreUrl, inspect};
 
-use crate::support::{Place, on_both, settings};
+use crate::support::{Place, lease, on_both, settings};
 
 on_both!(an_empty_store_has_no_schema_and_is_left_empty, empty);
 
@@ -38,6 +39,28 @@ async fn in_use(place: Place) {
         let writes = inspect(&place.settings).await.unwrap().writes.unwrap_err();
         assert!(writes.contains("read-only"), "{writes}");
     }
+}
+
+on_both!(nodes_that_live_with_one_address_are_told, shared_address);
+
+async fn shared_address(place: Place) {
+    let store = place.open().await;
+    let register = async |node: &str, incarnation, port| {
+        let lease = lease(node, incarnation);
+        let address = ([127, 0, 0, 1], port).into();
+        store.execute(Command::Register { lease: lease.clone(), address, pid: 1 }).await.unwrap();
+        lease
+    };
+    let addresses = async || inspect(&place.settings).await.unwrap().shared_addresses;
+    // One node that was started again, and two with addresses of their own.
+    for (node, incarnation, port) in [("a", 1, 3001), ("a", 2, 3001), ("b", 1, 3002)] {
+        register(node, incarnation, port).await;
+    }
+    assert_eq!(addresses().await, []);
+    let second = register("c", 1, 3002).await;
+    assert_eq!(addresses().await, [("127.0.0.1:3002".to_owned(), vec!["b".to_owned(), "c".to_owned()])]);
+    store.execute(Command::EndLease { lease: second, beat: None }).await.unwrap();
+    assert_eq!(addresses().await, []);
 }
 
 #[tokio::test]
