@@ -6,8 +6,9 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writ
 import { connect as connectHttp2 } from 'node:http2';
 import path from 'node:path';
 import { test } from 'node:test';
+import { startBackends } from '../harness/backend.mjs';
 import { eventually } from '../harness/deadline.mjs';
-import { Admin, Edge, freePort, temporaryDirectory, withEdge } from '../harness/edge.mjs';
+import { Admin, Balancer, Edge, freePort, temporaryDirectory, withBalancer, withEdge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
 import { Child, BINARY } from '../harness/process.mjs';
 import { byNodeHttp, exchange } from '../harness/raw.mjs';
@@ -165,6 +166,25 @@ test('the services are announced when the first node takes sessions, and not bef
     } finally {
         await edge.destroy(false);
         rmSync(folder, { recursive: true, force: true });
+    }
+});
+
+test('a balancer that nobody supervises announces the services when its first node takes sessions', async () => {
+    const [backend] = await startBackends(1);
+    try {
+        await withBalancer(await Balancer.start({ nodes: [], settings: '[[dns]]\nname = "nodes.invalid"\nport = 3001\n' }), async balancer => {
+            const announced = () => {
+                return /** @type {string[]} */ (balancer.child.lines.all).filter(line => line.includes('services now available'));
+            };
+            assert.deepEqual(announced(), []);
+            balancer.write([{ id: 'late', address: backend.address }]);
+            balancer.reload();
+            await balancer.admin.nodesReady(1);
+            await eventually('the announcement', () => announced().length === 1);
+            assert.ok(announced()[0].endsWith(`services now available on port ${new URL(balancer.http).port} (HTTP)`), announced()[0]);
+        });
+    } finally {
+        backend.die();
     }
 });
 

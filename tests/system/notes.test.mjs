@@ -123,6 +123,9 @@ const ROWS = {
         ['tests/system/metrics.test.mjs', 'figures go to Graphite over StatsD'],
         ['tests/system/metrics.test.mjs', 'Prometheus reads the edge'],
     ],
+    'the dashboard: users, sessions, seats, nodes, days, downloads': [
+        ['tests/system/portal.test.mjs', 'the dashboard tells of nodes, sessions, seats and license'],
+    ],
     'metrics.tar.gz': [['tests/system/portal.test.mjs', 'metrics.tar.gz of the dashboard']],
     'session-metrics.csv, download-metrics.csv': [['crates/portal/tests/export.rs', 'the_archive_holds_the_figures_of_each_day']],
 };
