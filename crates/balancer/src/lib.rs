@@ -21,6 +21,7 @@ mod download;
 mod forwarded;
 mod handle;
 mod health;
+mod http2;
 mod limits;
 mod listeners;
 mod membership;

@@ -12,10 +12,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ctedge_routing::TRIES_MAX;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
+use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
@@ -25,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::http2::Http2;
 use crate::limits::Refused;
 use crate::proxy::Edge;
 use crate::shared::Shared;
@@ -42,9 +42,6 @@ const GOODBYES_MAX: usize = 128;
 
 /// How long a refused connection lasts at most.
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// Requests that one HTTP/2 connection may have open.
-const HTTP2_STREAMS_MAX: u32 = 128;
 
 /// What the kernel takes for a client before it can send it. It would take megabytes, which cost memory. What is on its way to the client is
 /// not bounded by this, so that no client is slowed down by it.
@@ -118,7 +115,6 @@ async fn serve(shared: Arc<Shared>, ports: Vec<Port>) -> io::Result<()> {
 }
 
 fn make_proxy(shared: &Arc<Shared>) -> HttpProxy<Edge> {
-    let live = shared.live.load();
     let conf = ServerConf {
         threads: 1,
         upstream_keepalive_pool_size: NODE_CONNECTIONS_KEPT,
@@ -127,13 +123,6 @@ fn make_proxy(shared: &Arc<Shared>) -> HttpProxy<Edge> {
     };
     let mut proxy = HttpProxy::new(Edge(Arc::clone(shared)), Arc::new(conf));
     proxy.handle_init_modules();
-    let mut options = default_h2_options();
-    options.max_header_list_size(u32::try_from(live.settings.limits.header_bytes_max).unwrap_or(u32::MAX));
-    options.max_concurrent_streams(HTTP2_STREAMS_MAX);
-    proxy.h2_options = Some(options);
-    let mut server_options = HttpServerOptions::default();
-    server_options.h2_idle_timeout = Some(live.settings.timeouts.keep_alive);
-    proxy.server_options = Some(server_options);
     proxy
 }
 
@@ -230,7 +219,8 @@ impl Server {
             }
         };
         if stream.selected_alpn_proto() == Some(ALPN::H2) {
-            self.proxy.process_new(stream, &self.ending).await;
+            let live = self.shared.live.load_full();
+            Arc::new(Http2::new(Arc::clone(&self.proxy), &live.settings)).process_new(stream, &self.ending).await;
         } else {
             self.run_http1(stream, connection).await;
         }

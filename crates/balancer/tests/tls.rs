@@ -171,6 +171,31 @@ async fn http_2_requests_are_proxied_and_their_split_cookies_joined() {
 }
 
 #[tokio::test]
+async fn a_reloaded_limit_counts_for_http_2_connections_that_begin_after_it() {
+    let directory = TempDir::new().unwrap();
+    let (files, der) = write_certificate(directory.path(), "edge", "edge.test");
+    let backend = Backend::named(1).await;
+    let mut settings = secure(&backend, vec![files]);
+    settings.limits.header_bytes_max = 4096;
+    let edge = Edge::start(settings.clone()).await;
+    let status = async || {
+        let tls = handshake(&edge, "edge.test", &[&der], "h2", &[&rustls::version::TLS13]).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(tls).await.unwrap();
+        let driving = tokio::spawn(connection);
+        let request = http::Request::get("https://edge.test/").header("x-large", "x".repeat(5000)).body(()).unwrap();
+        let (answer, _) = send.send_request(request, true).unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(5), answer).await.unwrap();
+        driving.abort();
+        answer.map(|answer| answer.status().as_u16()).ok()
+    };
+    assert_ne!(status().await, Some(200));
+    settings.limits.header_bytes_max = 32 * 1024;
+    *edge.source.0.lock().unwrap() = Ok(settings);
+    assert_eq!(edge.admin("POST", "/reload").await.json()["ok"], true);
+    assert_eq!(status().await, Some(200));
+}
+
+#[tokio::test]
 async fn a_handshake_that_never_ends_is_ended() {
     let directory = TempDir::new().unwrap();
     let (files, _) = write_certificate(directory.path(), "edge", "edge.test");
