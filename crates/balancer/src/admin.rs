@@ -96,6 +96,7 @@ async fn metrics(State(handle): State<Handle>) -> Response {
     let shared = &handle.shared;
     let nodes = shared.router.nodes();
     let dropped = shared.access_log.as_ref().map_or(0, ctedge_logs::AccessLog::lines_dropped);
+    let dropped = dropped + shared.unread.lines_dropped();
     let rendered = shared.metrics.render(
         nodes.iter().map(|node| &**node),
         &shared.router.pin_counts(),

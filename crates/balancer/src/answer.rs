@@ -29,6 +29,8 @@ pub(crate) enum Refusal {
     TooManyTunnels,
     /// Nothing is served at this path.
     NotFound,
+    /// Nothing is served by this method.
+    MethodNotAllowed,
     /// The request cannot be understood.
     Malformed,
     /// The head is over its limit.
@@ -48,6 +50,7 @@ impl Refusal {
             Self::NodeFailed => 502,
             Self::NodeTimeout => 504,
             Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
             Self::Malformed => 400,
             Self::HeadTooLarge => 431,
             Self::BodyTooLarge => 413,
@@ -64,6 +67,7 @@ impl Refusal {
             Self::NodeTimeout => "NodeTimeout",
             Self::TooManyTunnels => "TooManyConnections",
             Self::NotFound => "NotFound",
+            Self::MethodNotAllowed => "MethodNotAllowed",
             Self::Malformed => "MalformedRequest",
             Self::HeadTooLarge => "HeaderTooLarge",
             Self::BodyTooLarge => "BodyTooLarge",
@@ -79,6 +83,7 @@ impl Refusal {
             Self::NodeTimeout => "The server of this session did not answer in time. Please try again.",
             Self::TooManyTunnels => "The server has no room for another connection. Please try again later.",
             Self::NotFound => "There is nothing at this address.",
+            Self::MethodNotAllowed => "This method is not served.",
             Self::Malformed => "The request could not be understood.",
             Self::HeadTooLarge => "The header of the request is too large.",
             Self::BodyTooLarge => "The body of the request is too large.",

@@ -39,6 +39,7 @@ mod stop;
 mod stream;
 mod tls;
 mod tunnel;
+mod unread;
 
 /// What holds for any bytes of a node, for the fuzz targets.
 #[cfg(fuzzing)]

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ctedge_routing::TRIES_MAX;
-use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Stream};
@@ -30,6 +30,7 @@ use crate::proxy::Edge;
 use crate::shared::Shared;
 use crate::stop::Phase;
 use crate::stream::{ClientStream, Connection};
+use crate::unread;
 
 /// Idle connections to nodes that a thread keeps. A busy thread needs as many as it serves requests at once.
 const NODE_CONNECTIONS_KEPT: usize = 1024;
@@ -123,6 +124,10 @@ fn make_proxy(shared: &Arc<Shared>) -> HttpProxy<Edge> {
     };
     let mut proxy = HttpProxy::new(Edge(Arc::clone(shared)), Arc::new(conf));
     proxy.handle_init_modules();
+    // Refused like any other request of which nothing is served, and logged like it.
+    let mut options = HttpServerOptions::default();
+    options.allow_connect_method_proxying = true;
+    proxy.server_options = Some(options);
     proxy
 }
 
@@ -136,7 +141,10 @@ async fn accept(server: Arc<Server>, listener: TcpListener, acceptor: Option<Arc
                         let (server, acceptor) = (Arc::clone(&server), acceptor.clone());
                         tokio::spawn(async move { server.run_connection(tcp, connection, acceptor).await });
                     }
-                    Err(refused) => turn_away(tcp, refused, acceptor.is_some(), &goodbyes),
+                    Err(refused) => {
+                        unread::log(&server.shared, peer, 503);
+                        turn_away(tcp, refused, acceptor.is_some(), &goodbyes);
+                    }
                 }
                 // Lets other threads have their share of a burst.
                 tokio::task::yield_now().await;
@@ -239,7 +247,12 @@ impl Server {
             session.set_pipelining_enabled(true);
             session.set_connection_user_context(Some(Box::new(Arc::clone(&connection))));
             connection.head_begins();
-            let Some(reused) = self.proxy.process_new_http(session, &self.ending).await else { return };
+            let Some(reused) = self.proxy.process_new_http(session, &self.ending).await else {
+                if let Some(status) = connection.refused_unread() {
+                    unread::log(&self.shared, connection.peer, status);
+                }
+                return;
+            };
             let (stream, settings) = reused.consume();
             session = ServerSession::new_http1(stream);
             if let Some(settings) = settings {

@@ -1,6 +1,7 @@
 //! What happens to a request before anybody sends it on.
 
 use ctedge_wire::headers::{CONTROL_PATH, HEALTH_PATH};
+use http::Method;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use pingora_http::RequestHeader;
@@ -53,6 +54,9 @@ pub(crate) fn prepare(
         identify(&mut parts.headers, is_trusted);
         if !is_utf8 {
             return Err(Refusal::Malformed);
+        }
+        if parts.method == Method::CONNECT {
+            return Err(Refusal::MethodNotAllowed);
         }
         if head_bytes > limits.header_bytes_max {
             return Err(Refusal::HeadTooLarge);

@@ -22,6 +22,7 @@ use crate::placement::Placement;
 use crate::selection::SelectionConfig;
 use crate::stop::Stop;
 use crate::tls::Certificates;
+use crate::unread::Unread;
 
 /// What the kernel keeps of an answer that the balancer has not read. It is as much as the kernel begins with; what it would grow
 /// to is megabytes for each client that reads slowly.
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) own_answers: NodeMetrics,
     pub(crate) limits: Arc<Limits>,
     pub(crate) access_log: Option<AccessLog>,
+    pub(crate) unread: Unread,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) stop: Stop,
     /// For how long the balancer goes on after its successor has taken over; `None` while it has none.
@@ -120,6 +122,7 @@ impl Shared {
             metrics,
             limits: Arc::default(),
             access_log,
+            unread: Unread::default(),
             certificates,
             stop: Stop::default(),
             retire: watch::Sender::new(None),

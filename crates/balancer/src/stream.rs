@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -36,6 +36,12 @@ const WRITE_BYTES_MAX: usize = 4096;
 /// the same read. Pingora's caller measures the head itself; this bound only stops one that has no end.
 const HEAD_SLACK_BYTES: usize = 64 * 1024;
 
+/// How a head ended that did not come whole because of the client: it went away.
+const GONE: u16 = 1;
+
+/// The status that Pingora answers to what is no head.
+const MALFORMED: u16 = 400;
+
 /// What is known of a client's connection. Shared by its stream and the requests on it.
 pub(crate) struct Connection {
     /// The other end of the socket: a client, or a proxy in front of us.
@@ -44,6 +50,8 @@ pub(crate) struct Connection {
     pub(crate) secure: bool,
     /// Counts beginnings and ends of heads: odd while the next bytes belong to a head.
     heads: AtomicU32,
+    /// How a head ended that did not become a request: [`GONE`], or the status it was refused with. 0 before that.
+    head_end: AtomicU16,
     head_bytes_max: usize,
     head_time_max: Duration,
     /// Given back when the connection, or the tunnel it became, ends.
@@ -60,7 +68,8 @@ impl Connection {
     ) -> Self {
         // A TLS handshake comes first, which has a deadline of its own.
         let heads = AtomicU32::new(0);
-        Self { peer, secure, heads, head_bytes_max, head_time_max, _slot: slot }
+        let head_end = AtomicU16::new(0);
+        Self { peer, secure, heads, head_end, head_bytes_max, head_time_max, _slot: slot }
     }
 
     /// The next bytes belong to a request's head.
@@ -70,8 +79,25 @@ impl Connection {
 
     /// The head is complete: what follows is a body or a tunnel.
     pub(crate) fn head_ended(&self) {
-        if self.heads.load(Ordering::Relaxed) % 2 == 1 {
+        if self.is_in_head() {
             self.heads.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The status that a request was refused with before it could be read, if that ended the connection.
+    pub(crate) fn refused_unread(&self) -> Option<u16> {
+        let end = self.head_end.load(Ordering::Relaxed);
+        (self.is_in_head() && end > GONE).then_some(end)
+    }
+
+    fn is_in_head(&self) -> bool {
+        self.heads.load(Ordering::Relaxed) % 2 == 1
+    }
+
+    /// A head ends otherwise than as a request. What is noted first is the reason of what follows.
+    fn head_fails(&self, end: u16) {
+        if self.is_in_head() {
+            let _ = self.head_end.compare_exchange(0, end, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 }
@@ -126,13 +152,13 @@ impl ClientStream {
         if let Some(read) = read {
             self.head.bytes += read;
             if self.head.bytes > self.connection.head_bytes_max.saturating_add(HEAD_SLACK_BYTES) {
-                self.refuse("431 Request Header Fields Too Large");
+                self.refuse(431, "Request Header Fields Too Large");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the head of the request is too large"));
             }
         } else if self.head.bytes > 0 {
             let deadline = self.head.deadline.get_or_insert_with(|| Box::pin(sleep(self.connection.head_time_max)));
             if deadline.as_mut().poll(cx).is_ready() {
-                self.refuse("408 Request Timeout");
+                self.refuse(408, "Request Timeout");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the head of the request took too long"));
             }
         }
@@ -140,9 +166,10 @@ impl ClientStream {
     }
 
     /// Says goodbye where words can be understood; within TLS the bytes would only break the records.
-    fn refuse(&self, status: &str) {
+    fn refuse(&self, status: u16, reason: &str) {
+        self.connection.head_fails(status);
         if !self.connection.secure {
-            let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            let answer = format!("HTTP/1.1 {status} {reason}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
             // Best effort: the connection ends either way.
             let _ = self.tcp.try_write(answer.as_bytes());
         }
@@ -176,9 +203,15 @@ impl AsyncRead for ClientStream {
         match Pin::new(&mut self.tcp).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
                 let read = buf.filled().len() - before;
+                if read == 0 {
+                    self.connection.head_fails(GONE);
+                }
                 Poll::Ready(self.watch_head(cx, Some(read)))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                self.connection.head_fails(GONE);
+                Poll::Ready(Err(error))
+            }
             Poll::Pending => match self.watch_head(cx, None) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
@@ -204,6 +237,10 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Pingora shuts a connection down in a head when it cannot read it.
+        if self.head.bytes > 0 && self.head.number == self.connection.heads.load(Ordering::Relaxed) {
+            self.connection.head_fails(MALFORMED);
+        }
         ready!(self.as_mut().poll_flush(cx))?;
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ctedge_settings::Network;
@@ -87,6 +88,56 @@ async fn a_body_that_is_too_large_is_refused_by_its_announcement_or_on_its_way()
         chunked.send(format!("12c\r\n{}\r\n", "x".repeat(300)).as_bytes()).await;
     }
     assert_eq!(chunked.answer().await.unwrap().status, 413);
+}
+
+/// The lines of an access log that end in `end`.
+fn logged(path: &Path, end: &str) -> usize {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().filter(|line| line.ends_with(end)).count()
+}
+
+#[tokio::test]
+async fn what_is_refused_before_it_is_read_has_a_line_in_the_access_log() {
+    let backend = Backend::named(1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("access.log");
+    let mut settings = support::settings(&[&backend]);
+    settings.log.access = Some(path.clone());
+    settings.limits.header_bytes_max = 4096;
+    settings.timeouts.header = Duration::from_millis(100);
+    let edge = Edge::start(settings).await;
+    // Who goes away in the middle of a head was not refused.
+    let mut gone = edge.client().await;
+    gone.send(b"GET / HTTP/1.1\r\n").await;
+    drop(gone);
+    let endless = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 200_000]].concat();
+    for (sent, status) in [(b"no request\r\n\r\n".as_slice(), 400), (b"GET / HTTP/1.1\r\n", 408), (&endless, 431)] {
+        let mut client = edge.client().await;
+        client.send(sent).await;
+        until("the connection is logged", async || logged(&path, &format!("] \"-\" {status} 0 \"-\" \"-\"")) == 1)
+            .await;
+    }
+    let mut client = edge.client().await;
+    client.send(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n").await;
+    assert_eq!(client.answer().await.unwrap().status, 405);
+    until("the request is logged", async || std::fs::read_to_string(&path).unwrap().contains("\"CONNECT ")).await;
+    assert_eq!(logged(&path, "\"-\" \"-\""), 4);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_has_a_line_in_the_access_log() {
+    let backend = Backend::named(1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("access.log");
+    let mut settings = support::settings(&[&backend]);
+    settings.log.access = Some(path.clone());
+    settings.limits.connections_per_address_max = 1;
+    let edge = Edge::start(settings).await;
+    let mut held = edge.client().await;
+    assert_eq!(held.request("GET", "/", &[], b"").await.status, 200);
+    let refused = edge.client().await;
+    until("the refusal is logged", async || logged(&path, "] \"-\" 503 0 \"-\" \"-\"") == 1).await;
+    drop(refused);
 }
 
 #[tokio::test]

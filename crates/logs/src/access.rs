@@ -51,7 +51,7 @@ pub struct AccessLine<'a> {
     pub authorization: Option<&'a str>,
     /// When the request was answered.
     pub time: SystemTime,
-    /// The method.
+    /// The method; empty where a request could not be read, of which path and version are not known either.
     pub method: &'a str,
     /// Path and query, with the public path prefix.
     pub path: &'a str,
@@ -206,11 +206,15 @@ fn write_line(text: &mut String, line: &AccessLine<'_>, zone: &Zone) -> fmt::Res
     text.push_str(" [");
     zone.write(text, line.time, Style::Access);
     text.push_str("] \"");
-    write_escaped(text, line.method)?;
-    text.push(' ');
-    write_escaped(text, &redact(line.path))?;
-    text.push(' ');
-    write_escaped(text, line.version)?;
+    if line.method.is_empty() {
+        text.push('-');
+    } else {
+        write_escaped(text, line.method)?;
+        text.push(' ');
+        write_escaped(text, &redact(line.path))?;
+        text.push(' ');
+        write_escaped(text, line.version)?;
+    }
     write!(text, "\" {} {} \"", line.status, line.bytes)?;
     write_escaped(text, &redact(line.referer.unwrap_or("-")))?;
     text.push_str("\" \"");
