@@ -5,7 +5,7 @@ use http::HeaderValue;
 
 use crate::client;
 use crate::shared::{Shared, Target};
-use crate::tunnel::dial::{DialError, Dialed, ask};
+use crate::tunnel::dial::{DialError, Dialed};
 
 /// What nodes are asked about one request.
 pub(crate) struct Question {
@@ -41,6 +41,6 @@ impl Question {
         let path = format!("{}?{}", headers::OWNER_PATH, self.query);
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let head = client::head(node, "GET", &path, &headers);
-        ask(node, head.as_bytes(), timeouts.connect, timeouts.response).await
+        target.ask(head.as_bytes(), timeouts.connect, timeouts.response).await
     }
 }

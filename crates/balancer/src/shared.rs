@@ -1,6 +1,7 @@
 //! What all threads of a balancer share.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::placement::Placement;
 use crate::selection::SelectionConfig;
 use crate::stop::Stop;
 use crate::tls::Certificates;
+use crate::tunnel::dial::{self, DialError, Dialed};
 use crate::unread::Unread;
 
 /// What the kernel keeps of an answer that the balancer has not read. It is as much as the kernel begins with; what it would grow
@@ -71,6 +73,29 @@ pub(crate) struct Target {
     /// Tells the node's tunnels that it went down. Their clients must come back and meet at another node: kept, the
     /// tunnels of a node that only seems dead would hold one part of a session while the others begin it elsewhere.
     pub(crate) went_down: watch::Sender<()>,
+}
+
+impl Target {
+    /// Sends the head of a request over a connection of its own and reads that of the answer, as long as the node is not down:
+    /// one that is frozen accepts, and never answers.
+    pub(crate) async fn ask(
+        &self,
+        head: &[u8],
+        connect_time_max: Duration,
+        answer_time_max: Duration,
+    ) -> Result<Dialed, DialError> {
+        // Subscribed before the look at the state, so that a node that goes down meanwhile is not missed.
+        let mut went_down = self.went_down.subscribe();
+        let is_down = async {
+            if self.node.state() != NodeState::Down {
+                let _ = went_down.changed().await;
+            }
+        };
+        tokio::select! {
+            answer = dial::ask(self.node.address(), head, connect_time_max, answer_time_max) => answer,
+            () = is_down => Err(DialError::Answer(io::Error::other("the node is down"))),
+        }
+    }
 }
 
 impl Live {

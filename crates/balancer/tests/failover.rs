@@ -189,6 +189,24 @@ async fn a_node_that_is_silent_is_a_504() {
 }
 
 #[tokio::test]
+async fn a_tunnel_that_waits_on_a_node_that_freezes_is_opened_elsewhere() {
+    let echo = |number| {
+        Backend::new(number, |request| {
+            if request.header("upgrade").is_some() { Reply::Echo(Vec::new()) } else { Reply::text("x") }
+        })
+    };
+    let backends = [echo(1).await, echo(2).await];
+    let mut settings = support::settings(&[&backends[0], &backends[1]]);
+    settings.health.timeout = Duration::from_millis(200);
+    settings.timeouts.response = Duration::from_secs(600);
+    let edge = Edge::start(settings).await;
+    let key = key_on(&edge, "node-1").await;
+    backends[0].is_frozen.store(true, std::sync::atomic::Ordering::SeqCst);
+    let opened = edge.client().await.upgrade("/ws", &[("ctstickiness", &key)], b"").await;
+    assert_eq!((opened.status, opened.node()), (101, "node-2"));
+}
+
+#[tokio::test]
 async fn a_draining_node_keeps_its_keys_and_gets_no_others() {
     let backends = [Backend::named(1).await, Backend::named(2).await];
     for backend in &backends {

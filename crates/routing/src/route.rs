@@ -310,9 +310,11 @@ impl Route {
     }
 
     /// The node was asked and went away without an answer; `can_repeat` says that the request may be asked twice and is
-    /// still there. The same node is asked again, and if nobody listens any more, the next one is.
+    /// still there. The same node is asked again, and if it is down or nobody listens any more, the next one is.
     pub fn died(&mut self, can_repeat: bool) -> Then {
         self.deaths += 1;
+        // One that is frozen still accepts.
+        self.placed = self.placed.take().filter(|placed| placed.node.state().serves_own());
         // Another process may listen there by now.
         self.is_cleared = false;
         if can_repeat && self.deaths <= DEATHS_MAX { Then::Again(Retry::Died) } else { Then::PassOn { fault: None } }

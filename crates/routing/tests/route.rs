@@ -89,6 +89,11 @@ impl Bench {
                 let told = route.told(answer(status.parse().unwrap(), rest), router, |_| ranked(), now);
                 return told.err().map(|refused| format!("refuse {refused:?}"));
             }
+            ["down", number] => {
+                let node = router.node(&number_name(number.parse().unwrap())).unwrap();
+                router.connect_failed(&node, ConnectFailure::Refused, now);
+                route.died(true)
+            }
             ["died"] => route.died(true),
             ["died", "undecided"] => route.died(false),
             [status, ref rest @ ..] => route.heard(answer(status.parse().unwrap(), rest), router, |_| ranked(), now),
@@ -334,6 +339,14 @@ fn an_owner_that_refuses_for_now_is_not_left() {
         bench.check(Asks::Living, &[("", "try 1"), ("503", "pass on")]);
         assert_eq!(bench.pinned("room").as_deref(), Some("n1, settled"));
     }
+}
+
+#[test]
+fn a_node_that_goes_down_under_a_request_is_not_asked_again() {
+    let bench = Bench::sharing().living();
+    bench.check(Asks::Living, &[("", "try 1"), ("down 1", "try 2"), ("200", "pass on")]);
+    let bench = Bench::sharing().living();
+    bench.check(Asks::Much, &[("", "ask 1"), ("down 1", "ask 2"), ("told 204", "try 2")]);
 }
 
 #[test]

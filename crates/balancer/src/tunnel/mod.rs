@@ -25,7 +25,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::sync::watch;
 
-use self::dial::{DialError, Dialed, ask};
+use self::dial::{DialError, Dialed};
 use self::pump::{Carried, Client, Ends};
 use crate::answer::{Refusal, refuse};
 use crate::client::was_refused;
@@ -78,9 +78,9 @@ async fn find_node(shared: &Shared, session: &Session, context: &mut RequestCont
     let path = target.path_and_query().map_or("/", |target| target.as_str());
     let route = context.route.as_mut().ok_or(Refusal::Internal)?;
     loop {
-        let node = route.next_target(shared).await?.node.address();
+        let node = Arc::clone(route.next_target(shared).await?);
         let head = upgrade_head(path, &request.headers, &route.key_value(), route.unreachable_value(shared));
-        match ask(node, &head, timeouts.connect, timeouts.response).await {
+        match node.ask(&head, timeouts.connect, timeouts.response).await {
             Err(DialError::Connect(error)) => route.could_not_connect(shared, was_refused(&error)),
             // An upgrade that was not answered has done nothing that another one could not undo.
             Err(DialError::Answer(_)) if route.died(shared, true) => {}

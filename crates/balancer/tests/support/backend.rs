@@ -66,6 +66,8 @@ pub struct Backend {
     pub health: Arc<Mutex<Option<NodeStatus>>>,
     /// Whether its health checks say that it knows the other nodes.
     pub shares_ownership: Arc<AtomicBool>,
+    /// Whether it accepts and answers nothing, as a process that was stopped.
+    pub is_frozen: Arc<AtomicBool>,
     connections: Arc<AtomicUsize>,
     serving: Option<JoinHandle<()>>,
     handler: Arc<Handler>,
@@ -81,6 +83,7 @@ impl Backend {
             seen: Arc::default(),
             health: Arc::default(),
             shares_ownership: Arc::default(),
+            is_frozen: Arc::default(),
             connections: Arc::default(),
             serving: None,
             handler: Arc::new(handler),
@@ -121,6 +124,7 @@ impl Backend {
             seen: self.seen.clone(),
             health: self.health.clone(),
             shares_ownership: self.shares_ownership.clone(),
+            is_frozen: self.is_frozen.clone(),
             handler: self.handler.clone(),
         };
         let connections = self.connections.clone();
@@ -150,6 +154,7 @@ struct Server {
     seen: Arc<Mutex<Vec<Request>>>,
     health: Arc<Mutex<Option<NodeStatus>>>,
     shares_ownership: Arc<AtomicBool>,
+    is_frozen: Arc<AtomicBool>,
     handler: Arc<Handler>,
 }
 
@@ -158,6 +163,9 @@ impl Server {
         let mut read = Vec::new();
         loop {
             let request = read_request(&mut stream, &mut read).await?;
+            if self.is_frozen.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
             let reply = if request.path == "/ct-health/" {
                 self.health()
             } else {
