@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ctedge_ownership::Command;
+use ctedge_ownership::{Command, LeaseEnd};
 use ctedge_store::{StoreUrl, inspect};
 
 use crate::support::{Place, lease, on_both, settings};
@@ -59,7 +59,7 @@ async fn shared_address(place: Place) {
     assert_eq!(addresses().await, []);
     let second = register("c", 1, 3002).await;
     assert_eq!(addresses().await, [("127.0.0.1:3002".to_owned(), vec!["b".to_owned(), "c".to_owned()])]);
-    store.execute(Command::EndLease { lease: second, beat: None }).await.unwrap();
+    store.execute(Command::EndLease { lease: second, beat: None, why: LeaseEnd::Exited }).await.unwrap();
     assert_eq!(addresses().await, []);
 }
 
