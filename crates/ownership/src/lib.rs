@@ -22,7 +22,7 @@
 //! OpenUntil ──────────────────────────────────────────────▶ Closed ◀── the process was away, and
 //!     ▲  ▲                                                    │        the store does not answer
 //!     │  └──────────────── a beat succeeds ───────────────────┤
-//!     │                                                       ▼ a beat has failed, and the process was never away
+//!     │                                                       ▼ no beat is answered, and the process was never away
 //!     └─────────────────── a beat succeeds ─────────────── CutOffUntil (prolonged four times a second)
 //! ```
 //!

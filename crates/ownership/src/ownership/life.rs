@@ -20,8 +20,6 @@ pub(super) struct Life {
     next_attempt: Instant,
     /// When the last successful attempt *began*: at that time the lease lived for certain.
     proven: Option<Instant>,
-    /// Whether an attempt has ended without an outcome since then.
-    failed: bool,
     /// When the process last went on after it had done nothing for long enough to miss a probe.
     returned: Option<Instant>,
     last_tick: Instant,
@@ -50,7 +48,6 @@ impl Life {
             attempting: false,
             next_attempt: now,
             proven: None,
-            failed: false,
             returned: None,
             last_tick: now,
             fence: Fence::Closed,
@@ -92,7 +89,8 @@ impl Life {
         };
         if now < proven + settings.lost_after {
             Fence::OpenUntil(proven + settings.lost_after)
-        } else if self.failed && !self.was_away(settings, proven) {
+        } else if !self.was_away(settings, proven) {
+            // An attempt has failed, or is under way for so long that it says as much.
             Fence::CutOffUntil(self.last_tick + away_after(settings))
         } else {
             Fence::Closed
@@ -148,10 +146,9 @@ impl Ownership {
         let life = &mut self.life;
         life.attempting = false;
         let Ok(outcome) = answer else {
-            life.failed = true;
             return;
         };
-        (life.proven, life.failed) = (Some(sent), false);
+        life.proven = Some(sent);
         if now >= sent + self.settings.lost_after {
             // The answer is as old as what it proves: ask again at once.
             life.next_attempt = now;
