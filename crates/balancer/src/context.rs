@@ -14,6 +14,7 @@ use crate::forwarded::Origin;
 use crate::route::Route;
 use crate::shared::{Live, Shared};
 use crate::stream::Connection;
+use crate::wait::Wait;
 
 /// A request, as Pingora carries it from filter to filter.
 pub(crate) struct RequestContext {
@@ -29,6 +30,8 @@ pub(crate) struct RequestContext {
     pub(crate) refusal: Option<Refusal>,
     /// Whether the error that ended this try was made here to send the request elsewhere.
     pub(crate) is_replaying: bool,
+    /// The wait for the head of a node's answer.
+    pub(crate) wait: Option<Wait>,
     /// Whether a node has begun to answer.
     pub(crate) is_answered: bool,
     /// Whether a connection died under the request: the next try takes a new one.
@@ -61,6 +64,7 @@ impl RequestContext {
             body_bytes: 0,
             refusal: None,
             is_replaying: false,
+            wait: None,
             is_answered: false,
             wants_new_connection: false,
             is_tunnel: false,

@@ -40,6 +40,7 @@ mod stream;
 mod tls;
 mod tunnel;
 mod unread;
+mod wait;
 
 /// What holds for any bytes of a node, for the fuzz targets.
 #[cfg(fuzzing)]

@@ -5,6 +5,7 @@
 //! answered with a redirect, and, of those that a node took and never answered, the ones that may be repeated.
 
 use std::any::Any;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use ctedge_wire::headers;
 use http::header;
 use http::{HeaderName, HeaderValue, Method};
+use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -24,6 +26,7 @@ use crate::request::{KEY, REQUEST_ID, internal_headers, may_be_repeated, target_
 use crate::shared::Shared;
 use crate::stop::Phase;
 use crate::stream::Connection;
+use crate::wait::Wait;
 use crate::{prepare, tunnel};
 
 const NODE: HeaderName = HeaderName::from_static(headers::NODE);
@@ -100,6 +103,20 @@ impl ProxyHttp for Edge {
         }
     }
 
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _: bool,
+        _: &HttpPeer,
+        fd: RawFd,
+        digest: Option<&Digest>,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        let target = context.route.as_ref().and_then(|route| route.target.as_ref());
+        context.wait = target.zip(digest).and_then(|(target, digest)| Wait::begin(target, fd, digest));
+        Ok(())
+    }
+
     async fn upstream_request_filter(
         &self,
         _: &mut Session,
@@ -148,6 +165,7 @@ impl ProxyHttp for Edge {
         if answer.status.is_informational() {
             return Ok(());
         }
+        context.wait = None;
         let Some(route) = &mut context.route else { return Ok(()) };
         let (can_replay, is_safe) = (!session.retry_buffer_truncated(), session.req_header().method.is_safe());
         let heard = route.heard(&self.0, answer.status, &answer.headers, can_replay, is_safe);
@@ -211,6 +229,7 @@ impl ProxyHttp for Edge {
         context: &mut RequestContext,
         is_reused: bool,
     ) -> Box<Error> {
+        context.wait = None;
         if context.is_replaying {
             return error;
         }

@@ -76,24 +76,23 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Sends the head of a request over a connection of its own and reads that of the answer, as long as the node is not down:
-    /// one that is frozen accepts, and never answers.
+    /// Waits until the node goes down. One that was down before is another node's word for it that it is not.
+    pub(crate) async fn until_down(&self) {
+        // The sender is this target's own.
+        let _ = self.went_down.subscribe().changed().await;
+    }
+
+    /// Sends the head of a request over a connection of its own and reads that of the answer, until the node goes down: one that is
+    /// frozen accepts, and never answers.
     pub(crate) async fn ask(
         &self,
         head: &[u8],
         connect_time_max: Duration,
         answer_time_max: Duration,
     ) -> Result<Dialed, DialError> {
-        // Subscribed before the look at the state, so that a node that goes down meanwhile is not missed.
-        let mut went_down = self.went_down.subscribe();
-        let is_down = async {
-            if self.node.state() != NodeState::Down {
-                let _ = went_down.changed().await;
-            }
-        };
         tokio::select! {
             answer = dial::ask(self.node.address(), head, connect_time_max, answer_time_max) => answer,
-            () = is_down => Err(DialError::Answer(io::Error::other("the node is down"))),
+            () = self.until_down() => Err(DialError::Answer(io::Error::other("the node went down"))),
         }
     }
 }

@@ -207,6 +207,21 @@ async fn a_tunnel_that_waits_on_a_node_that_freezes_is_opened_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_request_that_waits_on_a_node_that_freezes_goes_elsewhere_or_is_refused_at_once() {
+    let backends = [Backend::named(1).await, Backend::named(2).await];
+    let mut settings = support::settings(&[&backends[0], &backends[1]]);
+    settings.health.timeout = Duration::from_millis(200);
+    settings.timeouts.response = Duration::from_secs(600);
+    let edge = Edge::start(settings).await;
+    let key = key_on(&edge, "node-1").await;
+    backends[0].is_frozen.store(true, std::sync::atomic::Ordering::SeqCst);
+    let headers = [("ctstickiness", key.as_str())];
+    let (got, posted) = tokio::join!(edge.get("/", &headers), edge.post("/", &headers, b"x"));
+    assert_eq!((got.status, got.text()), (200, "node-2"));
+    assert_eq!((posted.status, posted.json()["code"].as_str()), (502, Some("NodeFailed")));
+}
+
+#[tokio::test]
 async fn a_draining_node_keeps_its_keys_and_gets_no_others() {
     let backends = [Backend::named(1).await, Backend::named(2).await];
     for backend in &backends {
