@@ -39,20 +39,21 @@ async fn a_head_that_trickles_in_has_a_deadline() {
     let edge = Edge::start(settings).await;
     let mut slow = edge.client().await;
     // Each request of a connection has the time anew.
-    for _ in 0..3 {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1200) {
         slow.send(b"GET / HTTP/1.1\r\nHost: x\r\n").await;
-        tokio::time::sleep(Duration::from_millis(200)).await;
         slow.send(b"\r\n").await;
         assert_eq!(slow.answer().await.unwrap().status, 200);
     }
-    let begun = Instant::now();
     slow.send(b"GET / HTTP/1.1\r\nHost: ").await;
-    for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(slow.answer().await.unwrap().status, 408);
+    // Whatever trickles in gives no more. A byte that crosses the end may take the answer back.
+    let mut slow = edge.client().await;
+    slow.send(b"GET / HTTP/1.1\r\nHost: ").await;
+    while !slow.has_more(Duration::from_millis(20)).await {
         slow.send(b"x").await;
     }
-    assert_eq!(slow.answer().await.unwrap().status, 408);
-    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert!(slow.answer().await.is_none_or(|answer| answer.status == 408));
     // Waiting for the next request is no head: keep-alive has its own time.
     let mut idle = edge.client().await;
     assert_eq!(idle.request("GET", "/", &[], b"").await.status, 200);
@@ -67,10 +68,11 @@ async fn an_idle_connection_is_closed_after_its_keep_alive_time() {
     settings.timeouts.keep_alive = Duration::from_secs(1);
     let edge = Edge::start(settings).await;
     let mut client = edge.client().await;
-    assert_eq!(client.request("GET", "/", &[], b"").await.status, 200);
     let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1500) {
+        assert_eq!(client.request("GET", "/", &[], b"").await.status, 200);
+    }
     assert!(client.rest().await.is_empty());
-    assert!((Duration::from_millis(800)..Duration::from_secs(5)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A client that says exactly what a test wants and sees exactly what comes back.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -137,6 +138,11 @@ impl Client {
             assert_ne!(self.read_more().await, 0, "the connection ended after {:?}", self.read);
         }
         self.read.drain(..length).collect()
+    }
+
+    /// Whether something comes within `time`, the end included.
+    pub async fn has_more(&mut self, time: Duration) -> bool {
+        timeout(time, self.wire.read_buf(&mut self.read)).await.is_ok()
     }
 
     /// Everything up to the end of the other direction.
