@@ -6,7 +6,7 @@ use ctedge_node::hub::Export;
 use tokio::task::JoinHandle;
 
 use crate::client::{AWAY, Client, Frame, POLLING_AWAY, content, soon};
-use crate::polling::{Polling, contents};
+use crate::polling::{Polling, contents, request};
 use crate::room::Room;
 
 /// Begins to move the session.
@@ -297,7 +297,11 @@ async fn handshakes_beyond_the_pace_wait_and_hosts_go_first() {
     };
     let host = async {
         // It comes after the guests, but before the first of them has had its turn.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        soon(async {
+            let both_wait = "ctedge_node_waiting{what=\"handshake\"} 2";
+            while !request(&room, "GET", "/metrics", "host: node\r\n", "").await.1.contains(both_wait) {}
+        })
+        .await;
         let _socket = Client::websocket(&room, &room.host_token()).await;
         order.lock().await.push("host");
     };
