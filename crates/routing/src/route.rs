@@ -278,7 +278,9 @@ impl Route {
         if self.tries > TRIES_MAX {
             return Step::Refuse(Refused::TooManyTries);
         }
-        let is_asked_about = self.asks_first && !self.is_cleared && placed.node.shares_ownership();
+        // Whom a node names shares ownership with it, whether or not the checks have heard so.
+        let shares = placed.node.shares_ownership() || self.redirects > 0;
+        let is_asked_about = self.asks_first && !self.is_cleared && shares;
         if is_asked_about { Step::Ask(placed) } else { Step::Try(placed) }
     }
 

@@ -383,6 +383,9 @@ fn a_node_that_cannot_be_asked_is_none_to_send_to() {
 #[test]
 fn servers_that_know_nothing_of_each_other_are_not_asked() {
     Bench::strangers().living().check(Asks::Much, &[("", "try 1"), ("200 gone", "pass on")]);
+    // One that another node names knows it, though no check has heard so yet.
+    let bench = Bench::strangers().living();
+    bench.check(Asks::Much, &[("", "try 1"), ("421 owner=2 @4", "ask 2")]);
 }
 
 #[test]

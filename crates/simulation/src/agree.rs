@@ -177,11 +177,17 @@ impl World {
 
     /// A key that lives where it was begun costs none, for every balancer with the same list.
     fn check_birth(&mut self, request: &Request, key: &Key, epoch: Epoch, owner: &LeaseId) {
-        let heard = &self.heard[request.balancer];
         let lives = self.process_of(owner).is_some_and(|process| self.processes[process].alive);
-        if request.is_led_astray() || !heard.is_steady_for(request) || !lives || self.profile != Profile::Operated {
+        let heard = &mut self.heard[request.balancer];
+        if request.is_led_astray()
+            || heard.leads_back(key, request.sent, self.now)
+            || !heard.is_steady_for(request)
+            || !lives
+            || self.profile != Profile::Operated
+        {
             return;
         }
+        let heard = &self.heard[request.balancer];
         let birth = self.room_of(key).and_then(|room| self.rooms[room].birth.as_ref());
         let is_there = birth.is_some_and(|birth| {
             birth.epoch == epoch && birth.list == heard.list && heard.relisted_at.is_none_or(|at| at < birth.at)

@@ -21,6 +21,8 @@ pub(crate) enum Event {
     SeatsArrive { question: SeatQuestion, answer: StoreWay },
     /// The answer to it, or the lack of one, reaches the process.
     SeatsAnswer { process: usize, serial: u64, answer: Result<Option<SeatShare>, StoreFailure> },
+    /// A request that waits at a process for a seat looks again; `until` then nobody waits longer.
+    AwaitsSeat { process: usize, request: Box<Request>, until: Instant },
     /// A client finds no seat.
     NoSeat { client: usize, attempt: u64 },
     /// The supervisor, which saw a child exit, ends its lease.

@@ -32,6 +32,9 @@ pub(crate) struct Entry {
 impl World {
     /// A peer has joined a session that the process owns since `epoch`.
     pub(crate) fn joined(&mut self, process: usize, key: &Key, epoch: Epoch, client: usize) {
+        if let Some(room) = self.room_of(key) {
+            self.rooms[room].gone.remove(&client);
+        }
         self.enter(process, key, epoch, client, false);
     }
 

@@ -17,7 +17,7 @@ use crate::fault::Fault;
 use crate::journal::Entry;
 use crate::orders::Order;
 use crate::promise::Promise;
-use crate::seats::Seats;
+use crate::seats::{Seats, WAITS_FOR};
 use crate::session::Live;
 use crate::world::World;
 
@@ -283,7 +283,7 @@ impl World {
         if let (Verdict::Serve { epoch }, Some(key)) = (&verdict, request.key()) {
             self.check_serving(process, key, *epoch);
             if !request.is_question {
-                self.attach(process, key, &request);
+                self.attach(process, key, &request, self.now + WAITS_FOR);
             }
         }
         let is_held_up = self.random.chance(if matches!(verdict, Verdict::Redirect { .. }) { 10 } else { 2 });

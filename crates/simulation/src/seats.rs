@@ -7,17 +7,18 @@ use ctedge_license::seats::{ASK_AGAIN, SeatHolder, Share, Wish};
 use ctedge_ownership::{LeaseId, SeatShare, SeatWish, StoreFailure};
 use ctedge_wire::Key;
 
+use crate::balancer::Request;
 use crate::client::Client;
 use crate::event::{Event, StoreWay};
 use crate::fault::Fault;
 use crate::promise::Promise;
 use crate::world::World;
 
-/// How long somebody who finds no seat is waited for, as the node does.
-const WAITS_FOR: Duration = Duration::from_millis(2_500);
-/// How long a seat that is free may remain unfound while nothing is wrong: its holder keeps it for some seconds, and the one who
-/// wants it tries about once a second, and for a new session on another node each time.
-const FOUND_WITHIN: Duration = Duration::from_secs(30);
+/// How long somebody who finds no seat waits for one, as on a node.
+pub(crate) const WAITS_FOR: Duration = Duration::from_millis(2_500);
+/// How long a seat that is free may remain unfound while nothing is wrong: its holder keeps it for some seconds, and several may
+/// want it.
+const FOUND_WITHIN: Duration = Duration::from_secs(20);
 
 /// One process's seats.
 #[derive(Debug)]
@@ -55,11 +56,30 @@ impl World {
             self.seat(key, client);
         } else {
             self.seen.seatless += 1;
-            self.processes[process].seats.waits_until = Some(self.now + WAITS_FOR);
+            self.processes[process].seats.waits_until = Some(self.now + 2 * ASK_AGAIN);
         }
         self.note_fullness();
         self.look_for_seats(process);
         taken
+    }
+
+    /// A request has waited for a seat. Its session may be another process's by now, or over.
+    pub(crate) fn awaits_seat(&mut self, process: usize, request: &Request, until: Instant) {
+        let serves = |key: &Key| {
+            let node = &self.processes[process];
+            node.is_open(self.now) && node.rooms.get(key).is_some_and(|live| !live.moving)
+        };
+        match request.key().cloned().filter(serves) {
+            Some(key) => self.attach(process, &key, request, until),
+            None => self.soon(Event::Refused { client: request.client, attempt: request.attempt, missing: false }),
+        }
+    }
+
+    /// Whether nobody is in the session because there was no seat for its host.
+    pub(crate) fn lacked_seats(&self, key: &Key) -> bool {
+        let host = self.room_of(key).map(|room| self.rooms[room].host);
+        let is_seatless = host.is_some_and(|host| self.clients[host].seatless_at.is_some());
+        is_seatless && self.seated.get(key).is_none_or(BTreeSet::is_empty)
     }
 
     /// Somebody sits: with a seat that was free, or with one that was kept.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use ctedge_license::seats::ASK_AGAIN;
 use ctedge_ownership::{Epoch, Estate, LetGo, Origin, StoredPeer};
 use ctedge_wire::Key;
 
@@ -53,8 +54,8 @@ impl Live {
 }
 
 impl World {
-    /// Makes the connection that the request is for.
-    pub(crate) fn attach(&mut self, process: usize, key: &Key, request: &Request) {
+    /// Makes the connection that the request is for. Whoever finds no seat waits for one, `until` then.
+    pub(crate) fn attach(&mut self, process: usize, key: &Key, request: &Request, until: Instant) {
         let now = self.now;
         let (client, attempt) = (request.client, request.attempt);
         if !self.clients[client].waits_for(attempt) {
@@ -62,7 +63,11 @@ impl World {
         }
         let joins = self.processes[process].rooms.get(key).is_some_and(|live| !live.peers.contains_key(&client));
         if joins && !self.take_seat(process, key, client) {
-            self.soon(Event::NoSeat { client, attempt });
+            if now < until {
+                self.after(ASK_AGAIN, Event::AwaitsSeat { process, request: Box::new(request.clone()), until });
+            } else {
+                self.soon(Event::NoSeat { client, attempt });
+            }
             return;
         }
         if !joins {
@@ -370,7 +375,9 @@ impl World {
             self.remove_peer(process, &key, client);
         }
         for key in ended {
-            self.check_lost(&key, "ended though its peers wanted it");
+            if !self.lacked_seats(&key) {
+                self.check_lost(&key, "ended though its peers wanted it");
+            }
             self.seen.ended_by_grace += 1;
             self.end_session(process, &key);
         }

@@ -236,6 +236,7 @@ impl World {
             Event::Seats { process } => self.ask_for_seats(process),
             Event::SeatsArrive { question, answer } => self.seats_arrive(question, answer),
             Event::SeatsAnswer { process, serial, answer } => self.seats_answer(process, serial, answer),
+            Event::AwaitsSeat { process, request, until } => self.awaits_seat(process, &request, until),
             Event::NoSeat { client, attempt } => self.no_seat(client, attempt),
             Event::SupervisorEnds(lease) => self.supervisor_ends(lease),
             Event::ProbeArrives { from, probe, lease, target } => self.probe_arrives(from, probe, &lease, target),
@@ -271,6 +272,7 @@ impl World {
         match event {
             Event::StoreAnswers { process, .. }
             | Event::Seats { process }
+            | Event::AwaitsSeat { process, .. }
             | Event::SeatsAnswer { process, .. }
             | Event::ProbeEnds { process, .. }
             | Event::Timer { process, .. }
