@@ -299,7 +299,8 @@ async fn handshakes_beyond_the_pace_wait_and_hosts_go_first() {
         // It comes after the guests, but before the first of them has had its turn.
         soon(async {
             let both_wait = "ctedge_node_waiting{what=\"handshake\"} 2";
-            while !request(&room, "GET", "/metrics", "host: node\r\n", "").await.1.contains(both_wait) {}
+            let own = format!("host: {}\r\n", room.address);
+            while !request(&room, "GET", "/metrics", &own, "").await.1.contains(both_wait) {}
         })
         .await;
         let _socket = Client::websocket(&room, &room.host_token()).await;
