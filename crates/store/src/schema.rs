@@ -5,7 +5,7 @@
 //! A file that was released is never changed. A store of a later version is refused: what its program relies on is not
 //! known here.
 //!
-//! Opening a store also raises its count of epochs to the time in milliseconds: no more of them are used up than that, so that
+//! Opening a store also raises its count of epochs to the time in microseconds: no more of them are used up than that, so that
 //! each is above all that were given out before, be it by a store that is no more.
 
 use std::time::SystemTime;
@@ -54,7 +54,7 @@ pub(crate) async fn migrate(lane: &Lane, dialect: Dialect) -> Result<Found, Faul
         tracing::info!(version, "the store has a schema of this version");
     }
     // Whoever remembers epochs of a store that was lost, or restored from a backup, must not take later ones for older.
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
     sqlx::query("UPDATE counters SET value = $1 WHERE name = 'epoch' AND value < $1")
         .bind(i64::try_from(now).unwrap_or_default())
         .execute(&mut *tx)
