@@ -291,8 +291,15 @@ async fn give_away(folder: &Path, from: &Room, to: &Room) {
     let by = LeaseId::new(NodeId::new("a"), from.health().await.incarnation);
     assert_eq!(record.owner, by);
     let to = LeaseId::new(NodeId::new("b"), to.health().await.incarnation);
-    let (estate, reason) = (Estate::default(), HandoffReason::DrainNow);
-    let taken = Command::HandOff { key: record.key, epoch: record.epoch, by, to: Some(to), estate, reason };
+    let (key, epoch) = (record.key, record.epoch);
+    let Ok(Outcome::Owned { legacy, .. }) =
+        store.execute(Command::Read { key: key.clone(), epoch, by: by.clone() }).await
+    else {
+        panic!("{by:?} owns the session")
+    };
+    // With its peers, so that `to` goes on with it.
+    let (estate, reason) = (Estate { peers: legacy.peers, ..Estate::default() }, HandoffReason::DrainNow);
+    let taken = Command::HandOff { key, epoch, by, to: Some(to), estate, reason };
     assert!(matches!(store.execute(taken).await, Ok(Outcome::HandedOff { .. })));
 }
 
