@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
 import { eventually } from '../harness/deadline.mjs';
 import { Edge, freePort, temporaryDirectory, withEdge } from '../harness/edge.mjs';
-import { Numbered, ON_ITS_WAY_MS, assertFate, assertSamePeers, everybodyBack, report, threePeople } from '../harness/numbered.mjs';
+import { Conversations, Numbered, ON_ITS_WAY_MS, assertFate, assertSamePeers, everybodyBack, report, threePeople } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
 import { STORES } from '../harness/stores.mjs';
@@ -35,6 +35,24 @@ test('a balancer that is killed costs its sockets and nothing else', async t => 
         assert.ok(fate.lost.length <= 5 * people.length, `${fate.lost.length} of ${fate.said} messages are lost`);
         assertSamePeers(people, ids);
         assert.notEqual((await edge.admin.status()).balancer.pid, balancer.pid);
+    }));
+});
+
+test('a balancer that is told to stop sends everybody away, and nothing is lost until it is there again', async t => {
+    await withCluster({ nodes: 2 }, cluster => meeting(async meet => {
+        const balancer = await cluster.balancer();
+        const conversations = await Conversations.start(meet, balancer.http, { sessions: 4, peers: 3, everyMs: 5 });
+        for (let times = 0; times < 3; times += 1) {
+            await conversations.goOn(20);
+            // What a client posts while nobody listens is lost: only a WebSocket can be sent away before.
+            await conversations.upgraded();
+            const { child } = balancer;
+            assert.equal(await child.stop(), 0);
+            assert.ok(!child.output.includes('the time to stop is over'), 'nobody had to be cut off');
+            balancer.launch();
+        }
+        await conversations.goOn();
+        await conversations.assertNothingHappened(t);
     }));
 });
 

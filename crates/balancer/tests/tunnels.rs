@@ -17,6 +17,11 @@ async fn echo(number: usize) -> Backend {
     .await
 }
 
+/// How a node is asked to send a client away: a ping of the client's.
+fn send_away() -> Vec<u8> {
+    [&[0x89, 0x80 | ctedge_wire::SEND_AWAY.len() as u8, 0, 0, 0, 0], ctedge_wire::SEND_AWAY].concat()
+}
+
 async fn open_tunnels(edge: &Edge) -> u64 {
     edge.admin("GET", "/status").await.json()["balancer"]["tunnels"].as_u64().unwrap()
 }
@@ -173,6 +178,7 @@ async fn a_balancer_that_stops_says_goodbye_between_two_frames() {
     assert_eq!(client.exactly(5).await, [0x82, 0x03, 1, 2, 3]);
     edge.stop();
     until("nobody is accepted any more", async || tokio::net::TcpStream::connect(http).await.is_err()).await;
+    assert_eq!(client.exactly(send_away().len()).await, send_away());
     // What is said until the end still gets through.
     client.send(&[0x82, 0x01, 9]).await;
     assert_eq!(client.exactly(7).await, [0x82, 0x01, 9, 0x88, 0x02, 0x03, 0xE9]);
@@ -194,9 +200,31 @@ async fn a_goodbye_waits_for_the_end_of_a_frame() {
     assert_eq!(client.exactly(4).await, [0x82, 0x05, 1, 2]);
     edge.stop();
     // The cut comes after half of the time to stop. For one of the two it is in the middle of a frame.
+    assert_eq!(quiet.exactly(send_away().len()).await, send_away());
     assert_eq!(quiet.exactly(4).await, [0x88, 0x02, 0x03, 0xE9]);
     client.send(&[3, 4, 5]).await;
     assert_eq!(client.exactly(7).await, [3, 4, 5, 0x88, 0x02, 0x03, 0xE9]);
+    edge.ended().await;
+}
+
+#[tokio::test]
+async fn a_node_is_asked_to_send_a_client_away_where_the_clients_frame_ends() {
+    let backend = echo(1).await;
+    let mut edge = Edge::with(&[&backend]).await;
+    let (mut quiet, mut client) = (edge.client().await, edge.client().await);
+    quiet.upgrade("/ws", &[], b"").await;
+    client.upgrade("/ws", &[], &[0x82, 0x85, 0]).await;
+    assert_eq!(client.exactly(3).await, [0x82, 0x85, 0]);
+    edge.stop();
+    assert_eq!(quiet.exactly(send_away().len()).await, send_away());
+    client.send(&[0, 0, 0, 1, 2, 3, 4, 5]).await;
+    assert_eq!(client.exactly(8).await, [0, 0, 0, 1, 2, 3, 4, 5]);
+    assert_eq!(client.exactly(send_away().len()).await, send_away());
+    // Clients that close in time are not cut.
+    for client in [&mut quiet, &mut client] {
+        client.end().await;
+        assert!(client.rest().await.is_empty());
+    }
     edge.ended().await;
 }
 

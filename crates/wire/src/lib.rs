@@ -6,11 +6,13 @@
 //! - [`redirect`]: the answer 421, "not mine".
 //! - [`unreachable`]: which nodes a balancer cannot reach.
 //! - [`headers`]: the names of the headers between the two.
+//! - [`away`]: a balancer's word within a client's WebSocket.
 //!
 //! This crate is pure: no sockets, files, clock or random source.
 
 #![forbid(unsafe_code)]
 
+pub mod away;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod headers;
@@ -20,6 +22,7 @@ pub mod redirect;
 pub mod secret;
 pub mod unreachable;
 
+pub use away::SEND_AWAY;
 pub use health::{
     DrainPhase, DrainPlan, DrainProgress, DrainTarget, HealthReport, LicenseReport, NodeStatus, SeatsReport, StoreState,
 };

@@ -3,11 +3,22 @@
 //! The balancer does not read frames; it only has to know when it may put a close frame of its own between two of the
 //! node's. Everything here is a few bytes of state and looks at frame heads alone.
 
+use bytes::Bytes;
+use ctedge_wire::SEND_AWAY;
+
 /// The longest head of a frame: two bytes, eight of length, four of a mask.
 const HEAD_BYTES_MAX: usize = 14;
 
 /// An unmasked close frame with the code 1001, going away (RFC 6455, sections 5.5.1 and 7.4.1).
 pub(super) const CLOSE_GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xE9];
+
+/// The ping of a client that asks its node to send it away (RFC 6455, sections 5.1 and 5.5.2). The mask is zero: masks guard
+/// against what scripts in browsers say.
+pub(super) fn send_away() -> Bytes {
+    const PAYLOAD_BYTES: u8 = SEND_AWAY.len() as u8;
+    const { assert!(SEND_AWAY.len() < 126, "the payload of a control frame is short") }
+    [&[0x89, 0x80 | PAYLOAD_BYTES, 0, 0, 0, 0], SEND_AWAY].concat().into()
+}
 
 /// Follows one direction of a connection.
 #[derive(Debug, Default)]
@@ -109,6 +120,7 @@ mod tests {
         check(&frame(&[0x82, 0x85, 1, 2, 3, 4], 5));
         check(&frame(&[0x82, 0xFE, 0, 200, 1, 2, 3, 4], 200));
         check(&CLOSE_GOING_AWAY);
+        check(&send_away());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::frames::{CLOSE_GOING_AWAY, Frames};
+use super::frames::{CLOSE_GOING_AWAY, Frames, send_away};
 use crate::stop::Phase;
 use crate::stream::{ClientStream, Connection};
 
@@ -61,8 +61,6 @@ pub(super) struct Ends {
     node: TcpStream,
     to_node: Flow,
     to_client: Flow,
-    /// Where the node's frames end.
-    frames: Frames,
 }
 
 /// One direction.
@@ -70,6 +68,8 @@ pub(super) struct Ends {
 struct Flow {
     /// What was read and not taken by the other side yet.
     rest: Option<Box<Bytes>>,
+    /// Where the source's frames end.
+    frames: Frames,
     /// Whether something was written and perhaps not sent.
     flush_due: bool,
     source_ended: bool,
@@ -100,6 +100,16 @@ pub(super) enum End {
     NodeDown,
 }
 
+/// Whether the client is to leave, since the balancer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    Not,
+    /// The node is to be asked where the client's next frame ends.
+    Due,
+    /// The node was asked. It sends the client away so that nothing is lost, if it knows the word.
+    Asked,
+}
+
 impl End {
     /// The word of logs and metrics.
     pub(super) fn as_str(self) -> &'static str {
@@ -117,10 +127,11 @@ impl Ends {
     /// Begins with bytes that are due already: `head` and the node's first bytes to the client, the client's to the
     /// node.
     pub(super) fn new(client: Client, node: TcpStream, head: &[u8], of_node: &[u8], of_client: Bytes) -> Self {
-        let mut frames = Frames::default();
-        frames.pass(of_node);
-        let to_client = Flow::starting_with([head, of_node].concat().into());
-        Self { client, node, to_node: Flow::starting_with(of_client), to_client, frames }
+        let mut to_client = Flow::starting_with([head, of_node].concat().into());
+        to_client.frames.pass(of_node);
+        let mut to_node = Flow::starting_with(of_client.clone());
+        to_node.frames.pass(&of_client);
+        Self { client, node, to_node, to_client }
     }
 
     /// Carries until the tunnel ends, for whatever reason.
@@ -146,6 +157,9 @@ impl Ends {
     ) -> End {
         let mut idle = pin!(sleep(idle_time_max));
         let mut last_moved = Instant::now();
+        let mut stopping = phase.clone();
+        let mut stopping = pin!(stopping.wait_for(|phase| *phase >= Phase::Stopping));
+        let mut leaving = Leaving::Not;
         // An error means that the balancer is gone, which is a cut as well.
         let mut cut = pin!(phase.wait_for(|phase| *phase >= Phase::Cutting));
         let mut node_down = pin!(went_down.changed());
@@ -170,6 +184,14 @@ impl Ends {
             if node_down.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(End::NodeDown);
             }
+            if leaving == Leaving::Not && stopping.as_mut().poll(cx).is_ready() {
+                leaving = Leaving::Due;
+            }
+            if leaving == Leaving::Due && !self.to_node.source_ended && self.to_node.stands_between_frames() {
+                leaving = Leaving::Asked;
+                self.to_node.say(send_away());
+                cx.waker().wake_by_ref();
+            }
             if cut.as_mut().poll(cx).is_ready() { Poll::Ready(End::Stopping) } else { Poll::Pending }
         })
         .await
@@ -182,17 +204,11 @@ impl Ends {
     }
 
     fn poll_to_node(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.to_node.poll(cx, &mut self.client, &mut self.node, |_| {})
+        self.to_node.poll(cx, &mut self.client, &mut self.node)
     }
 
     fn poll_to_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let frames = &mut self.frames;
-        self.to_client.poll(cx, &mut self.node, &mut self.client, |bytes| frames.pass(bytes))
-    }
-
-    /// Whether everything that the client was given so far is whole frames.
-    fn stands_between_frames(&self) -> bool {
-        self.frames.between() && self.to_client.rest.is_none()
+        self.to_client.poll(cx, &mut self.node, &mut self.client)
     }
 
     /// Ends the node's direction between two frames with a close frame of our own, and goes on reading until the
@@ -201,10 +217,10 @@ impl Ends {
         poll_fn(|cx| {
             // The rest of the node's frame may depend on what the client still says.
             let _ = self.poll_to_node(cx)?;
-            if !self.stands_between_frames() {
+            if !self.to_client.stands_between_frames() {
                 let _ = self.poll_to_client(cx)?;
             }
-            let may_speak = self.to_client.ended || self.stands_between_frames();
+            let may_speak = self.to_client.ended || self.to_client.stands_between_frames();
             if may_speak { Poll::Ready(io::Result::Ok(())) } else { Poll::Pending }
         })
         .await?;
@@ -222,14 +238,19 @@ impl Flow {
         Self { rest, ..Self::default() }
     }
 
+    /// Whether everything that the sink was given so far is whole frames.
+    fn stands_between_frames(&self) -> bool {
+        self.frames.between() && self.rest.is_none()
+    }
+
+    /// Puts a frame of our own next, between two of the source's.
+    fn say(&mut self, frame: Bytes) {
+        debug_assert!(self.stands_between_frames());
+        self.rest = Some(Box::new(frame));
+    }
+
     /// Carries what can be carried. Ready when the source has ended and the sink knows.
-    fn poll<Source, Sink>(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut Source,
-        sink: &mut Sink,
-        mut saw: impl FnMut(&[u8]),
-    ) -> Poll<io::Result<()>>
+    fn poll<Source, Sink>(&mut self, cx: &mut Context<'_>, source: &mut Source, sink: &mut Sink) -> Poll<io::Result<()>>
     where
         Source: AsyncRead + Unpin,
         Sink: AsyncWrite + Unpin,
@@ -257,7 +278,7 @@ impl Flow {
                 self.ended = true;
                 continue;
             }
-            ready!(self.poll_read_and_write(cx, source, sink, &mut saw))?;
+            ready!(self.poll_read_and_write(cx, source, sink))?;
         }
     }
 
@@ -266,7 +287,6 @@ impl Flow {
         cx: &mut Context<'_>,
         source: &mut Source,
         sink: &mut Sink,
-        saw: &mut impl FnMut(&[u8]),
     ) -> Poll<io::Result<()>>
     where
         Source: AsyncRead + Unpin,
@@ -280,7 +300,7 @@ impl Flow {
                 self.source_ended = true;
                 return Poll::Ready(Ok(()));
             }
-            saw(bytes);
+            self.frames.pass(bytes);
             let written = write(cx, sink, bytes)?;
             self.bytes += written as u64;
             self.flush_due = true;

@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ctedge_socketio::{CloseReason, Fault, Sink};
+use ctedge_wire::SEND_AWAY;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -112,8 +113,8 @@ pub(super) struct Connection {
 
 enum Phase {
     Open,
-    /// The node stops: from then on, it closes when nothing is owed.
-    Stopping(Instant),
+    /// The node stops, or the balancer before it: from then on, it closes when nothing is owed.
+    Leaving(Instant),
     Closing(Closing),
 }
 
@@ -151,8 +152,8 @@ impl Connection {
         if self.registration.is_none() {
             self.registration = Some(self.stopping.register(cx.waker()));
         }
-        if self.stopping.is_stopping() && matches!(self.phase, Phase::Open) {
-            self.phase = Phase::Stopping(now + SETTLE);
+        if self.stopping.is_stopping() {
+            self.leave(now);
         }
         if matches!(&self.carried, Carried::Own { link, .. } if link.is_cut()) {
             self.close(CloseCode::Restart, hub::CloseReason::Moved.as_str(), false, now);
@@ -171,6 +172,13 @@ impl Connection {
         ControlFlow::Continue(())
     }
 
+    /// Sends the client away soon.
+    fn leave(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Leaving(now + SETTLE);
+        }
+    }
+
     fn deadline(&self, now: Instant) -> Instant {
         let deadline = match (&self.phase, &self.carried) {
             (Phase::Closing(closing), _) if closing.frame.is_some() && now < closing.frame_at => {
@@ -182,7 +190,7 @@ impl Connection {
         };
         let deadline = if self.unwritten.is_empty() { deadline } else { deadline.min(now + STALLED_PAUSE) };
         match self.phase {
-            Phase::Stopping(close_at) if now < close_at => deadline.min(close_at),
+            Phase::Leaving(close_at) if now < close_at => deadline.min(close_at),
             _ => deadline,
         }
     }
@@ -283,6 +291,10 @@ impl Connection {
                 Carried::Own { link, .. } => link.receive_binary(&data, now),
                 Carried::Probing { .. } => Err(Fault::AttachmentUnannounced.into()),
             },
+            Incoming::Ping(payload) if *payload == *SEND_AWAY => {
+                self.leave(now);
+                Ok(())
+            }
             Incoming::Ping(payload) => {
                 self.pong = Some(payload.into());
                 Ok(())
@@ -363,7 +375,7 @@ impl Connection {
     }
 
     fn collect_owed(&mut self, cx: &mut Context<'_>, now: Instant, batch: &mut Batch) {
-        let is_stopping = matches!(self.phase, Phase::Stopping(close_at) if now >= close_at);
+        let is_leaving = matches!(self.phase, Phase::Leaving(close_at) if now >= close_at);
         let owed = match &mut self.carried {
             Carried::Probing { .. } => Owed::Nothing,
             Carried::Own { link, handshake } => {
@@ -374,7 +386,7 @@ impl Connection {
             }
         };
         match owed {
-            Owed::Nothing if is_stopping => self.send_away(CloseCode::Away, "this server stops", now, batch),
+            Owed::Nothing if is_leaving => self.send_away(CloseCode::Away, "this server stops", now, batch),
             Owed::Nothing | Owed::More => {}
             Owed::Refused(reason) => self.close_for(reason, now),
             Owed::Close(reason @ hub::CloseReason::Moved) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, Frame};
+use crate::client::{Client, Frame, frame};
 use crate::room::Room;
 
 /// Reads on to the close frame.
@@ -38,6 +38,22 @@ async fn a_stop_writes_what_is_owed_and_relays_what_peers_had_sent() {
     host.close().await;
     assert_eq!((guest.frame().await, host.frame().await), (Frame::End, Frame::End));
     room.stopped().await;
+}
+
+#[tokio::test]
+async fn a_client_whose_balancer_ends_is_sent_away_and_the_others_stay() {
+    let room = Room::start().await;
+    let (mut host, mut guest) = room.pair().await;
+    host.send(b"owed", &[&guest.peer_id]).await;
+    guest.write(&frame(0x89, ctedge_wire::SEND_AWAY)).await;
+    assert_eq!(guest.sent_away().await, [b"owed"]);
+    guest.send(b"last words", &[&host.peer_id]).await;
+    guest.close().await;
+    let (former, mut guest) = (guest, Client::websocket(&room, &room.guest_token(1)).await);
+    guest.recover(&former).await;
+    assert_eq!(host.broadcast().await, b"last words");
+    host.send(b"here again", &[&guest.peer_id]).await;
+    assert_eq!(guest.broadcast().await, b"here again");
 }
 
 #[tokio::test]
