@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
 import { eventually } from '../harness/deadline.mjs';
 import { ctedge, withEdge } from '../harness/edge.mjs';
-import { Conversations } from '../harness/numbered.mjs';
+import { Conversations, disconnects } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
 import { bySocket } from '../harness/raw.mjs';
 import { STORES } from '../harness/stores.mjs';
@@ -109,6 +109,23 @@ test('a restart of the balancer disconnects nobody and refuses nobody', async t 
             assert.ok(!heard.all.some(({ kind, event }) => kind === 'socket' && event === 'disconnect'), `${name} stayed connected`);
         }
         await conversations.assertNothingHappened(t);
+    }));
+});
+
+test('at its deadline a replaced balancer sends its people to its successor, and nothing is lost', async t => {
+    await withEdge({ nodes: 2, config: '[balancer.timeouts]\nretire = "1s"\n' }, edge => meeting(async meet => {
+        const conversations = await Conversations.start(meet, edge.http, { sessions: 4, peers: 3, everyMs: 5 });
+        const former = (await pids(edge)).get('balancer');
+        await edge.operate(['restart', 'balancer'], RESTART_MS);
+        await eventually('end of the balancer before', async () => {
+            const { processes } = JSON.parse(await edge.operate(['list', '--json']));
+            return processes.every((/** @type {any} */ { pid }) => pid !== former);
+        }, 30_000);
+        assert.ok(conversations.people.every(({ heard }) => heard.all.some(disconnects)), 'everybody was sent away');
+        await conversations.goOn();
+        await conversations.assertNothingHappened(t);
+        const logs = [...edge.logs().values()].join('');
+        assert.ok(!logs.includes('the time to stop is over'), 'nobody had to be cut off');
     }));
 });
 
