@@ -323,6 +323,11 @@ impl World {
 
     /// The process ends: by itself, or killed.
     pub(crate) fn end_process(&mut self, process: usize) {
+        let node = &self.processes[process];
+        if node.frozen || !node.has_store {
+            // What was wrong ends with it: whoever could not get to its sessions has yet to find their next owner.
+            self.disturbed();
+        }
         let node = &mut self.processes[process];
         node.alive = false;
         node.frozen = false;
