@@ -1,11 +1,15 @@
-//! The cluster of the model: what a state is, and what can happen next.
+//! The cluster of the model: what a state is, and what must hold of it.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod answers;
+mod steps;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use ctedge_ownership::{Command, Epoch, Estate, HandoffReason, LeaseEnd, LeaseId, NodeId, Outcome, Record, StoreModel};
-use ctedge_wire::{Key, NodeStatus};
+use ctedge_ownership::{Command, Epoch, Estate, HandoffReason, LeaseEnd, LeaseId, NodeId, Outcome, StoreModel};
+use ctedge_wire::Key;
+
+pub(crate) use steps::Step;
 
 /// Why any lease ends: it changes nothing but what is counted, and would only multiply the states.
 const ENDED: LeaseEnd = LeaseEnd::Silent;
@@ -20,6 +24,12 @@ pub(crate) struct Bounds {
     pub(crate) failures: u8,
     pub(crate) handoffs: u8,
     pub(crate) beats: u8,
+    /// Sessions that end because nobody needs them any more.
+    pub(crate) ends: u8,
+    /// Nodes that have nothing more and leave.
+    pub(crate) leaves: u8,
+    /// Leases whose keys are deleted since nobody came for them.
+    pub(crate) reaps: u8,
     pub(crate) broken: Option<Broken>,
 }
 
@@ -36,6 +46,8 @@ pub(crate) enum Broken {
     AdoptsUnasked,
     /// A node forgets a session before the store has taken its estate.
     ForgetsFirst,
+    /// A node that does not know whether its session was deleted deletes whatever is there.
+    DeletesBlindly,
 }
 
 /// A state.
@@ -51,6 +63,8 @@ pub(crate) struct Cluster {
     estates: u8,
     adopted: Vec<u8>,
     pub(crate) adopted_twice: bool,
+    /// Whether a key was deleted while somebody served it.
+    pub(crate) deleted_under_somebody: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,6 +101,8 @@ enum Session {
     Serving(Epoch),
     /// Closed; it exists in that estate.
     Leaving(u8),
+    /// Over; the store has yet to hear of it.
+    Ending,
 }
 
 /// A command on its way to the store, or its answer on the way back.
@@ -97,28 +113,6 @@ pub(crate) struct Sent {
     answer: Option<Outcome>,
     /// Whether the node waits for an answer.
     expected: bool,
-}
-
-/// What can happen next.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Step {
-    Register(usize),
-    Beat(usize),
-    /// The node's last proof of its lease is too old.
-    Lapse(usize),
-    Ask(usize),
-    HandOff(usize, Option<usize>),
-    /// One node finds another silent, and its probe gets no answer.
-    FindSilent(usize, usize),
-    /// A node ends the lease that had its address before.
-    EndFormer(usize),
-    Freeze(usize),
-    Thaw(usize),
-    Crash(usize),
-    Restart(usize),
-    Execute(usize),
-    Answer(usize),
-    Fail(usize),
 }
 
 fn key() -> Key {
@@ -165,6 +159,7 @@ impl Cluster {
             estates: 0,
             adopted: Vec::new(),
             adopted_twice: false,
+            deleted_under_somebody: false,
         };
         for node in 0..bounds.nodes {
             let (lease, address) = (cluster.lease(node), address(node));
@@ -222,124 +217,23 @@ impl Cluster {
             && self.nodes.iter().any(|node| self.serves(node) && node.session != Session::Serving(Epoch(1)))
     }
 
+    pub(crate) fn serves_anew(&self) -> bool {
+        let first = Epoch(1);
+        let is_later = |node: &Node| matches!(node.session, Session::Serving(epoch) if epoch > first);
+        self.estates == 0 && self.undisturbed && self.nodes.iter().any(|node| self.serves(node) && is_later(node))
+    }
+
+    /// What was handed to a node that left at that moment.
+    pub(crate) fn serves_what_was_left(&self) -> bool {
+        self.left.leaves == 0 && self.serves_estate()
+    }
+
     pub(crate) fn serves_cut_off(&self) -> bool {
         self.nodes.iter().any(|node| self.serves(node) && node.lapsed)
     }
 
     pub(crate) fn was_fenced(&self) -> bool {
         self.nodes.iter().any(|node| node.fenced && node.lives)
-    }
-
-    pub(crate) fn steps(&self, steps: &mut Vec<Step>) {
-        for (index, node) in self.nodes.iter().enumerate() {
-            match node.runs {
-                Runs::Frozen => steps.push(Step::Thaw(index)),
-                Runs::Dead => steps.push(Step::Restart(index)),
-                Runs::Yes => self.steps_of(index, node, steps),
-            }
-            if node.lives && (!node.lapsed || node.silent_at != self.beat_of(index)) {
-                steps.push(Step::Lapse(index));
-            }
-            if node.runs == Runs::Yes && self.left.freezes > 0 {
-                steps.push(Step::Freeze(index));
-            }
-            if node.runs != Runs::Dead && self.left.crashes > 0 {
-                steps.push(Step::Crash(index));
-            }
-        }
-        for (index, sent) in self.commands.iter().enumerate() {
-            match sent.answer {
-                None => steps.push(Step::Execute(index)),
-                Some(_) if self.nodes[sent.node].runs == Runs::Yes => steps.push(Step::Answer(index)),
-                Some(_) => {}
-            }
-            if sent.expected && self.left.failures > 0 && self.nodes[sent.node].runs == Runs::Yes {
-                steps.push(Step::Fail(index));
-            }
-        }
-    }
-
-    fn steps_of(&self, index: usize, node: &Node, steps: &mut Vec<Step>) {
-        if node.beating.is_none() && !node.lives {
-            steps.push(Step::Register(index));
-        }
-        if node.beating.is_none() && node.lives && self.left.beats > 0 {
-            steps.push(Step::Beat(index));
-        }
-        if node.lives && node.session == Session::None && !self.is_busy(index) {
-            steps.push(Step::Ask(index));
-        }
-        let serves_fresh = self.serves(node) && !node.lapsed;
-        if serves_fresh && !self.is_busy(index) && self.left.handoffs > 0 {
-            steps.push(Step::HandOff(index, None));
-            let others = (0..self.nodes.len()).filter(|other| *other != index);
-            steps.extend(others.map(|other| Step::HandOff(index, Some(other))));
-        }
-        for other in (0..self.nodes.len()).filter(|other| *other != index && node.lives) {
-            let is_silent = self.nodes[other].silent_at.is_some() && self.nodes[other].silent_at == self.beat_of(other);
-            let may_be_ended = self.nodes[other].runs != Runs::Yes || self.breaks(Broken::NoProbe);
-            if is_silent && may_be_ended && self.store.lives(&self.lease(other)) {
-                steps.push(Step::FindSilent(index, other));
-            }
-        }
-        if node.lives && self.former(index).is_some() {
-            steps.push(Step::EndFormer(index));
-        }
-    }
-
-    pub(crate) fn take(&mut self, step: Step) {
-        match step {
-            Step::Register(node) => {
-                self.nodes[node].beating = Some(true);
-                let (lease, address) = (self.lease(node), address(node));
-                self.send(node, Command::Register { lease, address, pid: 0 }, true);
-            }
-            Step::Beat(node) => {
-                self.left.beats -= 1;
-                self.nodes[node].beating = Some(true);
-                let (lease, status, report) = (self.lease(node), NodeStatus::Ready, String::new());
-                self.send(node, Command::Beat { lease, status, report }, true);
-            }
-            Step::Lapse(node) => {
-                let silent_at = self.beat_of(node);
-                let node = &mut self.nodes[node];
-                (node.lapsed, node.silent_at) = (true, silent_at);
-                // What was asked for before proves nothing any more.
-                node.beating = node.beating.map(|_| false);
-            }
-            Step::Ask(node) => self.send(node, Command::Look { key: key() }, true),
-            Step::HandOff(node, to) => self.hand_off(node, to),
-            Step::FindSilent(finder, silent) => {
-                self.nodes[silent].away |= !self.breaks(Broken::NoProbe);
-                let (lease, beat) = (self.lease(silent), self.beat_of(silent));
-                self.send(finder, Command::EndLease { lease, beat, why: ENDED }, false);
-            }
-            Step::EndFormer(node) => {
-                if let Some((lease, beat)) = self.former(node) {
-                    self.send(node, Command::EndLease { lease, beat: Some(beat), why: ENDED }, false);
-                }
-            }
-            Step::Freeze(node) => {
-                (self.left.freezes, self.undisturbed) = (self.left.freezes - 1, false);
-                self.nodes[node].runs = Runs::Frozen;
-            }
-            Step::Thaw(node) => self.nodes[node].runs = Runs::Yes,
-            Step::Crash(node) => {
-                (self.left.crashes, self.undisturbed) = (self.left.crashes - 1, false);
-                self.nodes[node].runs = Runs::Dead;
-                (self.nodes[node].session, self.nodes[node].beating) = (Session::None, None);
-                self.expect_nothing(node);
-            }
-            Step::Restart(node) => {
-                let incarnation = self.nodes[node].incarnation + 1;
-                self.nodes[node] = Node { incarnation, ..Node::new() };
-            }
-            Step::Execute(index) => self.execute(index),
-            Step::Answer(index) => self.answer(index),
-            Step::Fail(index) => self.fail(index),
-        }
-        self.commands.sort_by_cached_key(fingerprint);
-        self.commands.dedup();
     }
 
     fn lease(&self, node: usize) -> LeaseId {
@@ -367,6 +261,12 @@ impl Cluster {
         self.commands.iter().any(|sent| sent.node == node && sent.expected && is_about_key(&sent.command))
     }
 
+    fn exit(&mut self, node: usize) {
+        self.nodes[node].runs = Runs::Dead;
+        (self.nodes[node].session, self.nodes[node].beating) = (Session::None, None);
+        self.expect_nothing(node);
+    }
+
     fn expect_nothing(&mut self, node: usize) {
         for sent in self.commands.iter_mut().filter(|sent| sent.node == node) {
             sent.expected = false;
@@ -376,98 +276,6 @@ impl Cluster {
 
     fn send(&mut self, node: usize, command: Command, expected: bool) {
         self.commands.push(Sent { node, command, answer: None, expected });
-    }
-
-    fn execute(&mut self, index: usize) {
-        let outcome = self.store.execute(&self.commands[index].command);
-        if matches!(self.commands[index].command, Command::Create { .. }) && matches!(outcome, Outcome::Owned { .. }) {
-            self.created = true;
-        }
-        if self.commands[index].expected {
-            self.commands[index].answer = Some(outcome);
-        } else {
-            self.commands.remove(index);
-        }
-    }
-
-    /// The answer does not come. The command may be executed yet, or was.
-    fn fail(&mut self, index: usize) {
-        self.left.failures -= 1;
-        let sent = self.commands[index].clone();
-        if sent.answer.is_some() {
-            self.commands.remove(index);
-        } else {
-            self.commands[index].expected = false;
-        }
-        let node = &mut self.nodes[sent.node];
-        match sent.command {
-            Command::Beat { .. } | Command::Register { .. } => (node.failed, node.beating) = (true, None),
-            Command::Look { .. } => {}
-            Command::HandOff { .. } if self.left.broken == Some(Broken::ForgetsFirst) => node.session = Session::None,
-            again => self.send(sent.node, again, true),
-        }
-    }
-
-    fn answer(&mut self, index: usize) {
-        let Sent { node, command, answer: Some(outcome), .. } = self.commands.remove(index) else {
-            return;
-        };
-        let by = self.lease(node);
-        match outcome {
-            Outcome::LeaseEnded => self.let_go(node),
-            Outcome::Registered | Outcome::Beaten { .. } => {
-                let proves_late = self.breaks(Broken::LateProof);
-                let node = &mut self.nodes[node];
-                node.lives = true;
-                if node.beating == Some(true) || proves_late {
-                    (node.lapsed, node.silent_at, node.away) = (false, None, false);
-                }
-                (node.beating, node.failed) = (None, false);
-            }
-            Outcome::Found(record) | Outcome::Taken(record) => self.found(node, record),
-            Outcome::Lost(Some(record)) => {
-                self.nodes[node].session = Session::None;
-                self.found(node, record);
-            }
-            Outcome::Missing if matches!(command, Command::Look { .. }) && !self.created => {
-                self.send(node, Command::Create { key: key(), by }, true);
-            }
-            Outcome::Owned { epoch, legacy } => match legacy.estate {
-                Some(estate) if self.breaks(Broken::AdoptsUnasked) => self.adopted(node, epoch, estate[0]),
-                Some(estate) => {
-                    self.nodes[node].session = Session::Adopting(epoch, estate[0]);
-                    self.send(node, Command::Adopt { key: key(), epoch, by }, true);
-                }
-                None => self.nodes[node].session = Session::Serving(epoch),
-            },
-            Outcome::Adopted => {
-                if let Session::Adopting(epoch, estate) = self.nodes[node].session {
-                    self.adopted(node, epoch, estate);
-                }
-            }
-            Outcome::HandedOff { .. } => self.nodes[node].session = Session::None,
-            Outcome::TargetEnded => {
-                if let Command::HandOff { key, epoch, by, estate, reason, .. } = command {
-                    self.send(node, Command::HandOff { key, epoch, by, to: None, estate, reason }, true);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn adopted(&mut self, node: usize, epoch: Epoch, estate: u8) {
-        self.nodes[node].session = Session::Serving(epoch);
-        self.adopted_twice |= self.adopted.contains(&estate);
-        self.adopted.push(estate);
-    }
-
-    fn found(&mut self, node: usize, record: Record) {
-        let (key, by) = (record.key, self.lease(node));
-        if record.owner == by {
-            self.send(node, Command::Read { key, epoch: record.epoch, by }, true);
-        } else if record.owner_ended.is_some() {
-            self.send(node, Command::TakeOver { key, from: record.epoch, by }, true);
-        }
     }
 
     fn hand_off(&mut self, node: usize, to: Option<usize>) {
@@ -488,11 +296,4 @@ impl Cluster {
         let incarnation = self.nodes[node].incarnation + 1;
         self.nodes[node] = Node { incarnation, fenced: true, ..Node::new() };
     }
-}
-
-/// An order of commands that does not depend on which was sent first.
-fn fingerprint(sent: &Sent) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    sent.hash(&mut hasher);
-    hasher.finish()
 }

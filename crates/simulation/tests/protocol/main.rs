@@ -5,8 +5,8 @@
 //! reduced to what the protocol needs, and time to one fact: a node's fence closes (`Lapse`) before its lease can be found
 //! silent. Commands are executed at any time or never, and their answers come or do not.
 //!
-//! The scenes are as large as a test command may take. `CTEDGE_MODEL=3,1,1,1,2,2` checks a scene of one's own: nodes,
-//! crashes, freezes, lost answers, handoffs, beats. Three nodes with two faults take hours and tens of gigabytes.
+//! The scenes are as large as a test command may take. `CTEDGE_MODEL=3,1,1,1,2,2,0,0,0` checks a scene of one's own: nodes,
+//! crashes, freezes, lost answers, handoffs, beats, sessions that end, nodes that leave, keys that nobody came for. Three nodes with two faults take hours and tens of gigabytes.
 
 mod cluster;
 
@@ -15,11 +15,14 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 
 const ONE_SERVES: &str = "one node serves at a time";
 const ONE_ESTATE: &str = "an estate is taken up at most once";
+const NOBODY_DELETED: &str = "no key is deleted that somebody serves";
 const NOTHING_LOST: &str = "a handoff without a crash loses nothing";
 
 const HANDED: &str = "a session is handed to another node";
 const TAKEN_OVER: &str = "a session is taken over from the dead";
 const CUT_OFF: &str = "a node goes on without the store";
+const ENDED: &str = "a session ends, and another begins under its key";
+const LEFT: &str = "a session goes on whose owner left";
 const FENCED: &str = "a node that was away finds that it lost all";
 
 /// The cluster with its bounds, as the checker wants it.
@@ -49,10 +52,13 @@ impl Model for Protocol {
             Property::<Self>::always("an epoch has one owner", |_, cluster| cluster.owners_differ_in_epoch()),
             Property::<Self>::always(ONE_ESTATE, |_, cluster| !cluster.adopted_twice),
             Property::<Self>::always("a session that was created is there", |_, cluster| cluster.is_recorded()),
+            Property::<Self>::always(NOBODY_DELETED, |_, cluster| !cluster.deleted_under_somebody),
             Property::<Self>::always(NOTHING_LOST, |_, cluster| cluster.keeps_estate()),
             Property::<Self>::sometimes(HANDED, |_, cluster| cluster.serves_estate()),
             Property::<Self>::sometimes(TAKEN_OVER, |_, cluster| cluster.serves_after_crash()),
             Property::<Self>::sometimes(CUT_OFF, |_, cluster| cluster.serves_cut_off()),
+            Property::<Self>::sometimes(ENDED, |_, cluster| cluster.serves_anew()),
+            Property::<Self>::sometimes(LEFT, |_, cluster| cluster.serves_what_was_left()),
             Property::<Self>::sometimes(FENCED, |_, cluster| cluster.was_fenced()),
         ]
     }
@@ -85,7 +91,18 @@ fn breaks(broken: Broken, bounds: Bounds, promise: &'static str) {
     println!("{broken:?}: {} events", path.into_actions().len());
 }
 
-const TWO: Bounds = Bounds { nodes: 2, crashes: 0, freezes: 0, failures: 0, handoffs: 0, beats: 0, broken: None };
+const TWO: Bounds = Bounds {
+    nodes: 2,
+    crashes: 0,
+    freezes: 0,
+    failures: 0,
+    handoffs: 0,
+    beats: 0,
+    ends: 0,
+    leaves: 0,
+    reaps: 0,
+    broken: None,
+};
 const THREE: Bounds = Bounds { nodes: 3, ..TWO };
 
 #[test]
@@ -112,6 +129,27 @@ fn two_nodes_hand_a_session_to_and_fro() {
 }
 
 #[test]
+fn two_nodes_end_sessions_and_begin_others_under_their_key() {
+    check(Bounds { failures: 1, ends: 1, ..TWO }, &[ENDED]);
+    check(Bounds { crashes: 1, ends: 1, ..TWO }, &[ENDED, TAKEN_OVER]);
+    check(Bounds { freezes: 1, ends: 1, ..TWO }, &[ENDED, FENCED]);
+    check(Bounds { handoffs: 1, ends: 1, ..TWO }, &[ENDED, HANDED]);
+}
+
+#[test]
+fn two_nodes_leave_when_they_have_nothing_and_may_be_given_something_at_that_moment() {
+    check(Bounds { failures: 1, handoffs: 1, leaves: 1, ..TWO }, &[HANDED, LEFT]);
+    check(Bounds { crashes: 1, leaves: 1, ..TWO }, &[]);
+}
+
+#[test]
+fn what_nobody_came_for_is_deleted_and_nothing_else() {
+    check(Bounds { crashes: 1, reaps: 1, ..TWO }, &[TAKEN_OVER]);
+    check(Bounds { freezes: 1, reaps: 1, ..TWO }, &[FENCED]);
+    check(Bounds { handoffs: 1, leaves: 1, reaps: 1, ..TWO }, &[HANDED, LEFT]);
+}
+
+#[test]
 fn three_nodes_keep_the_protocol() {
     check(Bounds { crashes: 1, ..THREE }, &[TAKEN_OVER]);
     check(Bounds { freezes: 1, ..THREE }, &[FENCED]);
@@ -126,6 +164,7 @@ fn without_any_of_its_rules_a_promise_fails() {
     breaks(Broken::NoProbe, away, ONE_SERVES);
     breaks(Broken::LateProof, Bounds { freezes: 1, beats: 2, ..TWO }, ONE_SERVES);
     breaks(Broken::AdoptsUnasked, Bounds { crashes: 1, handoffs: 1, ..TWO }, ONE_ESTATE);
+    breaks(Broken::DeletesBlindly, Bounds { failures: 1, ends: 1, ..TWO }, NOBODY_DELETED);
     breaks(Broken::ForgetsFirst, Bounds { failures: 1, handoffs: 1, ..TWO }, NOTHING_LOST);
 }
 
@@ -133,6 +172,10 @@ fn without_any_of_its_rules_a_promise_fails() {
 fn a_scene_of_ones_own_keeps_the_protocol() {
     let Ok(scene) = std::env::var("CTEDGE_MODEL") else { return };
     let numbers: Vec<u8> = scene.split(',').map(|number| number.trim().parse().unwrap()).collect();
-    let [nodes, crashes, freezes, failures, handoffs, beats] = numbers[..] else { panic!("six numbers, not {scene}") };
-    check(Bounds { nodes: nodes.into(), crashes, freezes, failures, handoffs, beats, broken: None }, &[]);
+    let [nodes, crashes, freezes, failures, handoffs, beats, ends, leaves, reaps] = numbers[..] else {
+        panic!("nine numbers, not {scene}")
+    };
+    let nodes = nodes.into();
+    let bounds = Bounds { nodes, crashes, freezes, failures, handoffs, beats, ends, leaves, reaps, broken: None };
+    check(bounds, &[]);
 }
