@@ -78,16 +78,14 @@ async fn check(shared: &Shared, node: &Node) {
     let health = &live.settings.health;
     let asked = Instant::now();
     let reply = request(node.address(), "GET", &health.path, &[], health.timeout).await;
-    let now = Instant::now();
-    let change = match reply {
+    let failure = match reply {
         Ok(Reply { status: 200..=299, body }) => {
-            let report = serde_json::from_slice::<HealthReport>(&body).ok();
-            shared.router.check_succeeded(node, report, asked, now)
+            return shared.heard_from(node, serde_json::from_slice::<HealthReport>(&body).ok(), asked);
         }
-        Ok(Reply { status, .. }) => shared.router.check_failed(node, &format!("it answered {status}"), now),
-        Err(error) => shared.router.check_failed(node, &error.to_string(), now),
+        Ok(Reply { status, .. }) => format!("it answered {status}"),
+        Err(error) => error.to_string(),
     };
-    shared.note(node, change);
+    shared.note(node, shared.router.check_failed(node, &failure, Instant::now()));
 }
 
 /// ±20 %.

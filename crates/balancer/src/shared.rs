@@ -12,6 +12,7 @@ use ctedge_routing::{
     KeyFinder, KeyNames, Node, NodeChanges, NodeSpec, NodeState, Router, RouterSettings, StateChange, Thresholds,
 };
 use ctedge_settings::BalancerSettings;
+use ctedge_wire::HealthReport;
 use http::HeaderValue;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use tokio::sync::{Notify, watch};
@@ -195,6 +196,16 @@ impl Shared {
         let known = self.targets.load().get(&identity(node)).cloned();
         // A node that left the list a moment ago may still be named by a pin.
         known.unwrap_or_else(|| Arc::new(self.make_target(node, &self.live.load(), watch::Sender::default())))
+    }
+
+    /// Believes what a node said of itself, and of others, in the answer to what it was asked at `asked`.
+    pub(crate) fn heard_from(&self, node: &Node, report: Option<HealthReport>, asked: Instant) {
+        let now = Instant::now();
+        let over = report.as_ref().map(|report| report.over.clone()).unwrap_or_default();
+        self.note(node, self.router.check_succeeded(node, report, asked, now));
+        for (other, change) in self.router.leases_over(&over, now) {
+            self.note(&other, Some(change));
+        }
     }
 
     /// Notes that a node's state has changed, if it has.

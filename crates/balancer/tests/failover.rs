@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ctedge_wire::NodeStatus;
-use support::{Backend, Edge, Reply};
+use ctedge_wire::{LeaseOver, NodeStatus};
+use support::{Backend, Edge, Reply, until};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -301,4 +301,26 @@ async fn two_nodes_that_answer_as_the_owner_of_one_key_are_counted() {
     epoch.store(8, Ordering::Relaxed);
     edge.get("/", &[("ctstickiness", &key)]).await;
     assert_eq!(counted().await, 2);
+}
+
+#[tokio::test]
+async fn who_reaches_a_node_that_was_given_up_goes_where_its_sessions_are() {
+    let backends = [Backend::named(1).await, Backend::named(2).await];
+    for backend in &backends {
+        *backend.health.lock().unwrap() = Some(NodeStatus::Ready);
+        backend.shares_ownership.store(true, Ordering::SeqCst);
+        backend.report.lock().unwrap().incarnation = 7;
+    }
+    let edge = Edge::with(&backends.iter().collect::<Vec<_>>()).await;
+    let key = key_on(&edge, "node-1").await;
+    let node = async || edge.get("/", &[("ctstickiness", &key)]).await.node().to_owned();
+    // The other node has seen its lease end, and it does not know.
+    backends[1].report.lock().unwrap().over = vec![LeaseOver { node: "node-1".into(), incarnation: 7 }];
+    until("the session goes on elsewhere", async || node().await == "node-2").await;
+    let state = async || edge.admin("GET", "/status").await.json()["nodes"][0].clone();
+    let told = state().await;
+    assert_eq!(told["state"], "down");
+    assert!(told["trouble"].as_str().unwrap().contains("its lease is over"), "{told}");
+    backends[0].report.lock().unwrap().incarnation = 8;
+    until("it has begun anew", async || state().await["state"] == "ready").await;
 }

@@ -9,7 +9,7 @@ use ctedge_ownership as ownership;
 use ctedge_protocol::http::{AuthProvider, SIMPLE_LOGIN_PROVIDER};
 use ctedge_protocol::{LoginToken, User};
 use ctedge_settings::{BearerToken, LicenseSettings, MetricsSettings, NodeSettings};
-use ctedge_wire::{DrainPhase, DrainProgress, HealthReport, StoreState};
+use ctedge_wire::{DrainPhase, DrainProgress, HealthReport, LeaseOver, StoreState};
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
@@ -21,7 +21,7 @@ use crate::license::{license_report, seats_report};
 use crate::lone::LoneDrain;
 use crate::metrics::{Snapshot, Waiting};
 use crate::ownership::counts::Measured;
-use crate::ownership::{Journal, Keeper, Owners};
+use crate::ownership::{Journal, Keeper, Owners, View};
 use crate::pending::PendingTable;
 use crate::sign_on::SignOn;
 use crate::stop::StopSwitch;
@@ -137,6 +137,7 @@ impl App {
             settings_read: self.changeable.read.load(Ordering::Relaxed),
             shares_ownership: view.is_some(),
             store: view.as_ref().map_or(StoreState::None, |view| view.store),
+            over: view.as_ref().map(leases_over).unwrap_or_default(),
             trouble: view.and_then(|view| view.trouble),
             drain: drain.map(|progress| drain_progress(progress, totals.peers)),
             users_online: usage.users_online,
@@ -193,6 +194,12 @@ impl App {
             drain_seconds_left: left.map(|left| number(left.as_secs())),
         })
     }
+}
+
+/// The leases that are over, as they go over the wire.
+fn leases_over(view: &View) -> Vec<LeaseOver> {
+    let over = view.over.iter();
+    over.map(|lease| LeaseOver { node: lease.node.as_str().to_owned(), incarnation: lease.incarnation }).collect()
 }
 
 /// A drain's progress as it goes over the wire.

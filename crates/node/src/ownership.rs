@@ -74,6 +74,8 @@ pub(crate) struct View {
     pub(crate) status: NodeStatus,
     pub(crate) drain: Option<DrainProgress>,
     pub(crate) store: StoreState,
+    /// Leases of other nodes that ended because they were silent.
+    pub(crate) over: Vec<LeaseId>,
     /// What an operator has to set right.
     pub(crate) trouble: Option<String>,
     /// How many requests wait for the owner of a key.
@@ -130,6 +132,7 @@ impl Owners {
             status: NodeStatus::Ready,
             drain: None,
             store: StoreState::Unreachable,
+            over: Vec::new(),
             trouble: None,
             waiting: 0,
         };

@@ -292,6 +292,11 @@ impl Ownership {
         self.others.beating()
     }
 
+    /// Leases of others that ended because they were silent, until what they left behind is deleted.
+    pub fn ended_by_silence(&self) -> impl Iterator<Item = &LeaseId> {
+        self.others.ended_by_silence()
+    }
+
     /// A living node that has this one's address as well: balancers and other nodes take the one for the other.
     #[must_use]
     pub fn namesake(&self) -> Option<&Lease> {

@@ -5,12 +5,18 @@
 //! again. A refused connect needs no second opinion: nobody listens there, so that the node is down at once and its
 //! keys can go on elsewhere; the good answer to a check that was asked before that is of the process that has ended, and
 //! counts for nothing. What a node that is up says of itself (draining, suspended) counts at once too.
+//!
+//! A node that reaches neither the store nor the other nodes cannot know that they have taken its sessions over. They say so,
+//! and whoever hears both believes them: that node is down until it has begun anew.
 
 use std::time::Instant;
 
 use ctedge_wire::{HealthReport, NodeStatus};
 
 use crate::node::NodeState;
+
+/// Why a node is down that answers its checks.
+const OVER: &str = "its lease is over and it goes on: it reaches neither the store nor the other nodes";
 
 /// How many checks in a row change a node's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +62,8 @@ pub struct HealthMachine {
     refused: Option<Instant>,
     report: Option<HealthReport>,
     trouble: Option<String>,
+    /// The start of the node's process whose lease is over, as another node said.
+    over: Option<u64>,
 }
 
 impl HealthMachine {
@@ -73,13 +81,18 @@ impl HealthMachine {
             refused: None,
             report: None,
             trouble: None,
+            over: None,
         }
     }
 
     /// The state: the worse of what the node said and what the operator ordered, while it answers.
     #[must_use]
     pub fn state(&self) -> NodeState {
-        if self.up { NodeState::from(self.said).max(NodeState::from(self.ordered)) } else { NodeState::Down }
+        if self.up && !self.is_over() {
+            NodeState::from(self.said).max(NodeState::from(self.ordered))
+        } else {
+            NodeState::Down
+        }
     }
 
     /// When the state last changed.
@@ -94,10 +107,20 @@ impl HealthMachine {
         self.report.as_ref()
     }
 
-    /// Why the last check or connect failed, if the last one did.
+    /// Why the last check or connect failed, if the last one did, or why the node is down though it answers.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+        if self.is_over() { Some(OVER) } else { self.trouble.as_deref() }
+    }
+
+    /// Another node said that the lease is over which this one had as `incarnation`. As long as it goes on as that, it serves
+    /// what may be another's already.
+    pub fn lease_over(&mut self, incarnation: u64, now: Instant) -> Option<StateChange> {
+        self.change(now, |health| health.over = Some(incarnation))
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.is_some() && self.over == self.report.as_ref().map(|report| report.incarnation)
     }
 
     /// A check that was sent at `asked` found the node serving. `report` is what it said of itself; a server that is not
@@ -251,6 +274,20 @@ mod tests {
     fn what_a_node_says_of_itself_counts_at_once() {
         assert_eq!(states(".ds."), ["ready", "draining", "suspended", "ready"]);
         assert_eq!(states(".drd."), ["ready", "draining", "down", "down", "ready"]);
+    }
+
+    #[test]
+    fn a_node_whose_lease_is_over_is_down_until_it_has_another() {
+        let now = Instant::now();
+        let mut health = HealthMachine::new(Thresholds { rise: 1, fall: 3 }, now);
+        let said = |incarnation| Some(HealthReport { incarnation, ..report(NodeStatus::Ready) });
+        health.check_succeeded(said(7), now, now);
+        assert_eq!(health.lease_over(6, now), None, "an earlier one");
+        assert_eq!(health.lease_over(7, now), Some(StateChange { from: NodeState::Ready, to: NodeState::Down }));
+        assert_eq!((health.check_succeeded(said(7), now, now), health.trouble()), (None, Some(OVER)));
+        let back = Some(StateChange { from: NodeState::Down, to: NodeState::Ready });
+        assert_eq!((health.check_succeeded(said(8), now, now), health.trouble()), (back, None));
+        assert_eq!(health.lease_over(7, now), None, "the others say it for a while");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ctedge_placement::LoadBound;
-use ctedge_wire::{HealthReport, Key, NodeStatus};
+use ctedge_wire::{HealthReport, Key, LeaseOver, NodeStatus};
 use parking_lot::RwLock;
 
 use crate::health::{ConnectFailure, StateChange, Thresholds};
@@ -193,6 +193,20 @@ impl Router {
     ) -> Option<StateChange> {
         node.reported(report.as_ref(), self.region.read().as_deref());
         node.with_health(|health| health.check_succeeded(report, asked, now))
+    }
+
+    /// A node said which leases are over. The nodes that go on with one of them all the same, and are down from now on.
+    pub fn leases_over(&self, over: &[LeaseOver], now: Instant) -> Vec<(Arc<Node>, StateChange)> {
+        let nodes = self.nodes();
+        let named = over.iter().flat_map(|over| {
+            let is_meant = |node: &&Arc<Node>| node.own_name() == over.node;
+            nodes.iter().filter(is_meant).map(|node| (node, over.incarnation))
+        });
+        let change = |(node, incarnation): (&Arc<Node>, u64)| {
+            let change = node.with_health(|health| health.lease_over(incarnation, now))?;
+            Some((Arc::clone(node), change))
+        };
+        named.filter_map(change).collect()
     }
 
     /// A check of the node failed.

@@ -164,6 +164,10 @@ pub struct HealthReport {
     /// How the node gets along with the store.
     #[serde(default)]
     pub store: StoreState,
+    /// Leases of other nodes that ended because they were silent. A node that was ended so and still answers cannot know it,
+    /// if it reaches neither the store nor other nodes; a balancer that reaches both does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<LeaseOver>,
     /// What an operator has to set right, in words: what is wrong, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -185,6 +189,15 @@ pub struct HealthReport {
     /// The licensed seats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seats: Option<SeatsReport>,
+}
+
+/// One life of a node's process that is over by the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseOver {
+    /// The node's id.
+    pub node: String,
+    /// The start of its process.
+    pub incarnation: u64,
 }
 
 /// What a license is worth.
@@ -250,6 +263,7 @@ mod tests {
             settings_read: 2,
             shares_ownership: true,
             store: StoreState::Slow,
+            over: vec![LeaseOver { node: "node-2".into(), incarnation: 8 }],
             drain: Some(DrainProgress { phase, deadline_s, sessions: 2, peers: 5, exit: true }),
             users_online: 3,
             users_in_sessions: 4,
@@ -257,7 +271,7 @@ mod tests {
             seats: Some(SeatsReport { licensed: 25, held: 3, taken: 2 }),
             ..report()
         };
-        let added = r#","incarnation":9,"settings_read":2,"shares_ownership":true,"store":"slow","drain":{"phase":"handing-off","deadline_s":60,"sessions":2,"peers":5,"exit":true},"users_online":3,"users_in_sessions":4,"sessions_total":6,"seats":{"licensed":25,"held":3,"taken":2}}"#;
+        let added = r#","incarnation":9,"settings_read":2,"shares_ownership":true,"store":"slow","over":[{"node":"node-2","incarnation":8}],"drain":{"phase":"handing-off","deadline_s":60,"sessions":2,"peers":5,"exit":true},"users_online":3,"users_in_sessions":4,"sessions_total":6,"seats":{"licensed":25,"held":3,"taken":2}}"#;
         let json = format!("{}{added}", OLD.trim_end_matches('}'));
         assert_eq!(serde_json::to_string(&report).unwrap(), json);
         assert_eq!(serde_json::from_str::<HealthReport>(&json).unwrap(), report);

@@ -24,7 +24,8 @@ pub mod unreachable;
 
 pub use away::SEND_AWAY;
 pub use health::{
-    DrainPhase, DrainPlan, DrainProgress, DrainTarget, HealthReport, LicenseReport, NodeStatus, SeatsReport, StoreState,
+    DrainPhase, DrainPlan, DrainProgress, DrainTarget, HealthReport, LeaseOver, LicenseReport, NodeStatus, SeatsReport,
+    StoreState,
 };
 pub use key::{Key, KeyedToken, MalformedKey, Random};
 pub use redirect::Redirect;

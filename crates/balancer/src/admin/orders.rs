@@ -112,7 +112,7 @@ async fn tell(shared: &Shared, node: &Arc<Node>, order: &str, status: NodeStatus
             if let Ok(report) = serde_json::from_slice::<HealthReport>(&body) {
                 // An earlier word of this balancer's own must not outlive the node's.
                 shared.note(node, shared.router.order(node, NodeStatus::Ready, now));
-                shared.note(node, shared.router.check_succeeded(node, Some(report), asked, now));
+                shared.heard_from(node, Some(report), asked);
                 return Ok(true);
             }
         }

@@ -66,6 +66,8 @@ pub struct Backend {
     pub health: Arc<Mutex<Option<NodeStatus>>>,
     /// Whether its health checks say that it knows the other nodes.
     pub shares_ownership: Arc<AtomicBool>,
+    /// What its health checks say besides.
+    pub report: Arc<Mutex<HealthReport>>,
     /// Whether it accepts and answers nothing, as a process that was stopped.
     pub is_frozen: Arc<AtomicBool>,
     connections: Arc<AtomicUsize>,
@@ -83,6 +85,7 @@ impl Backend {
             seen: Arc::default(),
             health: Arc::default(),
             shares_ownership: Arc::default(),
+            report: Arc::default(),
             is_frozen: Arc::default(),
             connections: Arc::default(),
             serving: None,
@@ -124,6 +127,7 @@ impl Backend {
             seen: self.seen.clone(),
             health: self.health.clone(),
             shares_ownership: self.shares_ownership.clone(),
+            report: self.report.clone(),
             is_frozen: self.is_frozen.clone(),
             handler: self.handler.clone(),
         };
@@ -154,6 +158,7 @@ struct Server {
     seen: Arc<Mutex<Vec<Request>>>,
     health: Arc<Mutex<Option<NodeStatus>>>,
     shares_ownership: Arc<AtomicBool>,
+    report: Arc<Mutex<HealthReport>>,
     is_frozen: Arc<AtomicBool>,
     handler: Arc<Handler>,
 }
@@ -209,7 +214,7 @@ impl Server {
             version: "0".into(),
             uptime_s: 1,
             shares_ownership: self.shares_ownership.load(Ordering::SeqCst),
-            ..HealthReport::default()
+            ..self.report.lock().unwrap().clone()
         };
         Reply::text(serde_json::to_string(&report).unwrap())
     }

@@ -36,6 +36,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How much of the time in which a session must be given away its connections may take to close.
 const CLOSING_SHARE: f64 = 0.75;
 
+/// How many leases that are over are told in health reports. More at one time would be the store's trouble, not the nodes'.
+const OVER_TOLD_MAX: usize = 64;
+
 /// What the driver listens to.
 pub(crate) struct Inbox(pub(super) mpsc::UnboundedReceiver<Input>);
 
@@ -328,6 +331,7 @@ impl Driver {
             status: self.machine.status(),
             drain: drain.map(|drain| DrainProgress { sessions: drain.sessions.saturating_sub(login_keys), ..drain }),
             store: self.keeper.state(),
+            over: self.machine.ended_by_silence().take(OVER_TOLD_MAX).cloned().collect(),
             trouble: self.trouble(),
             waiting: self.machine.waiting(),
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::support::peer::Peer;
 use crate::support::{Answer, DEADLINE, TestNode, info, store_in};
+use ctedge_ownership::{Command, LeaseId, NodeId, Outcome};
 use ctedge_store::{AuditEvent, AuditFilter, Store};
 use serde_json::json;
 use tempfile::TempDir;
@@ -204,4 +205,17 @@ async fn the_store_knows_who_did_what_with_which_client() {
     let user = created.user.unwrap();
     assert_eq!((&*user.name, user.email.as_deref()), ("Host", Some("Host@example.org")));
     assert_eq!(created.client.as_deref(), Some("test 1.0"));
+}
+
+#[tokio::test]
+async fn a_node_tells_which_leases_ended_because_they_were_silent() {
+    let folder = TempDir::new().unwrap();
+    let node = TestNode::sharing(folder.path(), "a").await;
+    let store = Store::open(&store_in(folder.path())).await.unwrap();
+    // It never beats, and nobody listens at its address.
+    let lease = LeaseId::new(NodeId::new("silent"), 7);
+    let silent = Command::Register { lease, address: ([127, 0, 0, 1], 1).into(), pid: 1 };
+    assert_eq!(store.execute(silent).await.unwrap(), Outcome::Registered);
+    let over = json!([{ "node": "silent", "incarnation": 7 }]);
+    node.until(|| node.get("/ct-health/"), |answer| answer.json()["over"] == over).await;
 }

@@ -73,6 +73,11 @@ impl Others {
         self.leases.values().find(at_it).map(|seen| &seen.lease)
     }
 
+    /// The leases that ended because they were silent, as long as they are not reaped.
+    pub(super) fn ended_by_silence(&self) -> impl Iterator<Item = &LeaseId> {
+        self.leases.iter().filter(|(_, seen)| seen.lease.ended == Some(LeaseEnd::Silent)).map(|(id, _)| id)
+    }
+
     /// Whether a probe is under way.
     pub(super) fn is_probing(&self) -> bool {
         self.leases.values().any(|seen| matches!(seen.silence, Silence::Probing(_)))
