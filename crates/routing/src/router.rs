@@ -462,15 +462,21 @@ impl Router {
     ) -> Option<(Arc<Node>, PinReason)> {
         let eligible = (standing == Standing::Fresh).then(|| self.eligible());
         let mut over_bound = None;
+        let mut knows_owner = None;
         let mut reason = PinReason::Placed;
         let known = ranked.into_iter().filter_map(|address| self.nodes.by_address(address));
         for (rank, node) in known.enumerate() {
             // Only on the first rank can a key have lived since before the node was drained or suspended.
             let may_live_there = standing == Standing::Issued && rank == 0;
             let takes = node.accepts_new() || (may_live_there && node.is_listed() && node.state().serves_own());
-            if !takes || is_among(&node, tried) {
+            let was_tried = is_among(&node, tried);
+            if !takes || was_tried {
                 // The load bound explains a place better than a node that took no new keys.
                 reason = if reason == PinReason::LoadBound { reason } else { PinReason::NextRank };
+                let is_asked = standing != Standing::Fresh && node.is_listed() && node.state().serves_own();
+                if is_asked && !was_tried && node.shares_ownership() {
+                    knows_owner.get_or_insert((node, reason));
+                }
             } else if eligible.as_ref().is_none_or(|eligible| eligible.admits(&node)) {
                 return Some((node, reason));
             } else {
@@ -478,7 +484,8 @@ impl Router {
                 reason = PinReason::LoadBound;
             }
         }
-        over_bound
+        // Where nobody takes new keys, a node that only serves its own still knows whose an old one is.
+        over_bound.or(knows_owner)
     }
 
     /// What the nodes that take new keys have to share.

@@ -205,6 +205,25 @@ fn an_issued_key_whose_pin_was_lost_finds_its_draining_node_but_is_not_placed_on
 }
 
 #[test]
+fn where_nobody_takes_new_keys_a_node_that_shares_ownership_is_asked_whose_an_old_one_is() {
+    let bench = Bench::new(&[1, 2, 3]);
+    let drains = |number: u16, shares_ownership| {
+        let (status, node) = (NodeStatus::Draining, format!("n{number}"));
+        let report = HealthReport { status, node, shares_ownership, ..HealthReport::default() };
+        bench.router.check_succeeded(&bench.node(number), Some(report), bench.now(), bench.now());
+    };
+    bench.dies(1);
+    drains(2, false);
+    drains(3, true);
+    for standing in [Standing::Named, Standing::Issued] {
+        let name = format!("{standing:?}");
+        assert_eq!(bench.asks(&name, standing, &[1, 2, 3]), (3, PinReason::NextRank));
+        assert!(matches!(bench.choose(&name, standing, &[1, 2, 3], &[3]), Choice::Unreachable(_) | Choice::NoneUp));
+    }
+    assert!(matches!(bench.choose("new", Standing::Fresh, &[1, 2, 3], &[]), Choice::NoneUp));
+}
+
+#[test]
 fn a_key_fails_over_once_and_stays_when_its_node_returns() {
     let bench = Bench::new(&[1, 2, 3]);
     bench.named("k", &[1, 2, 3]);
