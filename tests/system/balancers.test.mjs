@@ -32,7 +32,6 @@ test('a balancer that is killed costs its sockets and nothing else', async t => 
         report(t, fate);
         assertFate(fate, { from, to });
         assert.ok(fate.lost.every(({ missed }) => missed === people.length - 1), 'what a node has taken reaches everybody');
-        assert.ok(fate.lost.length <= 5 * people.length, `${fate.lost.length} of ${fate.said} messages are lost`);
         assertSamePeers(people, ids);
         assert.notEqual((await edge.admin.status()).balancer.pid, balancer.pid);
     }));
