@@ -25,6 +25,8 @@ export class Backend {
         this.healthy = true;
         /** @type {import('node:http').IncomingMessage[]} */
         this.requests = [];
+        /** Its end of the WebSockets, by key. @type {Map<string | undefined, import('ws').WebSocket>} */
+        this.tunnels = new Map();
         /** @type {Set<import('node:net').Socket>} */
         this.sockets = new Set();
         /** @type {import('node:http').Server | undefined} */
@@ -46,6 +48,7 @@ export class Backend {
         const webSockets = new WebSocketServer({ server });
         webSockets.on('connection', (socket, request) => {
             socket.on('error', () => {});
+            this.tunnels.set(request.headers.ctstickiness?.toString(), socket);
             socket.send(JSON.stringify({ node: this.id, key: request.headers.ctstickiness }));
             socket.on('message', (data, binary) => socket.send(data, { binary }));
         });

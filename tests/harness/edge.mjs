@@ -353,11 +353,12 @@ export class Balancer {
      * @property {string} [settings] TOML: sections of their own, other than `[balancer]` itself
      * @property {string} [top] TOML: settings of no section
      * @property {string} [secret] the cluster's, if the nodes have one
+     * @property {string} [host] where clients reach it
      *
      * @param {BalancerOptions} options
      */
-    static async start({ nodes, settings = '', top = '', secret = randomBytes(32).toString('hex') }) {
-        const balancer = new Balancer(await freePort(), await freePort(), settings, top);
+    static async start({ nodes, settings = '', top = '', secret = randomBytes(32).toString('hex'), host = '127.0.0.1' }) {
+        const balancer = new Balancer(`${host}:${await freePort()}`, await freePort(), settings, top);
         writeFileSync(path.join(balancer.data, 'cluster.secret'), secret, { mode: 0o600 });
         balancer.write(nodes);
         balancer.launch();
@@ -376,15 +377,15 @@ export class Balancer {
     }
 
     /**
-     * @param {number} httpPort
+     * @param {string} http
      * @param {number} adminPort
      * @param {string} settings
      * @param {string} top
      */
-    constructor(httpPort, adminPort, settings, top) {
+    constructor(http, adminPort, settings, top) {
         this.data = temporaryDirectory('balancer');
         this.file = path.join(this.data, 'balancer.toml');
-        this.http = `http://127.0.0.1:${httpPort}`;
+        this.http = `http://${http}`;
         this.admin = new Admin(`http://127.0.0.1:${adminPort}`);
         this.settings = settings;
         this.top = top;

@@ -18,7 +18,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -47,6 +47,9 @@ const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 /// What the kernel takes for a client before it can send it. It would take megabytes, which cost memory. What is on its way to the client is
 /// not bounded by this, so that no client is slowed down by it.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// The kernel counts the times of keep-alive in whole seconds, and refuses 0.
+const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(1);
 
 /// How long what is left of a request's body is read after its answer, so that the connection can go on.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -175,8 +178,21 @@ fn admit(shared: &Arc<Shared>, tcp: &TcpStream, peer: SocketAddr, secure: bool) 
     let _ = tcp.set_nodelay(true);
     // Nothing breaks without it.
     let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+    notice_loss(tcp, live.settings.timeouts.unacknowledged);
     let head_time_max = live.settings.timeouts.header;
     Ok(Arc::new(Connection::new(peer, secure, limits.header_bytes_max, head_time_max, slot)))
+}
+
+/// Lets the kernel end a connection whose client has gone without a word: a lost network, a machine without power. By itself it
+/// would go on for a quarter of an hour with bytes that nobody acknowledges, and for ever without any.
+fn notice_loss(tcp: &TcpStream, unacknowledged_max: Duration) {
+    let socket = SockRef::from(tcp);
+    // Counts from the first byte that is not acknowledged. The node's pings see to it that there soon is one.
+    let _ = socket.set_tcp_user_timeout(Some(unacknowledged_max));
+    // Where nothing is under way, as before a server without pings, these ask. They end with the time above as well.
+    let (first, next) = (unacknowledged_max / 2, unacknowledged_max / 8);
+    let whole = |time: Duration| time.max(KEEPALIVE_TIME_MIN);
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(whole(first)).with_interval(whole(next)));
 }
 
 /// Tells a client that there is no room, where it can understand that, and lets it read the answer before the

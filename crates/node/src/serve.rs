@@ -30,6 +30,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// gone away would count as complete. A balancer is never further away than this bridges.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
+/// How long the other end may acknowledge nothing of an answer. The kernel would wait for a quarter of an hour. What waits
+/// for a request, or for a pong, has shorter times of its own.
+const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(120);
+
 /// What a connection beyond the maximum is told.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -60,10 +64,7 @@ impl Server {
                     continue;
                 }
             };
-            // Answers are written in one piece; waiting for more to send with them only adds latency.
-            let _ = stream.set_nodelay(true);
-            // Nothing breaks without it.
-            let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+            prepare(&stream);
             match Arc::clone(&self.permits).try_acquire_owned() {
                 Ok(permit) => drop(tokio::spawn(Arc::clone(&self).serve(stream, permit))),
                 Err(_) => {
@@ -105,6 +106,15 @@ impl Server {
     }
 }
 
+/// Nothing breaks where an option is refused.
+fn prepare(stream: &TcpStream) {
+    // Answers are written in one piece; waiting for more to send with them only adds latency.
+    let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIME_MAX));
+}
+
 async fn refuse(mut stream: TcpStream) {
     let _ = stream.write_all(REFUSAL).await;
     let _ = stream.shutdown().await;
@@ -115,6 +125,15 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_acknowledges_is_given_up_before_the_kernel_would() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        prepare(&accepted);
+        assert_eq!(SockRef::from(&accepted).tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_TIME_MAX));
+    }
 
     #[tokio::test]
     async fn a_connection_beyond_the_maximum_is_told_when_to_come_again_and_counted() {

@@ -265,6 +265,8 @@ pub struct BalancerTimeouts {
     pub response: Duration,
     /// How long a tunnel may be idle in both directions.
     pub tunnel_idle: Duration,
+    /// How long a client's machine may acknowledge nothing of what it is sent.
+    pub unacknowledged: Duration,
     /// How long a balancer that was replaced keeps its tunnels.
     pub retire: Duration,
     /// From the signal to stop until what still runs is cut.

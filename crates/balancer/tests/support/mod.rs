@@ -90,6 +90,7 @@ pub fn settings(backends: &[&Backend]) -> BalancerSettings {
             connect: Duration::from_secs(2),
             response: Duration::from_secs(5),
             tunnel_idle: Duration::from_secs(60),
+            unacknowledged: Duration::from_secs(120),
             retire: Duration::from_secs(60),
             stop: Duration::from_secs(4),
         },

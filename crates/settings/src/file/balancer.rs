@@ -186,6 +186,13 @@ fn balancer_timeouts(reader: &mut Reader) -> BalancerTimeouts {
             hours(1),
             seconds(1)..=hours(24 * 7),
         ),
+        unacknowledged: section.within(
+            "unacknowledged",
+            "How long a client's machine may acknowledge or take nothing until its connection counts as lost. One that \
+             is sent nothing is asked for a sign of life.",
+            minutes(2),
+            seconds(1)..=hours(1),
+        ),
         retire: section.within(
             "retire",
             "How long a balancer that a restart has replaced keeps the tunnels that it has.",
