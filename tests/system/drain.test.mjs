@@ -2,11 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import path from 'node:path';
 import { test } from 'node:test';
 import { eventually } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { Conversations } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
+import { run, without } from '../harness/programs.mjs';
 import { STORES } from '../harness/stores.mjs';
 import { Wire } from '../harness/tcp-proxy.mjs';
 
@@ -117,6 +119,31 @@ for (const transport of /** @type {const} */ (['websocket', 'polling'])) {
         }));
     });
 }
+
+/** What a disk says that has no room for an estate, and some for everything that is small. */
+const NO_ROOM = `CREATE TRIGGER no_room BEFORE UPDATE OF estate ON sessions WHEN NEW.estate IS NOT NULL
+    BEGIN SELECT RAISE(ABORT, 'no room'); END;`;
+
+const SQLITE = without({ sqlite3: 'sqlite3' });
+
+test('sessions that the store cannot take for another node go on where they are until it can', { skip: SQLITE }, async t => {
+    await withEdge({ nodes: 2 }, edge => meeting(async meet => {
+        const store = (/** @type {string} */ statement) => run('sqlite3', ['-cmd', '.timeout 5000', path.join(edge.data, 'ctedge.db'), statement]);
+        const conversations = await Conversations.start(meet, edge.http, { sessions: 2, peers: 2 });
+        const { id: node, sessions } = await busiest(edge, conversations);
+        assert.equal(store(NO_ROOM).said, '');
+        const metrics = () => edge.admin.nodeMetrics(node);
+        const drained = edge.operate(['drain', node, '--now', '--wait'], 90_000);
+        await eventually('sessions that are taken back', async () => {
+            return (await metrics()).sum('ctedge_node_ownership_total', { event: 'taken_back' }) >= sessions;
+        }, 30_000);
+        await conversations.goOn();
+        assert.equal(store('DROP TRIGGER no_room').said, '');
+        assert.match(await drained, /has ended/);
+        await conversations.goOn();
+        await conversations.assertNothingHappened(t);
+    }));
+});
 
 test('a drain can be taken back until its deadline', async t => {
     await withEdge({ nodes: 2 }, edge => meeting(async meet => {

@@ -140,6 +140,22 @@ pub enum Command {
         /// Why.
         reason: HandoffReason,
     },
+    /// Keeps a session that was to be given away: it stays with `by` at a fresh epoch, so that no [`Self::HandOff`] of `epoch` that is
+    /// still under way can give it away any more. Peers and requests in flight are replaced by what is given; there is no estate.
+    ///
+    /// → [`Outcome::Kept`]; [`Outcome::Lost`]; [`Outcome::LeaseEnded`].
+    Keep {
+        /// The key.
+        key: Key,
+        /// The epoch at which `by` owns it.
+        epoch: Epoch,
+        /// The owner.
+        by: LeaseId,
+        /// Its peers, ordered by clock.
+        peers: Vec<StoredPeer>,
+        /// Its requests in flight.
+        in_flight: Option<Bytes>,
+    },
     /// Deletes the record with all that belongs to it: the session is over.
     ///
     /// → [`Outcome::Deleted`], also if there is no record of the key; [`Outcome::Lost`]; [`Outcome::LeaseEnded`].
@@ -168,7 +184,9 @@ impl Command {
         match self {
             Self::Register { lease, .. } | Self::Beat { lease, .. } => Some(lease),
             Self::Create { by, .. } | Self::TakeOver { by, .. } | Self::Read { by, .. } => Some(by),
-            Self::Adopt { by, .. } | Self::HandOff { by, .. } | Self::Delete { by, .. } => Some(by),
+            Self::Adopt { by, .. } | Self::HandOff { by, .. } | Self::Keep { by, .. } | Self::Delete { by, .. } => {
+                Some(by)
+            }
             Self::EndLease { .. } | Self::Look { .. } | Self::Reap { .. } => None,
         }
     }
@@ -223,6 +241,11 @@ pub enum Outcome {
     /// The key has a next owner.
     HandedOff {
         /// Since when.
+        epoch: Epoch,
+    },
+    /// The key stays with its owner.
+    Kept {
+        /// Since when, to the store.
         epoch: Epoch,
     },
     /// Nothing was changed: the owner to be is over.

@@ -8,12 +8,13 @@ mod seats;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use ctedge_wire::{Key, NodeStatus};
 
 use crate::command::{Command, ESTATES_PER_BEAT_MAX, Estate, Outcome, REAPED_MAX};
 use crate::drain::HandoffReason;
 use crate::id::{Epoch, LeaseId};
-use crate::record::{Lease, LeaseEnd, Legacy, Record};
+use crate::record::{Lease, LeaseEnd, Legacy, Record, StoredPeer};
 use seats::SeatsOf;
 
 /// A store.
@@ -50,6 +51,7 @@ impl StoreModel {
             Command::HandOff { key, epoch, by, to, estate, reason } => {
                 self.hand_off(key, *epoch, by, to.as_ref(), estate, *reason)
             }
+            Command::Keep { key, epoch, by, peers, in_flight } => self.keep(key, *epoch, by, peers, in_flight.as_ref()),
             Command::Delete { key, epoch, by } => self.delete(key, *epoch, by),
             Command::Reap { lease } => self.reap(lease),
         }
@@ -191,6 +193,25 @@ impl StoreModel {
             let Estate { bytes, peers, in_flight } = estate.clone();
             row.legacy = Legacy { estate: Some(bytes), given: Some(reason), peers, in_flight };
             Outcome::HandedOff { epoch }
+        })
+    }
+
+    fn keep(
+        &mut self,
+        key: &Key,
+        epoch: Epoch,
+        by: &LeaseId,
+        peers: &[StoredPeer],
+        in_flight: Option<&Bytes>,
+    ) -> Outcome {
+        if let Some(refusal) = self.refusal(key, epoch, by) {
+            return refusal;
+        }
+        let epoch = self.next_epoch();
+        self.change(key, |row| {
+            row.epoch = epoch;
+            row.legacy = Legacy { peers: peers.to_vec(), in_flight: in_flight.cloned(), ..Legacy::default() };
+            Outcome::Kept { epoch }
         })
     }
 

@@ -21,6 +21,11 @@ pub struct OwnershipSettings {
     pub handoffs_per_second: u32,
     /// How many sessions are being handed off at the same time.
     pub moving_max: usize,
+    /// How long the store may fail to give a session away until the session goes on where it is. A store that cannot be reached
+    /// is waited for: it could not keep the session either.
+    pub handoff_time_max: Duration,
+    /// How long a session for which it failed goes on until its next turn, on a node that is not to end.
+    pub handoff_pause: Duration,
     /// How long the records of an ended lease wait for somebody to ask for them.
     pub reap_after: Duration,
 }
@@ -35,6 +40,9 @@ impl Default for OwnershipSettings {
             asks_max: 10_000,
             handoffs_per_second: 50,
             moving_max: 64,
+            // As long as whoever comes meanwhile waits.
+            handoff_time_max: Duration::from_secs(10),
+            handoff_pause: Duration::from_secs(30),
             // The grace period of 30 s, within which peers may come back, and as much again.
             reap_after: Duration::from_secs(60),
         }

@@ -174,7 +174,7 @@ fn key_of(command: &Command) -> Option<&ctedge_wire::Key> {
     match command {
         Command::Look { key } | Command::Create { key, .. } | Command::TakeOver { key, .. } => Some(key),
         Command::Read { key, .. } | Command::Adopt { key, .. } | Command::HandOff { key, .. } => Some(key),
-        Command::Delete { key, .. } => Some(key),
+        Command::Keep { key, .. } | Command::Delete { key, .. } => Some(key),
         Command::Register { .. } | Command::Beat { .. } | Command::EndLease { .. } | Command::Reap { .. } => None,
     }
 }

@@ -53,6 +53,9 @@ impl Work for Command {
             Self::HandOff { key, epoch, by, to, estate, reason } => {
                 sessions::hand_off(tx, sessions::Claim { key, epoch: *epoch, by }, to.as_ref(), estate, *reason).await
             }
+            Self::Keep { key, epoch, by, peers, in_flight } => {
+                sessions::keep(tx, sessions::Claim { key, epoch: *epoch, by }, peers, in_flight.as_ref()).await
+            }
             Self::Delete { key, epoch, by } => sessions::delete(tx, key, *epoch, by).await,
             Self::Reap { lease } => leases::reap(tx, lease).await,
         }

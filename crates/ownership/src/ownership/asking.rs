@@ -93,13 +93,14 @@ impl Ownership {
         entry.command = None;
         entry.failed = answer.is_err();
         match answer {
-            Err(_) => self.without_outcome(&key, now),
+            Err(failure) => self.without_outcome(&key, failure, now),
             Ok(Outcome::Found(record) | Outcome::Taken(record)) => self.found(&key, record, now),
             Ok(Outcome::Lost(Some(record))) => self.lost(&key, record, now),
             Ok(Outcome::Missing | Outcome::Lost(None) | Outcome::Deleted) => self.missing(&key),
             Ok(Outcome::Owned { epoch, legacy }) => self.owned(&key, epoch, legacy, now),
             Ok(Outcome::Adopted) => self.adopted(&key, now),
             Ok(Outcome::HandedOff { epoch }) => self.handed_off(&key, epoch, now),
+            Ok(Outcome::Kept { epoch }) => self.kept(&key, epoch, now),
             Ok(Outcome::TargetEnded) => self.target_ended(&key, now),
             // These answer other commands.
             Ok(Outcome::Registered | Outcome::Beaten { .. } | Outcome::Ended | Outcome::Beating) => {}
@@ -108,7 +109,7 @@ impl Ownership {
     }
 
     /// The store gave no answer. What it may have done all the same has to be found out by the same command.
-    fn without_outcome(&mut self, key: &Key, now: Instant) {
+    fn without_outcome(&mut self, key: &Key, failure: StoreFailure, now: Instant) {
         self.settle(key, |_| Some(unavailable(Unavailable::Store)));
         let Some(entry) = self.entries.get_mut(key) else {
             return;
@@ -118,6 +119,9 @@ impl Ownership {
             return;
         }
         entry.doubt();
+        if failure != StoreFailure::Unreachable {
+            entry.withdraw(self.settings.handoff_time_max, now);
+        }
         if entry.state().is_moving() {
             self.count(Event::HandoffRetried);
         }
@@ -137,10 +141,10 @@ impl Ownership {
             return;
         };
         entry.due = None;
-        if matches!(entry.state(), State::HandingOff { .. }) && !entry.failed {
-            self.give_to_best(key, at);
-        } else {
-            self.send(key);
+        match entry.state() {
+            State::HandingOff { .. } if !entry.failed => self.give_to_best(key, at),
+            State::Owned { .. } => self.giving.began(key),
+            _ => self.send(key),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a node knows of the keys that it has to do with.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ctedge_wire::Key;
 
@@ -70,7 +70,16 @@ pub(super) enum State {
     /// It is being closed and exported.
     Moving { epoch: Epoch, reason: HandoffReason },
     /// It exists in its estate alone, on its way to `to`, or parked without one.
-    HandingOff { epoch: Epoch, reason: HandoffReason, to: Option<LeaseId>, estate: Estate },
+    HandingOff {
+        epoch: Epoch,
+        reason: HandoffReason,
+        to: Option<LeaseId>,
+        estate: Estate,
+        /// Since when.
+        since: Instant,
+        /// Whether the node wants to keep it instead, unless an earlier try has given it away.
+        withdrawn: bool,
+    },
     /// Its session is over.
     Deleting { epoch: Epoch },
 }
@@ -95,6 +104,13 @@ impl Entry {
     pub(super) fn choose(&mut self, target: Option<LeaseId>) {
         if let State::HandingOff { to, .. } = &mut self.state {
             *to = target;
+        }
+    }
+
+    /// A command of the key had no outcome at `now`. What may be under way for longer than `time_max` is withdrawn.
+    pub(super) fn withdraw(&mut self, time_max: Duration, now: Instant) {
+        if let State::HandingOff { since, withdrawn, .. } = &mut self.state {
+            *withdrawn |= now.saturating_duration_since(*since) >= time_max;
         }
     }
 
@@ -239,7 +255,11 @@ impl State {
             Self::TakingOver { from, .. } => Some(Command::TakeOver { key, from: *from, by }),
             Self::Reading { epoch, .. } => Some(Command::Read { key, epoch: *epoch, by }),
             Self::Adopting { epoch, .. } => Some(Command::Adopt { key, epoch: *epoch, by }),
-            Self::HandingOff { epoch, to, estate, reason } => {
+            Self::HandingOff { epoch, estate, withdrawn: true, .. } => {
+                let (peers, in_flight) = (estate.peers.clone(), estate.in_flight.clone());
+                Some(Command::Keep { key, epoch: *epoch, by, peers, in_flight })
+            }
+            Self::HandingOff { epoch, to, estate, reason, .. } => {
                 let (to, estate) = (to.clone(), estate.clone());
                 Some(Command::HandOff { key, epoch: *epoch, by, to, estate, reason: *reason })
             }

@@ -154,10 +154,11 @@ impl Ownership {
             let Some(key) = self.giving.queue.pop_front() else {
                 return;
             };
-            let Some(State::Owned { epoch }) = self.entries.state(&key) else {
-                continue;
+            let epoch = match self.entries.get(&key).map(|entry| (entry.state(), entry.due)) {
+                // A session that was taken back has its turn when it is due.
+                Some((State::Owned { epoch }, None)) => *epoch,
+                _ => continue,
             };
-            let epoch = *epoch;
             self.entries.turn(&key, State::Moving { epoch, reason: drain.reason });
             self.giving.next_start = Some(now + spacing);
             self.giving.moving.insert(key.clone());
@@ -171,7 +172,8 @@ impl Ownership {
             Some(State::Moving { epoch: own, reason }) if *own == epoch => *reason,
             _ => return false,
         };
-        self.entries.turn(key, State::HandingOff { epoch, reason, to: None, estate });
+        let (to, since, withdrawn) = (None, now, false);
+        self.entries.turn(key, State::HandingOff { epoch, reason, to, estate, since, withdrawn });
         self.give_to_best(key, now);
         true
     }
@@ -188,7 +190,7 @@ impl Ownership {
         };
         let target: Option<LeaseId> = best.filter(|_| self.giving.drain.is_some());
         if target.is_none() && !self.giving.exits() {
-            return self.take_back(key, now);
+            return self.take_back(key, None, now);
         }
         if let Some(entry) = self.entries.get_mut(key) {
             entry.choose(target);
@@ -196,13 +198,21 @@ impl Ownership {
         }
     }
 
-    /// The session goes on here, from its estate. If it still is to be given away, its turn comes again when another node is
-    /// ready.
-    fn take_back(&mut self, key: &Key, now: Instant) {
+    /// The session goes on here, from its estate, since `kept` if that is another epoch. If it still is to be given away, its
+    /// turn comes again when another node is ready.
+    fn take_back(&mut self, key: &Key, kept: Option<Epoch>, now: Instant) {
         let estate = self.entries.get_mut(key).and_then(Entry::take_estate);
         if let Some((epoch, estate, reason)) = estate {
-            self.begin(key, epoch, Origin::Estate(estate), Event::TakenBack(reason), now);
+            self.begin(key, kept.unwrap_or(epoch), Origin::Estate(estate), Event::TakenBack(reason), now);
         }
+    }
+
+    /// The store has failed to give the session away, and says that it cannot do so any more. It will be asked again later.
+    pub(super) fn kept(&mut self, key: &Key, epoch: Epoch, now: Instant) {
+        self.take_back(key, Some(epoch), now);
+        // Nobody knows how much time a node has that is to end.
+        let pause = if self.giving.exits() { self.settings.handoff_time_max / 2 } else { self.settings.handoff_pause };
+        self.look_again(key, now + pause);
     }
 
     /// Who would get each session if the node were drained at this moment; `None` where no other node is ready.

@@ -101,6 +101,10 @@ impl Ownership {
     /// A command found that the record is not what it was taken for: this is what it is.
     pub(super) fn lost(&mut self, key: &Key, record: Record, now: Instant) {
         match self.entries.state(key) {
+            // An earlier try to keep it was executed. Whatever else gives a session to a node leaves an estate there.
+            Some(State::HandingOff { withdrawn: true, .. }) if record.owner == self.lease && !record.has_estate => {
+                return self.kept(key, record.epoch, now);
+            }
             Some(State::HandingOff { to, reason, .. }) => {
                 let reason = *reason;
                 // An earlier try may have been executed though its answer was lost.

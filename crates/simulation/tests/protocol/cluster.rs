@@ -46,6 +46,8 @@ pub(crate) enum Broken {
     AdoptsUnasked,
     /// A node forgets a session before the store has taken its estate.
     ForgetsFirst,
+    /// A node goes on with a session that it was about to give away, and does not ask the store.
+    KeepsUnasked,
     /// A node that does not know whether its session was deleted deletes whatever is there.
     DeletesBlindly,
 }
@@ -63,6 +65,7 @@ pub(crate) struct Cluster {
     estates: u8,
     adopted: Vec<u8>,
     pub(crate) adopted_twice: bool,
+    kept: bool,
     /// Whether a key was deleted while somebody served it.
     pub(crate) deleted_under_somebody: bool,
 }
@@ -159,6 +162,7 @@ impl Cluster {
             estates: 0,
             adopted: Vec::new(),
             adopted_twice: false,
+            kept: false,
             deleted_under_somebody: false,
         };
         for node in 0..bounds.nodes {
@@ -209,6 +213,10 @@ impl Cluster {
 
     pub(crate) fn serves_estate(&self) -> bool {
         !self.adopted.is_empty() && self.serving() == 1
+    }
+
+    pub(crate) fn serves_kept(&self) -> bool {
+        self.kept && self.serving() == 1
     }
 
     pub(crate) fn serves_after_crash(&self) -> bool {

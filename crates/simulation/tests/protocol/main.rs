@@ -19,6 +19,7 @@ const NOBODY_DELETED: &str = "no key is deleted that somebody serves";
 const NOTHING_LOST: &str = "a handoff without a crash loses nothing";
 
 const HANDED: &str = "a session is handed to another node";
+const KEPT: &str = "a session that was to be handed to another node is kept";
 const TAKEN_OVER: &str = "a session is taken over from the dead";
 const CUT_OFF: &str = "a node goes on without the store";
 const ENDED: &str = "a session ends, and another begins under its key";
@@ -55,6 +56,7 @@ impl Model for Protocol {
             Property::<Self>::always(NOBODY_DELETED, |_, cluster| !cluster.deleted_under_somebody),
             Property::<Self>::always(NOTHING_LOST, |_, cluster| cluster.keeps_estate()),
             Property::<Self>::sometimes(HANDED, |_, cluster| cluster.serves_estate()),
+            Property::<Self>::sometimes(KEPT, |_, cluster| cluster.serves_kept()),
             Property::<Self>::sometimes(TAKEN_OVER, |_, cluster| cluster.serves_after_crash()),
             Property::<Self>::sometimes(CUT_OFF, |_, cluster| cluster.serves_cut_off()),
             Property::<Self>::sometimes(ENDED, |_, cluster| cluster.serves_anew()),
@@ -107,7 +109,7 @@ const THREE: Bounds = Bounds { nodes: 3, ..TWO };
 
 #[test]
 fn two_nodes_keep_the_protocol_when_one_crashes_and_an_answer_is_lost() {
-    check(Bounds { crashes: 1, failures: 1, handoffs: 1, ..TWO }, &[HANDED, TAKEN_OVER]);
+    check(Bounds { crashes: 1, failures: 1, handoffs: 1, ..TWO }, &[HANDED, KEPT, TAKEN_OVER]);
 }
 
 #[test]
@@ -124,7 +126,7 @@ fn two_nodes_keep_the_protocol_when_one_is_away_and_comes_back() {
 
 #[test]
 fn two_nodes_hand_a_session_to_and_fro() {
-    check(Bounds { failures: 1, handoffs: 2, ..TWO }, &[HANDED]);
+    check(Bounds { failures: 1, handoffs: 2, ..TWO }, &[HANDED, KEPT]);
     check(Bounds { handoffs: 2, beats: 1, ..TWO }, &[HANDED]);
 }
 
@@ -150,6 +152,11 @@ fn what_nobody_came_for_is_deleted_and_nothing_else() {
 }
 
 #[test]
+fn two_nodes_keep_the_protocol_when_a_handoff_is_withdrawn() {
+    check(Bounds { failures: 2, handoffs: 1, ..TWO }, &[HANDED, KEPT]);
+}
+
+#[test]
 fn three_nodes_keep_the_protocol() {
     check(Bounds { crashes: 1, ..THREE }, &[TAKEN_OVER]);
     check(Bounds { freezes: 1, ..THREE }, &[FENCED]);
@@ -165,6 +172,7 @@ fn without_any_of_its_rules_a_promise_fails() {
     breaks(Broken::LateProof, Bounds { freezes: 1, beats: 2, ..TWO }, ONE_SERVES);
     breaks(Broken::AdoptsUnasked, Bounds { crashes: 1, handoffs: 1, ..TWO }, ONE_ESTATE);
     breaks(Broken::DeletesBlindly, Bounds { failures: 1, ends: 1, ..TWO }, NOBODY_DELETED);
+    breaks(Broken::KeepsUnasked, Bounds { failures: 1, handoffs: 1, ..TWO }, ONE_ESTATE);
     breaks(Broken::ForgetsFirst, Bounds { failures: 1, handoffs: 1, ..TWO }, NOTHING_LOST);
 }
 

@@ -1,6 +1,7 @@
 //! Who owns what: one record a session.
 
-use ctedge_ownership::{Epoch, Estate, HandoffReason, LeaseId, Outcome, Record};
+use bytes::Bytes;
+use ctedge_ownership::{Epoch, Estate, HandoffReason, LeaseId, Outcome, Record, StoredPeer};
 use ctedge_wire::Key;
 
 use super::leases::{end_of, hold, lives};
@@ -129,18 +130,40 @@ pub(super) async fn hand_off(
         return Ok(Outcome::TargetEnded);
     }
     let epoch = next_epoch(tx).await?;
-    let key = claim.key.as_str().to_owned();
     let (node, incarnation) = columns(to.unwrap_or(claim.by));
     let statement = sql("UPDATE sessions SET owner_node = $2, owner_incarnation = $3, epoch = $4, estate = $5, \
          in_flight = $6, given = $7 WHERE session_key = $1");
-    let statement = statement.bind(key.clone()).bind(node).bind(incarnation).bind(epoch.0.cast_signed());
+    let statement =
+        statement.bind(claim.key.as_str().to_owned()).bind(node).bind(incarnation).bind(epoch.0.cast_signed());
     let in_flight = estate.in_flight.as_ref().map(|bytes| bytes.to_vec());
     tx.execute(statement.bind(estate.bytes.to_vec()).bind(in_flight).bind(peers::number_of(reason))).await?;
-    tx.execute(sql("DELETE FROM peers WHERE session_key = $1").bind(key)).await?;
-    let rows: Vec<_> = estate.peers.iter().map(|peer| (claim.key, peer)).collect();
-    peers::write(tx, &rows).await?;
-    move_seats(tx, Some(claim.by), to.unwrap_or(claim.by), rows.len()).await?;
+    replace_peers(tx, claim.key, &estate.peers).await?;
+    move_seats(tx, Some(claim.by), to.unwrap_or(claim.by), estate.peers.len()).await?;
     Ok(Outcome::HandedOff { epoch })
+}
+
+pub(super) async fn keep(
+    tx: &mut Tx<'_>,
+    claim: Claim<'_>,
+    peers: &[StoredPeer],
+    in_flight: Option<&Bytes>,
+) -> Result<Outcome, Fault> {
+    if let Some(refusal) = refusal(tx, &claim).await? {
+        return Ok(refusal);
+    }
+    let epoch = next_epoch(tx).await?;
+    let statement =
+        sql("UPDATE sessions SET epoch = $2, estate = NULL, in_flight = $3, given = 0 WHERE session_key = $1");
+    let statement = statement.bind(claim.key.as_str().to_owned()).bind(epoch.0.cast_signed());
+    tx.execute(statement.bind(in_flight.map(|bytes| bytes.to_vec()))).await?;
+    replace_peers(tx, claim.key, peers).await?;
+    Ok(Outcome::Kept { epoch })
+}
+
+async fn replace_peers(tx: &mut Tx<'_>, key: &Key, peers: &[StoredPeer]) -> Result<(), Fault> {
+    tx.execute(sql("DELETE FROM peers WHERE session_key = $1").bind(key.as_str().to_owned())).await?;
+    let rows: Vec<_> = peers.iter().map(|peer| (key, peer)).collect();
+    peers::write(tx, &rows).await
 }
 
 pub(super) async fn delete(tx: &mut Tx<'_>, key: &Key, epoch: Epoch, by: &LeaseId) -> Result<Outcome, Fault> {

@@ -66,8 +66,8 @@ async fn walk(mut place: Place) {
         }
         compare(&store, &model).await;
     }
-    // Register 2, Beat 2, EndLease 2, Look 2, Create 3, TakeOver 3, Read 3, Adopt 3, HandOff 4, Delete 3, Reap 1.
-    assert_eq!(seen.len(), 28, "not every answer to every command was tried");
+    // Register 2, Beat 2, EndLease 2, Look 2, Create 3, TakeOver 3, Read 3, Adopt 3, HandOff 4, Keep 3, Delete 3, Reap 1.
+    assert_eq!(seen.len(), 31, "not every answer to every command was tried");
     // An ended lease, and a living one: all or some of what it wants, beside others or alone, who want more or do not.
     assert!(seats.len() >= 7, "not every share was tried: {seats:?}");
 }
@@ -86,7 +86,7 @@ fn command(dice: &mut Dice, model: &StoreModel) -> Command {
     let key = a_key(dice);
     let by = owner_or_any(dice, model, &key);
     let epoch = an_epoch(dice, model, &key);
-    match dice.below(17) {
+    match dice.below(18) {
         0 | 1 => Command::Register { lease: a_lease(dice), address: an_address(dice), pid: 7 },
         2 | 3 => Command::Beat {
             lease: a_lease(dice),
@@ -103,6 +103,10 @@ fn command(dice: &mut Dice, model: &StoreModel) -> Command {
             let to = (!dice.one_in(3)).then(|| a_lease(dice));
             let reason = HandoffReason::ALL[dice.below(HandoffReason::ALL.len())];
             Command::HandOff { key, epoch, by, to, estate: an_estate(dice), reason }
+        }
+        16 => {
+            let Estate { peers, in_flight, .. } = an_estate(dice);
+            Command::Keep { key, epoch, by, peers, in_flight }
         }
         _ if dice.one_in(2) => Command::Delete { key, epoch, by },
         _ => Command::Reap { lease: a_lease(dice) },

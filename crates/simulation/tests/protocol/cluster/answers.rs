@@ -25,11 +25,11 @@ impl Cluster {
     fn deleted(&mut self) {
         self.deleted_under_somebody |= self.serving() > 0;
         self.created = false;
-        (self.estates, self.adopted) = (0, Vec::new());
+        (self.estates, self.adopted, self.kept) = (0, Vec::new(), false);
     }
 
     /// The answer does not come. The command may be executed yet, or was.
-    pub(super) fn fail(&mut self, index: usize) {
+    pub(super) fn fail(&mut self, index: usize) -> Sent {
         self.left.failures -= 1;
         let sent = self.commands[index].clone();
         if sent.answer.is_some() {
@@ -37,17 +37,38 @@ impl Cluster {
         } else {
             self.commands[index].expected = false;
         }
-        let node = &mut self.nodes[sent.node];
-        match sent.command {
+        sent
+    }
+
+    pub(super) fn without_answer(&mut self, index: usize, command: Command) {
+        let node = &mut self.nodes[index];
+        match command {
             Command::Beat { .. } | Command::Register { .. } => (node.failed, node.beating) = (true, None),
             Command::Look { .. } => {}
             Command::HandOff { .. } if self.left.broken == Some(Broken::ForgetsFirst) => node.session = Session::None,
             Command::Delete { key, .. } if self.left.broken == Some(Broken::DeletesBlindly) => {
                 if let Some(Record { owner: by, epoch, .. }) = self.store.record(&key) {
-                    self.send(sent.node, Command::Delete { key, epoch, by }, true);
+                    self.send(index, Command::Delete { key, epoch, by }, true);
                 }
             }
-            again => self.send(sent.node, again, true),
+            again => self.send(index, again, true),
+        }
+    }
+
+    pub(super) fn withdraw(&mut self, node: usize, command: Command) {
+        let Command::HandOff { key, epoch, by, .. } = command else {
+            return;
+        };
+        if self.breaks(Broken::KeepsUnasked) {
+            return self.kept(node, epoch);
+        }
+        self.send(node, Command::Keep { key, epoch, by, peers: Vec::new(), in_flight: None }, true);
+    }
+
+    fn kept(&mut self, node: usize, epoch: Epoch) {
+        if let Session::Leaving(estate) = self.nodes[node].session {
+            self.kept = true;
+            self.adopted(node, epoch, estate);
         }
     }
 
@@ -68,6 +89,13 @@ impl Cluster {
                 (node.beating, node.failed) = (None, false);
             }
             Outcome::Found(record) | Outcome::Taken(record) => self.found(node, record),
+            Outcome::Kept { epoch } => self.kept(node, epoch),
+            // An earlier try to keep it was executed.
+            Outcome::Lost(Some(record))
+                if matches!(command, Command::Keep { .. }) && record.owner == by && !record.has_estate =>
+            {
+                self.kept(node, record.epoch);
+            }
             Outcome::Lost(Some(record)) => {
                 self.nodes[node].session = Session::None;
                 self.found(node, record);

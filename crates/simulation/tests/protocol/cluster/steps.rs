@@ -33,6 +33,8 @@ pub(crate) enum Step {
     Execute(usize),
     Answer(usize),
     Fail(usize),
+    /// The answer to a handoff does not come, and the node wants to keep the session.
+    Withdraw(usize),
 }
 
 impl Cluster {
@@ -61,6 +63,9 @@ impl Cluster {
             }
             if sent.expected && self.left.failures > 0 && self.nodes[sent.node].runs == Runs::Yes {
                 steps.push(Step::Fail(index));
+                if matches!(sent.command, Command::HandOff { .. }) {
+                    steps.push(Step::Withdraw(index));
+                }
             }
         }
     }
@@ -166,7 +171,14 @@ impl Cluster {
             }
             Step::Execute(index) => self.execute(index),
             Step::Answer(index) => self.answer(index),
-            Step::Fail(index) => self.fail(index),
+            Step::Fail(index) => {
+                let Sent { node, command, .. } = self.fail(index);
+                self.without_answer(node, command);
+            }
+            Step::Withdraw(index) => {
+                let Sent { node, command, .. } = self.fail(index);
+                self.withdraw(node, command);
+            }
         }
         self.commands.sort_by_cached_key(fingerprint);
         self.commands.dedup();
