@@ -92,6 +92,25 @@ test('a restart of everything leaves alone what was stopped or drained', async (
     });
 });
 
+test('a node with many sessions is given the time that they take', async t => {
+    const config = '[restart]\nhandoff = "4s"\n\n[node.drain]\nhandoffs_per_second = 1\n';
+    await withEdge({ nodes: 2, config }, edge => meeting(async meet => {
+        // The fuller node has at least six, and so takes five seconds.
+        const conversations = await Conversations.start(meet, edge.http, { sessions: 12, peers: 2 });
+        const nodes = await eventually('everybody in the status', async () => {
+            const { nodes } = await edge.admin.status();
+            const peers = nodes.reduce((/** @type {number} */ sum, /** @type {any} */ node) => sum + node.peers, 0);
+            return peers === conversations.people.length && nodes;
+        });
+        const { id: node } = nodes.toSorted((/** @type {any} */ a, /** @type {any} */ b) => b.sessions - a.sessions)[0];
+        const told = await edge.operate(['restart', node]);
+        assert.doesNotMatch(told, /is stopped/);
+        assert.match(told, new RegExp(`${node} serves`));
+        await conversations.goOn();
+        await conversations.assertNothingHappened(t);
+    }));
+});
+
 test('a restart of the balancer disconnects nobody and refuses nobody', async t => {
     await withEdge({ nodes: 2 }, edge => meeting(async meet => {
         const conversations = await Conversations.start(meet, edge.http, { sessions: 3, peers: 3 });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::Pid;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::child::Phase;
 use crate::edge::{BALANCER, Edge, LOOK, SPARE, number};
@@ -112,8 +112,8 @@ impl Edge {
         Ok(())
     }
 
-    /// Lets the node's process `pid` hand over what it has, and waits for its end. Fails where it cannot be told, or does not
-    /// end.
+    /// Lets the node's process `pid` hand over what it has, and waits for its end. Fails where it cannot be told, or has handed
+    /// nothing over for too long.
     async fn hand_over(&self, name: &str, pid: Pid, tell: Tell<'_>) -> anyhow::Result<()> {
         let answer = self.ask("POST", format!("/nodes/{name}/drain?now=true&exit=true&restart=true")).await?;
         anyhow::ensure!(
@@ -129,17 +129,19 @@ impl Edge {
             // Its lease is being ended; the child's task says how it went on only after that.
             let _ = status.wait_for(|status| status.phase != Phase::Running || status.pid.is_some()).await;
         };
-        let telling = async {
-            loop {
-                sleep(TOLD_EVERY).await;
+        let mut progress = Progress::begin(Instant::now());
+        let sticking = async {
+            while !progress.sticks(handoff_max, Instant::now()) {
+                sleep(TOLD_EVERY.min(handoff_max)).await;
                 if let Some(seen) = self.view().await.and_then(|view| view.nodes.get(name).cloned()) {
                     tell(format!("{name} has {} sessions and {} peers left", seen.sessions, seen.peers));
+                    progress.left(seen.sessions, Instant::now());
                 }
             }
         };
         tokio::select! {
-            ended = timeout(handoff_max, ended) => ended.with_context(|| format!("it did not end within {handoff_max:?}")),
-            () = telling => Ok(()),
+            () = ended => Ok(()),
+            () = sticking => bail!("it has handed nothing over for {}", written(handoff_max)),
         }
     }
 
@@ -211,10 +213,64 @@ impl Edge {
     }
 }
 
+/// Whether a node that hands its sessions over gets on with it. Many sessions take their time, at the pace of
+/// `node.drain.handoffs_per_second`; whoever stopped the node meanwhile would end what could have been handed over.
+struct Progress {
+    fewest: u64,
+    since: Instant,
+}
+
+impl Progress {
+    fn begin(now: Instant) -> Self {
+        Self { fewest: u64::MAX, since: now }
+    }
+
+    fn left(&mut self, sessions: u64, now: Instant) {
+        if sessions < self.fewest {
+            (self.fewest, self.since) = (sessions, now);
+        }
+    }
+
+    fn sticks(&self, time_max: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= time_max
+    }
+}
+
 fn written(time: Duration) -> String {
     match time.as_secs() {
         seconds if seconds >= 3600 && seconds.is_multiple_of(3600) => format!("{} h", seconds / 3600),
         seconds if seconds >= 60 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         seconds => format!("{seconds} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_may_take_as_long_as_it_hands_sessions_over() {
+        let (begun, time_max) = (Instant::now(), Duration::from_secs(10));
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut progress = Progress::begin(begun);
+        for seconds in 1..60 {
+            progress.left(100 - seconds, at(seconds));
+            assert!(!progress.sticks(time_max, at(seconds)));
+        }
+        // What comes and goes is no progress.
+        for seconds in 60..69 {
+            progress.left(41 + seconds % 2, at(seconds));
+        }
+        assert!(!progress.sticks(time_max, at(68)));
+        assert!(progress.sticks(time_max, at(69)));
+    }
+
+    #[test]
+    fn a_node_of_which_nothing_is_seen_gets_no_more_time() {
+        let begun = Instant::now();
+        let progress = Progress::begin(begun);
+        assert!(!progress.sticks(Duration::from_secs(1), begun));
+        assert!(progress.sticks(Duration::from_secs(1), begun + Duration::from_secs(1)));
+        assert!(progress.sticks(Duration::ZERO, begun));
     }
 }

@@ -34,7 +34,8 @@ pub(super) fn restart(reader: &mut Reader) -> RestartSettings {
         schedule: schedule.filter(|_| !disabled),
         handoff: section.within(
             "handoff",
-            "How long a node may take to hand its sessions off before it is told to stop.",
+            "How long a node may go on without handing a session off until it is told to stop. Many sessions take longer in all, \
+             at the pace of node.drain.handoffs_per_second.",
             minutes(2),
             seconds(0)..=hours(1),
         ),

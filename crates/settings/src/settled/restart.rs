@@ -9,7 +9,7 @@ use crate::cron::CronPattern;
 pub struct RestartSettings {
     /// When a rolling restart begins by itself. Minutes in a row that match are one occasion. `None` switches it off.
     pub schedule: Option<CronPattern>,
-    /// How long a node may take to hand its sessions off before it is stopped.
+    /// How long a node may go on without handing a session off until it is stopped.
     pub handoff: Duration,
     /// How long a process that was started may take until it serves.
     pub ready: Duration,
