@@ -20,6 +20,7 @@ mod context;
 mod download;
 mod forwarded;
 mod handle;
+mod handshake;
 mod health;
 mod http2;
 mod limits;

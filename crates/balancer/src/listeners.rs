@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::handshake::{self, Failure};
 use crate::http2::Http2;
 use crate::limits::Refused;
 use crate::proxy::Edge;
@@ -235,10 +236,10 @@ impl Server {
                 let time_max = self.shared.live.load().settings.timeouts.header;
                 match timeout(time_max, handshake).await {
                     Ok(Ok(stream)) => Box::new(stream),
-                    Ok(Err(_)) | Err(_) => {
-                        self.shared.metrics.refused.with_label_values(&["tls_handshake"]).inc();
-                        return;
+                    Ok(Err(error)) => {
+                        return handshake::failed(&self.shared, connection.peer, Failure::of(&error), Some(&error));
                     }
+                    Err(_) => return handshake::failed(&self.shared, connection.peer, Failure::Timeout, None),
                 }
             }
         };

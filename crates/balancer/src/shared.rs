@@ -18,6 +18,7 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use tokio::sync::{Notify, watch};
 
 use crate::forwarded::TrustedProxies;
+use crate::handshake::Told;
 use crate::limits::Limits;
 use crate::metrics::{Metrics, NO_NODE, NodeMetrics};
 use crate::placement::Placement;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<Limits>,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) unread: Unread,
+    pub(crate) handshakes: Told,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) stop: Stop,
     /// For how long the balancer goes on after its successor has taken over; `None` while it has none.
@@ -148,6 +150,7 @@ impl Shared {
             limits: Arc::default(),
             access_log,
             unread: Unread::default(),
+            handshakes: Told::default(),
             certificates,
             stop: Stop::default(),
             retire: watch::Sender::new(None),

@@ -196,6 +196,40 @@ async fn a_reloaded_limit_counts_for_http_2_connections_that_begin_after_it() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_fails_is_counted_by_its_reason() {
+    let directory = TempDir::new().unwrap();
+    let (files, _) = write_certificate(directory.path(), "edge", "edge.test");
+    let (_, other) = write_certificate(directory.path(), "other", "edge.test");
+    let backend = Backend::named(1).await;
+    let edge = Edge::start(secure(&backend, vec![files])).await;
+    let counted = async |reason: &str| {
+        let line = format!("ctedge_balancer_refused_total{{reason=\"{reason}\"}} 1\n");
+        until(&line, async || String::from_utf8(edge.admin("GET", "/metrics").await.body).unwrap().contains(&line))
+            .await;
+    };
+    https(&edge, "edge.test", &[&other]).await.unwrap_err();
+    counted("tls_declined").await;
+
+    let port = edge.addresses.https.unwrap();
+    let mut plain = Client::connect(port).await;
+    plain.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    plain.rest().await;
+    counted("tls_not").await;
+
+    Client::connect(port).await.end().await;
+    counted("tls_gone").await;
+
+    // A hello of TLS 1.0: version, random, no session, one cipher suite of its time, no compression.
+    let hello = [&[3, 1][..], &[7; 32], &[0], &[0, 2, 0, 0x2f], &[1, 0]].concat();
+    let length = hello.len() as u8;
+    let record = [&[22, 3, 1, 0, length + 4, 1, 0, 0, length][..], &hello].concat();
+    let mut old = Client::connect(port).await;
+    old.send(&record).await;
+    old.rest().await;
+    counted("tls_incompatible").await;
+}
+
+#[tokio::test]
 async fn a_handshake_that_never_ends_is_ended() {
     let directory = TempDir::new().unwrap();
     let (files, _) = write_certificate(directory.path(), "edge", "edge.test");
