@@ -222,13 +222,6 @@ export class Conversations {
         return this.rooms.flatMap(room => room.people);
     }
 
-    /** Waits until everybody is connected by a WebSocket. */
-    async upgraded() {
-        await eventually('WebSockets', () => this.people.every(({ socket }) => {
-            return socket.connected && socket.io.engine.transport.name === 'websocket';
-        }), 60_000);
-    }
-
     /** Waits until everybody has said more. */
     async goOn(more = 10) {
         const counts = this.rooms.map(room => room.count + more * room.people.length);

@@ -37,23 +37,25 @@ test('a balancer that is killed costs its sockets and nothing else', async t => 
     }));
 });
 
-test('a balancer that is told to stop sends everybody away, and nothing is lost until it is there again', async t => {
-    await withCluster({ nodes: 2 }, cluster => meeting(async meet => {
-        const balancer = await cluster.balancer();
-        const conversations = await Conversations.start(meet, balancer.http, { sessions: 4, peers: 3, everyMs: 5 });
-        for (let times = 0; times < 3; times += 1) {
-            await conversations.goOn(20);
-            // What a client posts while nobody listens is lost: only a WebSocket can be sent away before.
-            await conversations.upgraded();
-            const { child } = balancer;
-            assert.equal(await child.stop(), 0);
-            assert.ok(!child.output.includes('the time to stop is over'), 'nobody had to be cut off');
-            balancer.launch();
-        }
-        await conversations.goOn();
-        await conversations.assertNothingHappened(t);
-    }));
-});
+for (const transport of /** @type {const} */ (['websocket', 'polling', undefined])) {
+    const by = transport ?? 'polling until their upgrade';
+    test(`a balancer that is told to stop sends everybody away, and nothing is lost until it is there again, by ${by}`, async t => {
+        await withCluster({ nodes: 2 }, cluster => meeting(async meet => {
+            const balancer = await cluster.balancer();
+            const options = { sessions: 4, peers: 3, everyMs: 5, transport };
+            const conversations = await Conversations.start(meet, balancer.http, options);
+            for (let times = 0; times < 3; times += 1) {
+                await conversations.goOn(20);
+                const { child } = balancer;
+                assert.equal(await child.stop(), 0);
+                assert.ok(!child.output.includes('the time to stop is over'), 'nobody had to be cut off');
+                balancer.launch();
+            }
+            await conversations.goOn();
+            await conversations.assertNothingHappened(t);
+        }));
+    });
+}
 
 for (const { name, skip, open } of STORES) {
     test(`people of one balancer that is killed go on through another, whose node is then drained, on ${name}`, { skip }, async t => {

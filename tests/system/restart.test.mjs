@@ -185,8 +185,6 @@ test('machine by machine, without `ctedge up`: each node is drained and started 
             await admin.nodeIs(node.id, 'ready');
             await conversations.goOn();
         }
-        // What a client posts while nobody listens is lost: only a WebSocket can be sent away before.
-        await conversations.upgraded();
         assert.equal(await balancer.child.stop(), 0);
         balancer.launch();
         await conversations.goOn();

@@ -21,6 +21,8 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) enum Refusal {
     /// No node can take the request.
     NoNode,
+    /// The balancer ends, and lets nobody new in.
+    Stopping,
     /// The node of this session cannot be reached, and what was asked must not be repeated elsewhere.
     NodeFailed,
     /// The node did not answer in time.
@@ -46,7 +48,7 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn status(self) -> u16 {
         match self {
-            Self::NoNode | Self::TooManyTunnels => 503,
+            Self::NoNode | Self::Stopping | Self::TooManyTunnels => 503,
             Self::NodeFailed => 502,
             Self::NodeTimeout => 504,
             Self::NotFound => 404,
@@ -63,6 +65,7 @@ impl Refusal {
     pub(crate) fn code(self) -> &'static str {
         match self {
             Self::NoNode => "NoNodeAvailable",
+            Self::Stopping => "Stopping",
             Self::NodeFailed => "NodeFailed",
             Self::NodeTimeout => "NodeTimeout",
             Self::TooManyTunnels => "TooManyConnections",
@@ -79,6 +82,7 @@ impl Refusal {
     fn message(self) -> &'static str {
         match self {
             Self::NoNode => "No server is available for this session. Please try again in a moment.",
+            Self::Stopping => "This server is about to be replaced. Please try again in a moment.",
             Self::NodeFailed => "The server of this session did not answer. Please try again.",
             Self::NodeTimeout => "The server of this session did not answer in time. Please try again.",
             Self::TooManyTunnels => "The server has no room for another connection. Please try again later.",

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::handle::{Handle, SettingsSource};
+use crate::leaving;
 use crate::listeners::{Port, spawn_thread};
 use crate::membership::Membership;
 use crate::metrics::Metrics;
@@ -210,17 +211,21 @@ async fn retire(shared: &Shared, within: Duration) {
     all_closed(shared, within).await;
 }
 
-/// Lets everything finish that does within the stop timeout, and cuts the rest.
+/// Has everybody sent away, lets everything finish that does within the stop timeout, and cuts the rest.
 async fn end(shared: &Shared) {
     let time_max = shared.live.load().settings.timeouts.stop;
-    shared.stop.enter(Phase::Stopping);
+    let goodbye_time_max = GOODBYE_TIME_MAX.min(time_max / 2);
+    let (begun, cut_after) = (Instant::now(), time_max.saturating_sub(goodbye_time_max));
+    shared.stop.enter(Phase::Leaving);
     tracing::info!(
         connections = shared.limits.connections(),
         tunnels = shared.limits.tunnels(),
-        "stopping: no more connections are accepted"
+        "stopping: whoever is here is sent away, and nobody new is let in"
     );
-    let goodbye_time_max = GOODBYE_TIME_MAX.min(time_max / 2);
-    if !all_closed(shared, time_max.saturating_sub(goodbye_time_max)).await {
+    leaving::all_left(shared, cut_after / 2).await;
+    shared.stop.enter(Phase::Stopping);
+    tracing::info!(connections = shared.limits.connections(), "no more connections are accepted");
+    if !all_closed(shared, cut_after.saturating_sub(begun.elapsed())).await {
         tracing::info!(
             connections = shared.limits.connections(),
             tunnels = shared.limits.tunnels(),

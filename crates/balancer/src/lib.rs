@@ -23,6 +23,7 @@ mod handle;
 mod handshake;
 mod health;
 mod http2;
+mod leaving;
 mod limits;
 mod listeners;
 mod membership;

@@ -107,11 +107,12 @@ async fn serve(shared: Arc<Shared>, ports: Vec<Port>) -> io::Result<()> {
     }
     // An error of the channel means that the balancer is gone.
     let _ = phase.wait_for(|phase| *phase > Phase::Serving).await;
+    end.send_replace(true);
+    let _ = phase.wait_for(|phase| !phase.accepts()).await;
     for accepting in loops {
         accepting.abort();
     }
-    end.send_replace(true);
-    let _ = phase.wait_for(|phase| *phase > Phase::Retiring).await;
+    let _ = phase.wait_for(|phase| *phase > Phase::Leaving).await;
     sleep(FIRST_REQUEST_TIME_MAX).await;
     // Connections that wait for a request are let go; those in the middle of one finish it.
     server.proxy.http_cleanup().await;

@@ -10,10 +10,12 @@ use pingora_proxy::Session;
 use crate::answer::Refusal;
 use crate::context::RequestContext;
 use crate::forwarded::tell_origin;
+use crate::leaving::Transport;
 use crate::question::Question;
 use crate::request::{REQUEST_ID, below_prefix, find_key, identify, join_cookies, remove_foreign, wants_websocket};
 use crate::route::Route;
 use crate::shared::Shared;
+use crate::stop::Phase;
 
 /// How much of a request's body Pingora keeps for sending it again.
 const REPLAY_BYTES_MAX: u64 = 64 * 1024;
@@ -72,6 +74,12 @@ pub(crate) fn prepare(
             return Ok(Prepared::Health);
         }
         let path = below.filter(|path| !path.starts_with(CONTROL_PATH)).ok_or(Refusal::NotFound)?;
+        let is_tunnel = !has_body && wants_websocket(&parts);
+        match Transport::of(parts.uri.query(), is_tunnel) {
+            Some(Transport::GoesOn) => shared.polls.heard(shared.started),
+            Some(Transport::Begins) if shared.stop.phase() == Phase::Leaving => return Err(Refusal::Stopping),
+            Some(Transport::Begins) | None => {}
+        }
         let finding = find_key(&live.finder, &parts, path);
         join_cookies(&mut parts.headers);
         let route = Route::begin(shared, finding)?;
@@ -83,7 +91,6 @@ pub(crate) fn prepare(
             let request_id = request_id.unwrap_or_else(|| HeaderValue::from_static("-"));
             route.ask_first(Question::new(parts.uri.query(), request_id))
         });
-        let is_tunnel = !has_body && wants_websocket(&parts);
         Ok(if is_tunnel { Prepared::Tunnel } else { Prepared::Plain })
     })();
     *session.req_header_mut() = RequestHeader::from(parts);

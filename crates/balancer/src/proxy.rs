@@ -31,6 +31,7 @@ use crate::{prepare, tunnel};
 
 const NODE: HeaderName = HeaderName::from_static(headers::NODE);
 const DOWNLOAD: HeaderName = HeaderName::from_static(headers::DOWNLOAD);
+const LEAVING: HeaderName = HeaderName::from_static(headers::LEAVING);
 const UNREACHABLE: HeaderName = HeaderName::from_static(headers::UNREACHABLE);
 
 /// The balancer, as Pingora calls it.
@@ -128,6 +129,9 @@ impl ProxyHttp for Edge {
             if let Some(unreachable) = route.unreachable_value(&self.0) {
                 request.insert_header(UNREACHABLE, unreachable)?;
             }
+        }
+        if self.0.stop.phase() == Phase::Leaving {
+            request.insert_header(LEAVING, HeaderValue::from_static("1"))?;
         }
         let prefix = &context.live.settings.path_prefix;
         if !prefix.is_empty()

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::forwarded::TrustedProxies;
 use crate::handshake::Told;
+use crate::leaving::Polls;
 use crate::limits::Limits;
 use crate::metrics::{Metrics, NO_NODE, NodeMetrics};
 use crate::placement::Placement;
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) handshakes: Told,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) stop: Stop,
+    pub(crate) polls: Polls,
     /// For how long the balancer goes on after its successor has taken over; `None` while it has none.
     pub(crate) retire: watch::Sender<Option<Duration>>,
     /// Where the supervisor of this balancer takes commands.
@@ -153,6 +155,7 @@ impl Shared {
             handshakes: Told::default(),
             certificates,
             stop: Stop::default(),
+            polls: Polls::default(),
             retire: watch::Sender::new(None),
             control_socket: OnceLock::new(),
             started: Instant::now(),

@@ -12,12 +12,21 @@ pub(crate) enum Phase {
     /// A successor accepts connections. Those that are open are served until they end; each is asked for no more than one
     /// further request.
     Retiring,
+    /// The balancer ends. Whoever is here is sent away by the nodes; whoever comes is to come again later.
+    Leaving,
     /// No connection is accepted; what runs is finished.
     Stopping,
     /// The time is over: tunnels say goodbye and what still runs is cut.
     Cutting,
     /// Threads end.
     Ended,
+}
+
+impl Phase {
+    /// Whether the ports are open. Those of a retiring balancer are its successor's.
+    pub(crate) fn accepts(self) -> bool {
+        matches!(self, Self::Serving | Self::Leaving)
+    }
 }
 
 /// Tells everybody the phase.

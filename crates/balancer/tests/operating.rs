@@ -291,6 +291,32 @@ async fn a_balancer_that_stops_finishes_what_it_began() {
 }
 
 #[tokio::test]
+async fn a_balancer_that_stops_serves_whoever_polls_until_they_have_left_and_lets_nobody_in() {
+    let backend = Backend::named(1).await;
+    let mut edge = Edge::with(&[&backend]).await;
+    let polling = "/socket.io/?EIO=4&transport=polling";
+    let goes_on = format!("{polling}&sid=k.r");
+    assert_eq!(edge.get(&goes_on, &[]).await.status, 200);
+    edge.stop();
+    let refused = async || edge.get(polling, &[]).await;
+    until("nobody is let in", async || refused().await.status == 503).await;
+    let refused = refused().await;
+    assert_eq!((refused.json()["code"].as_str(), refused.header("retry-after").is_some()), (Some("Stopping"), true));
+    let upgrade = edge.client().await.upgrade(&goes_on.replace("polling", "websocket"), &[], b"").await;
+    assert_eq!(upgrade.status, 503);
+    assert_eq!(edge.get(&goes_on, &[]).await.status, 200);
+    assert_eq!(edge.get("/api/meta", &[]).await.status, 200);
+    let seen = backend.seen();
+    let told = |path: &str| {
+        let last = seen.iter().rfind(|request| request.path.starts_with(path)).unwrap();
+        last.header("x-ctedge-leaving").map(str::to_owned)
+    };
+    assert_eq!((told("/socket.io/"), told("/api/meta")), (Some("1".into()), Some("1".into())));
+    assert_eq!(seen[0].header("x-ctedge-leaving"), None);
+    edge.ended().await;
+}
+
+#[tokio::test]
 async fn an_access_line_is_written_for_every_answer() {
     let backend = Backend::named(1).await;
     let directory = tempfile::tempdir().unwrap();

@@ -169,7 +169,7 @@ async fn tunnels_are_bounded_and_given_back() {
 async fn a_balancer_that_stops_says_goodbye_between_two_frames() {
     let backend = echo(1).await;
     let mut settings = support::settings(&[&backend]);
-    settings.timeouts.stop = Duration::from_millis(600);
+    settings.timeouts.stop = Duration::from_secs(2);
     let mut edge = Edge::start(settings).await;
     let http = edge.http();
     let mut client = edge.client().await;
@@ -177,8 +177,8 @@ async fn a_balancer_that_stops_says_goodbye_between_two_frames() {
     client.send(&[0x82, 0x03, 1, 2, 3]).await;
     assert_eq!(client.exactly(5).await, [0x82, 0x03, 1, 2, 3]);
     edge.stop();
-    until("nobody is accepted any more", async || tokio::net::TcpStream::connect(http).await.is_err()).await;
     assert_eq!(client.exactly(send_away().len()).await, send_away());
+    until("nobody is accepted any more", async || tokio::net::TcpStream::connect(http).await.is_err()).await;
     // What is said until the end still gets through.
     client.send(&[0x82, 0x01, 9]).await;
     assert_eq!(client.exactly(7).await, [0x82, 0x01, 9, 0x88, 0x02, 0x03, 0xE9]);

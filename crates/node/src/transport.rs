@@ -30,6 +30,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
 use ctedge_socketio::{Engine, EngineSettings, PayloadSink, Transport};
+use ctedge_wire::headers;
 
 use crate::hub::{AttachRefusal, Hub, NotHere};
 use answer::EngineError;
@@ -100,6 +101,9 @@ impl Transports {
             (Some("polling"), None) => EngineError::BadHandshakeMethod.into(),
             (Some("polling"), Some(sid)) => match self.table.find(sid) {
                 Some(session) => {
+                    if request.headers().contains_key(headers::LEAVING) {
+                        session.leave(Instant::now());
+                    }
                     // What a POST brings may be relayed only by the session's owner.
                     self.hub.gate().opened().await;
                     let epoch = session.epoch();

@@ -31,6 +31,10 @@ pub const UNREACHABLE: &str = "x-ctedge-unreachable";
 /// this header, of whichever node.
 pub const DOWNLOAD: &str = "x-ctedge-download";
 
+/// On a request of a client that polls, from a balancer that ends: the node is to send the client away, for it would find a
+/// closed port with what it says later.
+pub const LEAVING: &str = "x-ctedge-leaving";
+
 /// The access token of the nodes' control endpoints below [`CONTROL_PATH`].
 pub const CONTROL_TOKEN: &str = "x-ctedge-control";
 

@@ -157,8 +157,8 @@ impl Ends {
     ) -> End {
         let mut idle = pin!(sleep(idle_time_max));
         let mut last_moved = Instant::now();
-        let mut stopping = phase.clone();
-        let mut stopping = pin!(stopping.wait_for(|phase| *phase >= Phase::Stopping));
+        let mut leaves = phase.clone();
+        let mut leaves = pin!(leaves.wait_for(|phase| *phase >= Phase::Leaving));
         let mut leaving = Leaving::Not;
         // An error means that the balancer is gone, which is a cut as well.
         let mut cut = pin!(phase.wait_for(|phase| *phase >= Phase::Cutting));
@@ -184,7 +184,7 @@ impl Ends {
             if node_down.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(End::NodeDown);
             }
-            if leaving == Leaving::Not && stopping.as_mut().poll(cx).is_ready() {
+            if leaving == Leaving::Not && leaves.as_mut().poll(cx).is_ready() {
                 leaving = Leaving::Due;
             }
             if leaving == Leaving::Due && !self.to_node.source_ended && self.to_node.stands_between_frames() {

@@ -55,7 +55,7 @@ struct State {
     /// The GET that waits.
     poll: Option<Waker>,
     is_posting: bool,
-    /// The node stops: what is owed is written, then the client is sent away.
+    /// The node stops, or the balancer before it: what is owed is written, then the client is sent away.
     stop: Option<Stop>,
 }
 
@@ -219,6 +219,12 @@ impl PollingSession {
         }
     }
 
+    /// The client is to be sent away soon.
+    pub(super) fn leave(&self, now: Instant) {
+        self.state.lock().leave(now);
+        self.changed.notify_one();
+    }
+
     /// What a GET waits for.
     fn poll_payload(&self, cx: &mut Context<'_>) -> Poll<PayloadSink> {
         let mut body = PayloadSink::new();
@@ -331,9 +337,8 @@ impl PollingSession {
     /// Acts on the time. Gives the next deadline; `None` when nothing is left to be kept.
     fn tend(&self, now: Instant, is_stopping: bool) -> Option<Instant> {
         let mut state = self.state.lock();
-        if is_stopping && state.stop.is_none() {
-            let by_most = state.link().map_or(now + LINGER, |link| link.away_ends(now));
-            state.stop = Some(Stop { close_at: now + SETTLE, by: now + LINGER, by_most });
+        if is_stopping {
+            state.leave(now);
         }
         if state.stop.is_some_and(|stop| now >= stop.by) {
             state.phase = Phase::Over;
@@ -371,6 +376,13 @@ impl State {
         match &mut self.phase {
             Phase::Open(link) | Phase::Closing { link, .. } | Phase::Leaving { link, .. } => Some(link),
             Phase::Upgraded | Phase::Over => None,
+        }
+    }
+
+    fn leave(&mut self, now: Instant) {
+        if self.stop.is_none() {
+            let by_most = self.link().map_or(now + LINGER, |link| link.away_ends(now));
+            self.stop = Some(Stop { close_at: now + SETTLE, by: now + LINGER, by_most });
         }
     }
 

@@ -220,3 +220,23 @@ async fn a_stop_lets_a_polling_client_fetch_what_it_is_owed_and_then_sends_it_aw
     assert_eq!(polling.get().await, (200, POLLING_AWAY.into()));
     room.stopped().await;
 }
+
+#[tokio::test]
+async fn a_polling_client_whose_balancer_ends_is_sent_away_and_what_it_still_says_is_taken() {
+    let room = Room::start().await;
+    let (waiting, _) = Polling::connected(&room, &room.host_token()).await;
+    let mut guest = Client::websocket(&room, &room.guest_token(1)).await;
+    guest.connect("/").await;
+    waiting.get().await;
+    // A poll that waits has no word of the end yet; the next request has.
+    let headers = format!("{}x-ctedge-leaving: 1\r\n", waiting.headers);
+    let polling = Polling { room: &room, headers, sid: waiting.sid.clone() };
+    let (polled, ()) = tokio::join!(waiting.get(), polling.send(b"with the word", &guest.peer_id));
+    assert_eq!(polled, (200, POLLING_AWAY.into()));
+    polling.send(b"gathered", &guest.peer_id).await;
+    assert_eq!(polling.post("1").await, (200, "ok".into()));
+    assert_eq!(guest.broadcasts(2).await, [b"with the word".to_vec(), b"gathered".to_vec()]);
+    let (again, _) = Polling::connected(&room, &room.host_token()).await;
+    again.send(b"here again", &guest.peer_id).await;
+    assert_eq!(guest.broadcast().await, b"here again");
+}
