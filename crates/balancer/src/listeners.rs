@@ -9,7 +9,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ctedge_routing::TRIES_MAX;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ServerApp};
@@ -22,7 +22,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::handshake::{self, Failure};
 use crate::http2::Http2;
@@ -139,7 +139,18 @@ fn make_proxy(shared: &Arc<Shared>) -> HttpProxy<Edge> {
 async fn accept(server: Arc<Server>, listener: TcpListener, acceptor: Option<Arc<Acceptor>>) {
     let goodbyes = Arc::new(Semaphore::new(GOODBYES_MAX));
     loop {
-        match listener.accept().await {
+        let shortage = &server.shared.shortage;
+        let over_at = shortage.over_at();
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = sleep_until(over_at.unwrap_or_else(Instant::now).into()), if over_at.is_some() => {
+                if let Some(failures) = shortage.ends(Instant::now()) {
+                    tracing::info!(failures, "connections are accepted again");
+                }
+                continue;
+            }
+        };
+        match accepted {
             Ok((tcp, peer)) => {
                 match admit(&server.shared, &tcp, peer, acceptor.is_some()) {
                     Ok(connection) => {
@@ -156,7 +167,9 @@ async fn accept(server: Arc<Server>, listener: TcpListener, acceptor: Option<Arc
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections");
+                if shortage.comes(Instant::now()) {
+                    tracing::warn!(%error, "cannot accept a connection");
+                }
                 sleep(PAUSE_WITHOUT_DESCRIPTORS).await;
             }
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ctedge_logs::AccessLog;
+use ctedge_logs::{AccessLog, Spell};
 use ctedge_routing::{
     KeyFinder, KeyNames, Node, NodeChanges, NodeSpec, NodeState, Router, RouterSettings, StateChange, Thresholds,
 };
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) unread: Unread,
     pub(crate) handshakes: Told,
+    /// Of what it takes to accept a connection: file descriptors.
+    pub(crate) shortage: Spell,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) stop: Stop,
     pub(crate) polls: Polls,
@@ -153,6 +155,7 @@ impl Shared {
             access_log,
             unread: Unread::default(),
             handshakes: Told::default(),
+            shortage: Spell::default(),
             certificates,
             stop: Stop::default(),
             polls: Polls::default(),

@@ -6,6 +6,7 @@
 //! - [`usage`]: `usage.log`, the users online and in sessions.
 //! - [`file`](mod@file): files that several processes append to, set aside by size and age.
 //! - [`dropped`]: what could not be written, counted.
+//! - [`spell`]: a trouble that comes many times in a row is told twice.
 //! - [`zone`]: the time zone of all of them.
 //! - [`redact`]: what is taken out of a request line before it may be logged. No token is ever in a log.
 
@@ -19,6 +20,7 @@ pub mod fuzzing;
 mod lines;
 pub mod redact;
 pub mod server;
+pub mod spell;
 pub mod usage;
 pub mod zone;
 
@@ -27,5 +29,6 @@ pub use dropped::lines_dropped;
 pub use file::Rotation;
 pub use redact::redact;
 pub use server::{Format, Level, LogFiles, Logs, init};
+pub use spell::Spell;
 pub use usage::UsageLog;
 pub use zone::Zone;

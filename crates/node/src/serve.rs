@@ -1,9 +1,10 @@
 //! The HTTP/1.1 server of a node: accepting, bounding and ending its TCP connections.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use ctedge_logs::Spell;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -11,6 +12,7 @@ use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep_until;
 
 use crate::metrics::Metrics;
 use crate::stop::{StopSignal, StopSwitch};
@@ -55,11 +57,24 @@ impl Server {
 
     /// Accepts connections until it is dropped.
     pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let shortage = Spell::default();
         loop {
-            let stream = match listener.accept().await {
+            let over_at = shortage.over_at();
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = sleep_until(over_at.unwrap_or_else(Instant::now).into()), if over_at.is_some() => {
+                    if let Some(failures) = shortage.ends(Instant::now()) {
+                        tracing::info!(failures, "connections are accepted again");
+                    }
+                    continue;
+                }
+            };
+            let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if shortage.comes(Instant::now()) {
+                        tracing::warn!(%error, "cannot accept a connection");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
