@@ -249,10 +249,22 @@ export class Edge {
      * @returns {Promise<number>}
      */
     async killNode(id) {
+        return (await this.aimAt(id))();
+    }
+
+    /**
+     * Finds the process of a node, to be killed by a call, without a pause.
+     *
+     * @param {string} id
+     * @returns {Promise<() => number>} the call gives its pid
+     */
+    async aimAt(id) {
         const { pid } = await this.admin.node(id);
         assert.ok(pid > 1, `node ${id} has no pid`);
-        process.kill(pid, 'SIGKILL');
-        return pid;
+        return () => {
+            process.kill(pid, 'SIGKILL');
+            return pid;
+        };
     }
 
     /** Kills every process at once, as a power failure would; what they have written stays. */

@@ -32,14 +32,18 @@ async function talk(people, text) {
 }
 
 /**
- * A request that is never answered.
+ * A request that is never answered. Its node is killed in the moment in which it arrives.
  *
  * @param {Person} from
  * @param {Person} to
+ * @param {() => void} kill
  * @returns {Promise<{ answer: Promise<any> }>} once it has arrived
  */
-async function requestInFlight(from, to) {
-    to.connection?.fs.onReadFile(() => new Promise(() => {}));
+async function requestInFlight(from, to, kill) {
+    to.connection?.fs.onReadFile(() => {
+        kill();
+        return new Promise(() => {});
+    });
     const request = /** @type {Promise<any>} */ (from.connection?.fs.readFile(to.peer.id, 'endless.txt'));
     request.catch(() => {});
     await to.told('fileSystem/readFile');
@@ -47,21 +51,18 @@ async function requestInFlight(from, to) {
 }
 
 /**
- * The ids, what the session is told, and the request in flight, when the node of a session dies by `kill`.
+ * The ids, what the session is told, and the request in flight, when the node of a session dies.
  *
  * @param {(name: string) => Person} meet
- * @param {(room: string) => Promise<void>} kill
+ * @param {(room: string) => Promise<() => void>} aim finds the session's node, to be killed by a call
  * @param {number} errorMs by when the request has failed
  */
-async function survive(meet, kill, errorMs) {
+async function survive(meet, aim, errorMs) {
     const ada = await meet('ada').host();
     const people = [ada, await meet('bob').join(ada.roomId), await meet('cyd').join(ada.roomId)];
     const ids = people.map(person => person.peer.id);
     await talk(people, 'before');
-    const { answer } = await requestInFlight(people[1], ada);
-    // Only what is in flight for a moment is written for whoever takes over.
-    await pause(100);
-    await kill(ada.roomId);
+    const { answer } = await requestInFlight(people[1], ada, await aim(ada.roomId));
     await assert.rejects(within('error', answer, errorMs), /the server of the session was lost/);
     await talk(people, 'after');
     const dan = await meet('dan').join(ada.roomId);
@@ -75,7 +76,7 @@ for (const { name, skip, open } of STORES) {
         await open(config => withEdge({ nodes: 3, config }, edge => meeting(async meet => {
             await survive(name => meet(name, edge.http), async room => {
                 const { node } = await edge.admin.explain(room);
-                await edge.killNode(node);
+                return edge.aimAt(node);
             }, 6_000);
         })));
     });
@@ -88,8 +89,7 @@ for (const { name, skip, open } of STORES) {
                 const [ada] = await survive(name => meet(name, balancer.http), async room => {
                     const owner = await cluster.ownerOf(balancer, room);
                     dead = owner.id;
-                    owner.child.kill('SIGKILL');
-                    await owner.child.exit;
+                    return () => owner.child.kill('SIGKILL');
                 }, 15_000);
                 assert.notEqual((await cluster.ownerOf(balancer, ada.roomId)).id, dead);
                 assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'taken_over' }), 1);

@@ -183,13 +183,15 @@ impl App {
     fn measured(&self) -> Option<Measured> {
         let (view, keeper) = (self.hub.owners()?.view(), self.keeper.as_ref()?);
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let journal = keeper.health().map(|health| health.journal).unwrap_or_default();
+        let (journal, notes) = keeper.health().map(|health| (health.journal, health.notes)).unwrap_or_default();
         let left = view.drain.and_then(|progress| progress.deadline_left);
         Some(Measured {
             store: view.store,
             journal_entries: number(journal.entries),
             journal_written: journal.written,
             journal_lost: journal.lost(),
+            notes_bytes: number(notes.bytes),
+            notes_dropped: notes.dropped,
             drain_sessions: view.drain.map_or(0, |progress| number(progress.sessions as u64)),
             drain_seconds_left: left.map(|left| number(left.as_secs())),
         })

@@ -89,8 +89,8 @@ pub struct Hub {
     held: Mutex<Vec<Weak<SessionCell>>>,
     /// Sessions whose requests in flight have changed since they were written.
     in_flight_changed: Mutex<Vec<Weak<SessionCell>>>,
-    /// Told when there is one among them.
-    in_flight_waits: Notify,
+    /// Told when there is something to write late.
+    late_waits: Notify,
 }
 
 /// How much a node has.
@@ -127,7 +127,7 @@ impl Hub {
             journal,
             held: Mutex::default(),
             in_flight_changed: Mutex::default(),
-            in_flight_waits: Notify::new(),
+            late_waits: Notify::new(),
             tokens: Tokens::new(&settings.secret),
             status: Status::new(Instant::now()),
             metrics,

@@ -143,7 +143,7 @@ impl Node {
         if let Some(log) = usage_log {
             tasks.spawn(usage::write(Arc::clone(&app), log));
         }
-        tasks.spawn(Arc::clone(&app.hub).write_in_flight());
+        tasks.spawn(Arc::clone(&app.hub).write_late());
         tasks.spawn(housekeeping(Arc::clone(&app)));
         if let Some(statsd) = app.settings().metrics.statsd.clone() {
             tasks.spawn(figures::send(Arc::clone(&app), statsd));

@@ -1,5 +1,6 @@
 //! What the owner of a session is to do, and why peers, joins and sessions end.
 
+use bytes::Bytes;
 use ctedge_protocol::head::Malformed;
 use ctedge_protocol::{Peer, PeerId, RoomClaim, User, Workspace};
 use ctedge_wire::{Key, KeyedToken};
@@ -47,6 +48,9 @@ pub enum Action {
     },
     /// Other requests are in flight than [`crate::Session::in_flight_bytes`] gave last. Said once until it is called.
     InFlightChanged,
+    /// A request is in flight that was not. It follows on what [`crate::Session::in_flight_bytes`] gave last, and is to be noted before
+    /// the peer that is asked hears of it. Said after [`Self::InFlightChanged`]; that a request is answered is said by that alone.
+    Requested(Bytes),
     /// The session moves, and no transport of it is left: it can be exported.
     MoveReady,
     /// Something for the session audit.

@@ -2,6 +2,8 @@
 //!
 //! Little and rarely: its peers as they come and go, and which requests are in flight. Messages are not stored.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use ctedge_protocol::{Handshake, PeerId, User};
 use serde::{Deserialize, Serialize};
@@ -34,10 +36,24 @@ pub(crate) struct WrittenHandshake {
 }
 
 /// A request in flight, as written down: who waits, under which id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct WrittenRequest {
     pub(crate) clock: u64,
     pub(crate) id: Bytes,
+}
+
+impl WrittenRequest {
+    /// Those of several lists, each of which follows on the one before. A request may be in more than one. What follows on
+    /// something that cannot be read is left out.
+    pub(crate) fn read_all(mut lists: &[u8]) -> Vec<Self> {
+        let (mut requests, mut known) = (Vec::new(), HashSet::new());
+        while !lists.is_empty()
+            && let Ok(list) = rmp_serde::from_read::<_, Vec<Self>>(&mut lists)
+        {
+            requests.extend(list.into_iter().filter(|request| known.insert(request.clone())));
+        }
+        requests
+    }
 }
 
 impl StoredPeer {

@@ -125,6 +125,40 @@ fn requests_that_were_in_flight_fail_at_once() {
 }
 
 #[test]
+fn requests_that_were_only_noted_fail_once_as_well() {
+    let (mut world, mut journal) = journaled(&["h", "a"], &[("h", &["request", "4", "to", "a"])]);
+    let mut noted = Vec::new();
+    for number in ["5", "6"] {
+        world.send("h", support::messages::parse(&["request", number, "to", "a"], &[]));
+        noted.extend(std::iter::from_fn(|| world.session.next_action()).filter_map(|action| match action {
+            Action::Requested(request) => Some(request),
+            _ => None,
+        }));
+    }
+    assert_eq!(noted.len(), 2);
+    // The first was written since, and is noted still.
+    let lists = [&journal.in_flight, &noted[0], &noted[0], &noted[1]];
+    journal.in_flight = lists.into_iter().flat_map(|list| list.iter().copied()).chain(*b"\xc1torn").collect();
+    resume(&mut world, &journal);
+    let lost = "the server of the session was lost and another one has taken over.";
+    let failed = ["4", "5", "6"].map(|id| format!("h gets response-error {id} {lost:?}"));
+    assert_eq!(world.step("h attaches")[1..], failed);
+}
+
+#[test]
+fn a_request_is_to_be_noted_before_the_peer_that_is_asked_hears_of_it() {
+    let mut world = World::with_peers(SessionLimits::default(), &["h", "a"]);
+    let mut said = |words: &[&str]| {
+        world.send("h", support::messages::parse(words, &[]));
+        std::iter::from_fn(|| world.session.next_action()).collect::<Vec<_>>()
+    };
+    let actions = said(&["request", "1", "to", "a"]);
+    assert!(matches!(actions[..], [Action::InFlightChanged, Action::Requested(_), Action::Wake(_)]), "{actions:?}");
+    let actions = said(&["request", "2", "to", "a"]);
+    assert!(matches!(actions[..], [Action::Requested(_), Action::Wake(_)]), "{actions:?}");
+}
+
+#[test]
 fn a_late_response_to_a_lost_request_is_not_taken_for_another() {
     let (mut world, journal) = journaled(&["h", "a"], &[("h", &["request", "4", "to", "a"])]);
     resume(&mut world, &journal);

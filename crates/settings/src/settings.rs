@@ -133,7 +133,8 @@ impl Settings {
     #[must_use]
     pub fn store(&self) -> Option<StoreSettings> {
         let store = self.file.store.clone()?;
-        Some(StoreSettings { url: store.url.below(&self.file.data), ..store })
+        let notes = Some(self.file.data.join("notes"));
+        Some(StoreSettings { url: store.url.below(&self.file.data), notes, ..store })
     }
 
     /// The logs.

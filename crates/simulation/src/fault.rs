@@ -65,6 +65,8 @@ faults! {
     NeverJournals => DeathsEndNothing,
     /// Who has left is not written down.
     NeverJournalsLeaving => DeathsEndNothing,
+    /// Nobody looks for what a dead process had noted.
+    NeverNotes => DeathsEndNothing,
     /// A lease that fell silent is never ended.
     NeverEndsSilent => DeathsEndNothing,
     /// A session is deleted as soon as its owner's lease has ended.

@@ -1,4 +1,4 @@
-//! Who has joined and left, written behind the messages; and what is in the store for certain by then.
+//! Who has joined and left, written behind the messages and noted before; and what is in the store for certain by then.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,14 @@ use ctedge_wire::Key;
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::promise::Promise;
-use crate::world::World;
+use crate::world::{Room, World};
 
 /// How long the journal gathers.
 const GATHERS_FOR: Duration = Duration::from_millis(20);
 /// How long it waits for the store before it tries again.
 const TRIES_EVERY: Duration = Duration::from_millis(500);
-/// After what time without trouble it is written who has joined or left. Only a crash within that may take it.
+/// After what time without trouble it is written who has joined or left. Only a crash within that may take it, and only if the
+/// lease is not ended on the machine that has the notes.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// A peer that has come or gone.
@@ -57,30 +58,57 @@ impl World {
 
     /// Writes the next entry.
     pub(crate) fn write_journal(&mut self, process: usize) {
-        let Some(Entry { key, epoch, by, client, leaves, .. }) = self.processes[process].journal.front().cloned()
-        else {
+        if self.processes[process].journal.is_empty() {
             return;
-        };
+        }
         if !self.reaches_store(process) {
             self.after(TRIES_EVERY, Event::Journal { process });
             return;
         }
-        self.processes[process].journal.pop_front();
-        if self.breaks(if leaves { Fault::NeverJournalsLeaving } else { Fault::NeverJournals }) {
+        let Some(entry) = self.processes[process].journal.pop_front() else { return };
+        if self.breaks(if entry.leaves { Fault::NeverJournalsLeaving } else { Fault::NeverJournals }) {
             return;
         }
+        let Entry { key, epoch, by, .. } = &entry;
+        if !self.store_entry(&entry) && self.store.lives(by) {
+            self.processes[process].ownership.fenced(key, *epoch, self.now);
+            self.carry_out(process);
+        }
+    }
+
+    /// Puts an entry into the store. `false` if it is not its writer's to say.
+    fn store_entry(&mut self, Entry { key, epoch, by, client, leaves, .. }: &Entry) -> bool {
         let (user, handshake) = (String::new(), Bytes::new());
-        let peer = StoredPeer { clock: client as u64, host: false, user, handshake };
-        let is_owner = self.store.journal(&key, epoch, &by, |legacy| {
+        let peer = StoredPeer { clock: *client as u64, host: false, user, handshake };
+        self.store.journal(key, *epoch, by, |legacy| {
             legacy.peers.retain(|known| known.clock != peer.clock);
             if !leaves {
                 legacy.peers.push(peer);
                 legacy.peers.sort_by_key(|peer| peer.clock);
             }
-        });
-        if !is_owner && self.store.lives(&by) {
-            self.processes[process].ownership.fenced(&key, epoch, self.now);
-            self.carry_out(process);
+        })
+    }
+
+    /// Whoever ends the lease of a dead process of the same machine finds what the process had noted. With that the store has
+    /// everything.
+    pub(crate) fn bring_in_notes(&mut self, lease: &LeaseId) {
+        let Some(process) = self.process_of(lease).filter(|_| self.store.lives(lease)) else {
+            return;
+        };
+        for entry in std::mem::take(&mut self.processes[process].journal) {
+            if !self.breaks(Fault::NeverNotes) {
+                self.store_entry(&entry);
+            }
+        }
+        for Entry { key, epoch, by, client, leaves, .. } in std::mem::take(&mut self.processes[process].unsure) {
+            let is_owner = self.store.record(&key).is_some_and(|record| record.owner == by && record.epoch == epoch);
+            let Some(room) = self.room_of(&key).filter(|_| is_owner && by == *lease) else {
+                continue;
+            };
+            let Room { members, gone, .. } = &mut self.rooms[room];
+            let (into, out_of) = if leaves { (gone, members) } else { (members, gone) };
+            into.insert(client);
+            out_of.remove(&client);
         }
     }
 

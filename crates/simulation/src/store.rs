@@ -90,6 +90,7 @@ impl World {
     /// The supervisor saw the process exit.
     pub(crate) fn supervisor_ends(&mut self, lease: LeaseId) {
         if self.store_is_up {
+            self.bring_in_notes(&lease);
             self.execute(&Command::EndLease { lease, beat: None, why: LeaseEnd::Exited });
         } else {
             self.after(Duration::from_millis(500), Event::SupervisorEnds(lease));

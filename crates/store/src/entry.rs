@@ -56,7 +56,7 @@ impl fmt::Display for Day {
 
 /// One thing to write.
 ///
-/// The first three say what a next owner of a session would start from. Each is written only if `by` owns the key at
+/// The first four say what a next owner of a session would start from. Each is written only if `by` owns the key at
 /// `epoch` and its lease has not ended, so that one that comes late harms nobody. The others are written once, whatever
 /// happens on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,12 +94,40 @@ pub enum Entry {
         /// The requests. `None` when there are none.
         bytes: Option<Bytes>,
     },
+    /// A request between peers that is in flight beside those that were written last. It is noted, and never queued: the
+    /// next [`Self::InFlight`] has it.
+    Requested {
+        /// The session.
+        key: Key,
+        /// Since when `by` owns it.
+        epoch: Epoch,
+        /// Its owner.
+        by: LeaseId,
+        /// What follows on the bytes of those.
+        bytes: Bytes,
+    },
     /// What somebody did, for the operator.
     Audit(Audit),
     /// How much a node was used at one time.
     Usage(UsageSample),
     /// A client was downloaded, completely.
     Download(Download),
+}
+
+/// Who wrote an entry about a session, and under which ownership.
+pub(crate) type Fence<'e> = (&'e Key, Epoch, &'e LeaseId);
+
+impl Entry {
+    /// The ownership under which it counts. `None` of a record for the operator.
+    pub(crate) fn fence(&self) -> Option<Fence<'_>> {
+        match self {
+            Self::PeerJoined { key, epoch, by, .. }
+            | Self::PeerLeft { key, epoch, by, .. }
+            | Self::InFlight { key, epoch, by, .. }
+            | Self::Requested { key, epoch, by, .. } => Some((key, *epoch, by)),
+            Self::Audit(_) | Self::Usage(_) | Self::Download(_) => None,
+        }
+    }
 }
 
 /// What somebody did, for the operator. The figures of the day and its users follow from these.

@@ -15,7 +15,7 @@ use crate::call::{Tx, Work, sql};
 use crate::dialect::Access;
 use crate::fault::{Fault, FaultKind};
 
-pub(crate) use leases::{all as leases_all, hold};
+pub(crate) use leases::{all as leases_all, end as end_lease, hold, lives};
 
 /// The store takes at least so many bytes of an estate in a second.
 const MIB: f64 = 1024.0 * 1024.0;
@@ -44,7 +44,7 @@ impl Work for Command {
         match self {
             Self::Register { lease, address, pid } => leases::register(tx, lease, *address, *pid).await,
             Self::Beat { lease, status, report } => leases::beat(tx, lease, *status, report).await,
-            Self::EndLease { lease, beat, why } => leases::end(tx, lease, *beat, *why).await,
+            Self::EndLease { lease, beat, why } => leases::end(tx, lease, *beat, *why, &[]).await,
             Self::Look { key } => Ok(sessions::record(tx, key).await?.map_or(Outcome::Missing, Outcome::Found)),
             Self::Create { key, by } => sessions::create(tx, key, by).await,
             Self::TakeOver { key, from, by } => sessions::take_over(tx, key, *from, by).await,

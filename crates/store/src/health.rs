@@ -24,6 +24,17 @@ pub struct StoreHealth {
     pub failures: u64,
     /// What is written behind the messages.
     pub journal: JournalHealth,
+    /// What of that is noted on this machine until it is written.
+    pub notes: NotesHealth,
+}
+
+/// How the notes do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NotesHealth {
+    /// Bytes that are noted.
+    pub bytes: u64,
+    /// How often notes were given up that the store may not have had: for lack of room, or because a file failed.
+    pub dropped: u64,
 }
 
 /// How the journal does.
@@ -120,7 +131,7 @@ impl Watch {
         self.seen.lock().state
     }
 
-    pub(crate) fn health(&self, journal: JournalHealth) -> StoreHealth {
+    pub(crate) fn health(&self, journal: JournalHealth, notes: NotesHealth) -> StoreHealth {
         let seen = self.seen.lock();
         StoreHealth {
             state: seen.state,
@@ -128,6 +139,7 @@ impl Watch {
             calls: self.calls.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             journal,
+            notes,
         }
     }
 }

@@ -20,8 +20,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use self::batch::Batch;
+pub(crate) use self::batch::write_sessions;
 use self::fenced::LostSessions;
-use self::queue::{Mark, Queue};
+pub(crate) use self::queue::{Mark, Queue};
 use crate::entry::Entry;
 use crate::fault::FaultKind;
 use crate::health::JournalHealth;
@@ -78,9 +79,19 @@ impl Journal {
         self.shared.arrived.notify_one();
     }
 
+    /// Where the next entry will come to stand.
+    pub(crate) fn end(&self) -> Mark {
+        self.shared.queue.lock().end()
+    }
+
+    /// How far the writing is.
+    pub(crate) fn written(&self) -> Mark {
+        *self.shared.done.borrow()
+    }
+
     /// Writes what waits at this moment. `false` if `within` was too short for it.
     pub(crate) async fn flush(&self, within: Duration) -> bool {
-        let end = self.shared.queue.lock().end();
+        let end = self.end();
         let mut done = self.shared.done.subscribe();
         self.shared.hurry.notify_one();
         let reached = async { done.wait_for(|mark| mark.reaches(end)).await.is_ok() };

@@ -1,7 +1,7 @@
 //! What nodes share: who owns which session, its peers, seats, audit and usage, in SQLite or PostgreSQL.
 //!
 //! - [`store`]: the door to all of it, [`Store`].
-//! - [`entry`]: what is written behind the messages; `journal`: how.
+//! - [`entry`]: what is written behind the messages; `journal`: how; `notes`: what of it outlives `kill -9` until then.
 //! - [`seats`]: licensed connections, shared out among nodes.
 //! - [`report`]: what dashboards and exports read.
 //! - [`inspect`]: looking at a store without changing it.
@@ -23,6 +23,7 @@ pub mod health;
 pub mod inspect;
 mod journal;
 mod lane;
+mod notes;
 pub mod report;
 mod row;
 mod schema;
@@ -31,7 +32,7 @@ pub mod store;
 
 pub use entry::{Audit, AuditEvent, AuditUser, Day, Download, Entry, UnixMillis, UsageSample};
 pub use fault::OpenError;
-pub use health::{JournalHealth, StoreHealth};
+pub use health::{JournalHealth, NotesHealth, StoreHealth};
 pub use inspect::{Inspection, inspect};
 pub use report::{
     AuditCursor, AuditFilter, ClientFigures, DayFigures, DownloadFigures, Forgotten, Lifetime, SessionNow, Totals,

@@ -20,6 +20,7 @@ use crate::file::{Seen, StoreFile};
 use crate::health::{StoreHealth, Watch};
 use crate::journal::Journal;
 use crate::lane::Lane;
+use crate::notes::{Notes, ending};
 use crate::schema::{self, Found};
 use crate::seats::{HoldSeats, Seats};
 
@@ -34,6 +35,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     database: Arc<Database>,
     journal: Journal,
+    /// `None` where nothing is noted.
+    notes: Option<Arc<Notes>>,
 }
 
 /// Connections and how they do.
@@ -63,16 +66,22 @@ impl Store {
         let database = Arc::new(Database::new(settings)?);
         database.prepare(&settings.url).await?;
         let journal = Journal::start(Arc::clone(&database), settings.journal_entries_max);
-        Ok(Self(Arc::new(Inner { database, journal })))
+        let notes = settings.notes.clone().map(|folder| Arc::new(Notes::new(folder)));
+        Ok(Self(Arc::new(Inner { database, journal, notes })))
     }
 
     /// Carries out `command` as one transaction, within the settings' timeout, and a second more for each
     /// MiB of an estate. After a failure nobody knows whether it
     /// was carried out; it may be sent again.
+    ///
+    /// Before a lease ends whose process ran on this machine, what that process had noted is written.
     pub async fn execute(&self, command: Command) -> Result<Outcome, StoreFailure> {
         let database = &self.0.database;
         let registers = matches!(command, Command::Register { .. });
-        let answer = database.command(&command).await;
+        let answer = match (&command, &self.0.notes) {
+            (Command::EndLease { lease, .. }, Some(notes)) => ending::end(database, notes, lease, &command).await,
+            _ => database.command(&command).await,
+        };
         if database.leases_are_over.load(Ordering::Acquire) && command.given_by().is_some() {
             if !registers {
                 return Ok(Outcome::LeaseEnded);
@@ -85,8 +94,36 @@ impl Store {
 
     /// Writes `entry` soon: within 20 ms while the store is well, in one transaction with others, and in order. While the
     /// store is away entries wait; when too many do, audit and usage are dropped first, and counted.
+    ///
+    /// What a next owner would start from is noted as well, before this returns; see [`Self::note`].
     pub fn journal(&self, entry: Entry) {
+        let is_noted = self.0.notes.is_some() && entry.fence().is_some();
+        let note = is_noted.then(|| entry.clone());
+        // In this order: a round takes for granted that what is noted is also queued.
         self.0.journal.push(entry);
+        note.iter().for_each(|note| self.note(note));
+    }
+
+    /// Notes `entry` on this machine, where notes are kept, so that `kill -9` of this process does not take it: whoever ends the
+    /// lease brings it into the store. What nobody gives to [`Self::journal`] as well is kept until what the next
+    /// [`Self::journal_late`] journals is written.
+    pub fn note(&self, entry: &Entry) {
+        self.0.notes.iter().for_each(|notes| notes.note(entry));
+    }
+
+    /// Lets `journal` write what was put off: for each session with an [`Entry::Requested`] of before an [`Entry::InFlight`] with all that are in
+    /// flight by then.
+    pub fn journal_late(&self, journal: impl FnOnce()) {
+        let Some(notes) = &self.0.notes else { return journal() };
+        let round = notes.begin_round(self.0.journal.written());
+        journal();
+        notes.end_round(round, self.0.journal.end());
+    }
+
+    /// Removes notes on this machine of leases that are over.
+    pub async fn forget_notes(&self) -> Result<(), StoreFailure> {
+        let Some(notes) = &self.0.notes else { return Ok(()) };
+        ending::forget(&self.0.database, notes).await.map_err(|fault| fault.failure())
     }
 
     /// Writes what the journal holds at this moment without waiting for more. `false` if something of it is still not
@@ -131,7 +168,8 @@ impl Store {
     /// How the store and the journal do.
     #[must_use]
     pub fn health(&self) -> StoreHealth {
-        self.0.database.watch.health(self.0.journal.health())
+        let notes = self.0.notes.as_ref().map(|notes| notes.health()).unwrap_or_default();
+        self.0.database.watch.health(self.0.journal.health(), notes)
     }
 
     /// Reads for dashboards and exports, or tidies up for them.
@@ -234,7 +272,7 @@ impl Database {
     }
 
     /// Does something that a promise depends on.
-    async fn command<W: Work>(&self, work: &W) -> Result<W::Output, Fault> {
+    pub(crate) async fn command<W: Work>(&self, work: &W) -> Result<W::Output, Fault> {
         // SQLite's readers need not wait for its one writer.
         let reads_apart = self.dialect == Dialect::Sqlite && work.access() == Access::Read;
         self.watched(if reads_apart { &self.reports } else { &self.commands }, work).await

@@ -22,6 +22,7 @@ use super::timers::Deadline;
 use super::{Hub, KeptBytes};
 use crate::clock;
 use crate::metrics::Metrics;
+use crate::ownership::Journal;
 
 /// One session. Every call locks it, lets the session decide, and carries out what it asks for after unlocking.
 pub(super) struct SessionCell {
@@ -68,6 +69,8 @@ struct Transport {
 impl SessionCell {
     /// A session that this node owns since `epoch`; 0 where ownership is not shared.
     pub(super) fn new(session: Session, epoch: u64) -> Arc<Self> {
+        // They came with the session, through the store.
+        let wrote_in_flight = session.requests_in_flight() > 0;
         Arc::new(Self {
             key: session.key().clone(),
             recovery_id: session.recovery_id().into(),
@@ -84,7 +87,7 @@ impl SessionCell {
                 seats: 0,
                 received_bytes: 0,
                 held: Held::default(),
-                wrote_in_flight: false,
+                wrote_in_flight,
             }),
         })
     }
@@ -244,13 +247,20 @@ impl SessionCell {
         self.collect(&hub.metrics);
     }
 
-    /// What is to be stored of the requests in flight. `None` if there are none, and none are stored.
-    pub(super) fn in_flight_to_write(&self) -> Option<Bytes> {
+    /// Writes which requests are in flight. Those that were answered before it came to that are of no concern to the store.
+    pub(super) fn write_in_flight(&self, journal: &Journal) {
         let mut state = self.state.lock();
         let bytes = state.session.in_flight_bytes();
-        let is_needed = !state.is_over && (!bytes.is_empty() || state.wrote_in_flight);
-        state.wrote_in_flight = !bytes.is_empty();
-        is_needed.then_some(bytes)
+        if state.is_over {
+            return;
+        }
+        let wrote = std::mem::replace(&mut state.wrote_in_flight, !bytes.is_empty());
+        // Under the lock: a request that follows is noted after this.
+        if wrote || state.wrote_in_flight {
+            journal.in_flight(&self.key, self.epoch, bytes);
+        } else {
+            journal.none_in_flight(&self.key, self.epoch);
+        }
     }
 
     pub(super) fn timer_fired(self: &Arc<Self>, hub: &Hub, deadline: Deadline) {
@@ -339,7 +349,7 @@ impl SessionCell {
         if state.session.is_cut() {
             self.is_cut.store(true, Ordering::Release);
         }
-        let effects = state.take_effects();
+        let effects = state.take_effects(hub, self);
         self.schedule(hub, &mut state);
         let share = state.share();
         if share != state.share {
@@ -364,7 +374,8 @@ impl SessionCell {
 }
 
 impl State {
-    fn take_effects(&mut self) -> Effects {
+    /// What a next owner has to know is written down on the spot, before the lock is released and anybody hears of it.
+    fn take_effects(&mut self, hub: &Hub, cell: &Arc<SessionCell>) -> Effects {
         let mut effects = Effects::default();
         while let Some(action) = self.session.next_action() {
             match action {
@@ -373,13 +384,21 @@ impl State {
                 | Action::PeerJoined(_)
                 | Action::PeerLeft { .. }
                 | Action::InFlightChanged
+                | Action::Requested(_)
                     if self.is_over => {}
                 Action::Wake(peer) | Action::ClosePeer { peer, .. } => self.transports.wake(peer, &mut effects),
                 Action::Displaced { peer, .. } => self.transports.wake(peer, &mut effects),
                 Action::JoinDecided { token, decision } => effects.rare.push(Rare::JoinDecided(token, decision)),
-                Action::PeerJoined(peer) => effects.rare.push(Rare::PeerJoined(peer)),
-                Action::PeerLeft { clock } => effects.rare.push(Rare::PeerLeft(clock)),
-                Action::InFlightChanged => effects.rare.push(Rare::InFlightChanged),
+                Action::PeerJoined(peer) => {
+                    hub.journal_peer(|journal| journal.peer_joined(&cell.key, cell.epoch, peer));
+                }
+                Action::PeerLeft { clock } => {
+                    hub.journal_peer(|journal| journal.peer_left(&cell.key, cell.epoch, clock));
+                }
+                Action::InFlightChanged => hub.in_flight_changed(cell),
+                Action::Requested(request) => {
+                    hub.journal(|journal| journal.requested(&cell.key, cell.epoch, request));
+                }
                 Action::MoveReady => drop(self.move_ready.take().map(|ready| ready.send(()))),
                 Action::Audit(event) => effects.rare.push(Rare::Audit(event)),
                 Action::Warning { peer, warning } => effects.rare.push(Rare::Warning(warning_text(&peer, warning))),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ctedge_protocol::InfoCode;
 use ctedge_protocol::http::JoinPoll;
-use ctedge_session::{AuditEvent, AuditKind, JoinDecision, StoredPeer, Warning};
+use ctedge_session::{AuditEvent, AuditKind, JoinDecision, Warning};
 use ctedge_wire::KeyedToken;
 use smallvec::SmallVec;
 
@@ -29,9 +29,6 @@ pub(super) struct Effects {
 pub(super) enum Rare {
     JoinDecided(KeyedToken, JoinDecision),
     Audit(AuditEvent),
-    PeerJoined(StoredPeer),
-    PeerLeft(u64),
-    InFlightChanged,
     Warning(String),
     Finished,
 }
@@ -69,9 +66,6 @@ impl Effects {
                     audit(&event);
                     hub.journal(|journal| journal.audit(&event));
                 }
-                Rare::PeerJoined(peer) => hub.journal(|journal| journal.peer_joined(cell.key(), cell.epoch(), peer)),
-                Rare::PeerLeft(clock) => hub.journal(|journal| journal.peer_left(cell.key(), cell.epoch(), clock)),
-                Rare::InFlightChanged => hub.in_flight_changed(cell),
                 Rare::Warning(text) => tracing::warn!(session = %cell.key(), "{text}"),
                 Rare::Finished => hub.finished(cell),
             }

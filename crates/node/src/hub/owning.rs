@@ -13,8 +13,9 @@ use super::cell::SessionCell;
 use crate::clock::{awake_or_not, random, unix_now};
 use crate::ownership::{Answer, Journal, session_peer};
 
-/// How old a request may become before it is written that it is in flight. The client waits without end for the answer
-/// to one that is lost before that, so that it is short; requests that are answered within it cost the store nothing.
+/// How old a request may become before it is written that it is in flight. Until then it is noted on this machine alone, and a
+/// client waits without end for the answer if that is lost as well, so that it is short; requests that are answered within it
+/// cost the store nothing.
 const IN_FLIGHT_GATHER: Duration = Duration::from_millis(20);
 
 /// Why a session is not served here.
@@ -164,31 +165,34 @@ impl Hub {
         }
     }
 
+    /// Writes of a peer that has come or gone, for whoever takes the session over.
+    pub(super) fn journal_peer(&self, write: impl FnOnce(&Journal)) {
+        self.journal(write);
+        self.late_waits.notify_one();
+    }
+
     /// The session's requests in flight will be written soon.
     pub(super) fn in_flight_changed(&self, cell: &Arc<SessionCell>) {
         if self.journal.is_some() {
             self.in_flight_changed.lock().push(Arc::downgrade(cell));
-            self.in_flight_waits.notify_one();
+            self.late_waits.notify_one();
         }
     }
 
     /// Writes which requests are in flight, for whoever takes the sessions over, until it is dropped. A session is
-    /// written at most once for any number of requests within a round.
-    pub(crate) async fn write_in_flight(self: Arc<Self>) {
+    /// written at most once for any number of requests within a round. What was noted before a round need not be noted any
+    /// longer once that is written, so that there is one after a peer has come or gone, too.
+    pub(crate) async fn write_late(self: Arc<Self>) {
         loop {
-            self.in_flight_waits.notified().await;
+            self.late_waits.notified().await;
             tokio::time::sleep(IN_FLIGHT_GATHER).await;
-            self.write_in_flight_once();
+            self.journal(|journal| journal.late(|| self.write_in_flight(journal)));
         }
     }
 
-    fn write_in_flight_once(&self) {
+    fn write_in_flight(&self, journal: &Journal) {
         let changed = std::mem::take(&mut *self.in_flight_changed.lock());
-        for cell in changed.iter().filter_map(Weak::upgrade) {
-            if let Some(bytes) = cell.in_flight_to_write() {
-                self.journal(|journal| journal.in_flight(cell.key(), cell.epoch(), bytes));
-            }
-        }
+        changed.iter().filter_map(Weak::upgrade).for_each(|cell| cell.write_in_flight(journal));
     }
 
     /// A message has to wait until the node has verified that the session is still its own. `is_first` of those of the

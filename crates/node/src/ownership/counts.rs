@@ -31,6 +31,8 @@ pub struct OwnershipCounts {
     journal_entries: IntGauge,
     journal_written: IntCounter,
     journal_lost: IntCounter,
+    notes_bytes: IntGauge,
+    notes_dropped: IntCounter,
     drain_sessions: IntGauge,
     drain_seconds_left: IntGaugeVec,
 }
@@ -64,6 +66,11 @@ impl OwnershipCounts {
             journal_entries: gauge("ctedge_node_journal_entries", "Entries that wait to be written into the store."),
             journal_written: counter("ctedge_node_journal_written_entries_total", "Entries written into the store."),
             journal_lost: counter("ctedge_node_journal_lost_entries_total", "Entries that found no room to wait."),
+            notes_bytes: gauge("ctedge_node_notes_bytes", "Bytes noted on this machine until the store has them."),
+            notes_dropped: counter(
+                "ctedge_node_notes_dropped_total",
+                "Times that notes were given up which the store may not have had.",
+            ),
             drain_sessions: gauge("ctedge_node_drain_sessions", "Sessions that a draining node still has."),
             drain_seconds_left: register(
                 registry,
@@ -113,6 +120,8 @@ impl OwnershipCounts {
         self.journal_entries.set(measured.journal_entries);
         rise(&self.journal_written, measured.journal_written);
         rise(&self.journal_lost, measured.journal_lost);
+        self.notes_bytes.set(measured.notes_bytes);
+        rise(&self.notes_dropped, measured.notes_dropped);
         self.drain_sessions.set(measured.drain_sessions);
         show(&self.drain_seconds_left, measured.drain_seconds_left);
     }
@@ -129,6 +138,10 @@ pub struct Measured {
     pub journal_written: u64,
     /// Entries that found no room.
     pub journal_lost: u64,
+    /// Bytes that are noted on this machine.
+    pub notes_bytes: i64,
+    /// How often notes were given up.
+    pub notes_dropped: u64,
     /// Sessions that a drain has left.
     pub drain_sessions: i64,
     /// Seconds until they are given away.

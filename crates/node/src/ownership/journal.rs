@@ -53,6 +53,23 @@ impl Journal {
         self.write(Entry::InFlight { key, epoch, by, bytes: Some(bytes).filter(|bytes| !bytes.is_empty()) });
     }
 
+    /// No requests are in flight, and none are stored.
+    pub(crate) fn none_in_flight(&self, key: &Key, epoch: u64) {
+        let (key, epoch, by) = self.owned(key, epoch);
+        self.0.keeper.note(&Entry::InFlight { key, epoch, by, bytes: None });
+    }
+
+    /// A request is in flight beside those that were written last. It is noted until they are written again.
+    pub(crate) fn requested(&self, key: &Key, epoch: u64, bytes: Bytes) {
+        let (key, epoch, by) = self.owned(key, epoch);
+        self.0.keeper.note(&Entry::Requested { key, epoch, by, bytes });
+    }
+
+    /// Lets `write` write what was put off.
+    pub(crate) fn late(&self, write: impl FnOnce()) {
+        self.0.keeper.journal_late(write);
+    }
+
     pub(crate) fn audit(&self, event: &AuditEvent) {
         let (kind, reason) = match event.kind {
             AuditKind::Created => (ctedge_store::AuditEvent::Created, None),

@@ -98,6 +98,20 @@ impl Keeper {
         }
     }
 
+    /// Notes the entry on this machine. See [`Store::note`].
+    pub(super) fn note(&self, entry: &Entry) {
+        if let Some(store) = self.store.get() {
+            store.note(entry);
+        }
+    }
+
+    /// Lets `journal` write what was put off. See [`Store::journal_late`].
+    pub(super) fn journal_late(&self, journal: impl FnOnce()) {
+        if let Some(store) = self.store.get() {
+            store.journal_late(journal);
+        }
+    }
+
     /// Writes what waits, if that is possible in a short time.
     pub(super) async fn flush(&self) {
         if let Some(store) = self.store.get()

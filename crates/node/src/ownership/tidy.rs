@@ -29,6 +29,9 @@ pub(super) async fn run(keeper: Arc<Keeper>, journal: Journal) {
             Ok(forgotten) => tracing::debug!(?forgotten, "the store is tidied up"),
             Err(error) => tracing::warn!(%error, "the store could not be tidied up; it is tried again"),
         }
+        if let Err(error) = store.forget_notes().await {
+            tracing::warn!(%error, "it is not known which notes of former nodes can go; it is asked again");
+        }
         tokio::time::sleep(EVERY).await;
     }
 }

@@ -159,6 +159,7 @@ pub(crate) fn store_in(folder: &Path) -> StoreSettings {
         timeout: Duration::from_millis(500),
         connections: 1,
         journal_entries_max: 1000,
+        notes: Some(folder.join("notes")),
         audit_days: 1,
         usage_days: 31,
     }

@@ -111,6 +111,7 @@ async fn a_drained_node_hands_its_sessions_over_and_ends() {
     assert!(guest.head.contains("x-ctedge-node: b\r\n"), "{}", guest.head);
     let text = second.ask("GET", "/metrics").await;
     assert!(text.contains("ctedge_node_ownership_total{event=\"estate_adopted\",reason=\"drain_now\"} 1"), "{text}");
+    assert_eq!(notes(folder.path(), "a-").len(), 0, "it has taken its notes along");
 }
 
 #[tokio::test]
@@ -211,14 +212,47 @@ async fn until_true(folder: &Path, question: &'static str) {
 async fn who_waits_for_a_response_when_its_node_dies_hears_that_there_will_be_none() {
     let folder = TempDir::new().unwrap();
     let (first, second) = two(folder.path()).await;
-    let (host, mut guest) = first.pair().await;
+    let (mut host, mut guest) = first.pair().await;
     guest.say(&message("request", &[("id", 7.into()), ("target", (&*host.peer_id).into())])).await;
-    until_true(folder.path(), "SELECT COUNT(*) = 1 FROM sessions WHERE in_flight IS NOT NULL").await;
-    pair_written(folder.path()).await;
+    // As soon as anybody has heard of it.
+    heard(&mut host, "request").await;
     drop(first);
     let mut guest = let_in(&second, &second.guest_token(1)).await;
     let response = guest.message().await;
     assert_eq!((text(&response, "kind"), text(&response, "id")), ("response-error".into(), "7".into()));
+    // Only the node that found the other one silent knew what it had noted.
+    assert_eq!(notes(folder.path(), "a-").len(), 0);
+}
+
+#[tokio::test]
+async fn who_has_a_response_when_its_node_dies_hears_of_no_error() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = two(folder.path()).await;
+    let (mut host, mut guest) = first.pair().await;
+    guest.say(&message("request", &[("id", 7.into()), ("target", (&*host.peer_id).into())])).await;
+    let id = field(&heard(&mut host, "request").await, "id").clone();
+    host.say(&message("response", &[("id", id)])).await;
+    heard(&mut guest, "response").await;
+    // The last note says of the session `room` that nothing is in flight.
+    let is_noted = || notes(folder.path(), "a-").iter().any(|notes| notes.ends_with(b"room\0\0\0\0"));
+    let noting = async {
+        while !is_noted() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(noting).await;
+    drop(first);
+    let mut guest = let_in(&second, &second.guest_token(1)).await;
+    let mut host = back(&second, &second.host_token()).await;
+    host.send(b"goes on", &[&guest.peer_id]).await;
+    assert_eq!(content(&guest.message().await).as_deref(), Some(&b"goes on"[..]));
+}
+
+/// What is noted in files whose names begin so.
+fn notes(folder: &Path, name: &str) -> Vec<Vec<u8>> {
+    let files = std::fs::read_dir(folder.join("notes")).unwrap().map(|entry| entry.unwrap().path());
+    let of_it = |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(name);
+    files.filter(of_it).map(|path| std::fs::read(path).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -254,9 +288,25 @@ fn message(kind: &str, more: &[(&str, rmpv::Value)]) -> Vec<u8> {
     bytes
 }
 
+/// The next message of that kind.
+async fn heard(client: &mut Client, kind: &str) -> rmpv::Value {
+    loop {
+        let message = client.message().await;
+        if text(&message, "kind") == kind {
+            return message;
+        }
+    }
+}
+
+/// A field of a message.
+fn field<'m>(message: &'m rmpv::Value, name: &str) -> &'m rmpv::Value {
+    let (_, value) = message.as_map().unwrap().iter().find(|(key, _)| key.as_str() == Some(name)).unwrap();
+    value
+}
+
 /// A field of a message, as text.
 fn text(message: &rmpv::Value, name: &str) -> String {
-    let (_, value) = message.as_map().unwrap().iter().find(|(key, _)| key.as_str() == Some(name)).unwrap();
+    let value = field(message, name);
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -110,7 +110,7 @@ impl Session {
         let Some(origin) = self.origin(from) else { return };
         let fresh = self.next_request_id();
         self.requests.insert(fresh, now + self.limits.request, Request { requester: from, target, id: id.into() });
-        self.say_in_flight_changed();
+        self.say_requested(from, id);
         let fresh = EncodedId::new(fresh);
         let message = splice(head, Replacements { origin: Some(&origin), id: Some(fresh.as_bytes()), key: None });
         self.send(target, message);

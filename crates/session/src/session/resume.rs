@@ -11,7 +11,7 @@ use super::{Beginning, Session, State};
 use crate::action::Action;
 use crate::limits::SessionLimits;
 use crate::outbox::Outbox;
-use crate::peers::Member;
+use crate::peers::{Member, PeerSlot};
 use crate::stored::{StoredPeer, WrittenRequest, encode};
 
 /// What the requester of a lost request is told.
@@ -28,7 +28,8 @@ pub enum ResumeError {
 }
 
 impl Session {
-    /// The session that had these `peers` and these requests `in_flight` ([`Self::in_flight_bytes`]) when its owner died.
+    /// The session that had these `peers` and these requests `in_flight` when its owner died: what [`Self::in_flight_bytes`] gave, and
+    /// each [`Action::Requested`] since then.
     ///
     /// All peers are within their grace period, with the ids that they had. Requests that were in flight fail at once:
     /// their requesters find an error when they return. What was undelivered is gone, and so are waiting joins.
@@ -85,7 +86,7 @@ impl Session {
     }
 
     fn fail_lost_requests(&mut self, in_flight: &[u8]) {
-        let lost: Vec<WrittenRequest> = rmp_serde::from_slice(in_flight).unwrap_or_default();
+        let lost = WrittenRequest::read_all(in_flight);
         for WrittenRequest { clock, id } in lost.into_iter().take(self.limits.requests_in_flight_max) {
             let requester = self.peers.find(|member| member.clock == clock);
             if let Some(requester) = requester.filter(|_| is_one_value(&id)) {
@@ -107,12 +108,23 @@ impl Session {
     #[must_use]
     pub fn in_flight_bytes(&mut self) -> Bytes {
         self.in_flight_changed = false;
-        let waiting = self.requests.iter().filter_map(|(_, _, request)| {
-            let requester = self.peers.present_member(request.requester)?;
-            Some(WrittenRequest { clock: requester.clock, id: Bytes::copy_from_slice(&request.id) })
-        });
+        let waiting =
+            self.requests.iter().filter_map(|(_, _, request)| self.written_request(request.requester, &request.id));
         let waiting: Vec<WrittenRequest> = waiting.collect();
         if waiting.is_empty() { Bytes::new() } else { encode(&waiting) }
+    }
+
+    /// A request is in flight that was not.
+    pub(super) fn say_requested(&mut self, requester: PeerSlot, id: &[u8]) {
+        self.say_in_flight_changed();
+        let written = self.written_request(requester, id);
+        self.actions.extend(written.map(|request| Action::Requested(encode(&[request]))));
+    }
+
+    /// A request as it is written down. `None` of a requester who is gone.
+    fn written_request(&self, requester: PeerSlot, id: &[u8]) -> Option<WrittenRequest> {
+        let clock = self.peers.present_member(requester)?.clock;
+        Some(WrittenRequest { clock, id: Bytes::copy_from_slice(id) })
     }
 
     pub(super) fn say_in_flight_changed(&mut self) {

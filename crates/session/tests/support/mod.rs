@@ -199,7 +199,11 @@ impl World {
         while let Some(action) = self.session.next_action() {
             match action {
                 // What is to be stored is looked at by tests of its own.
-                Action::Wake(_) | Action::PeerJoined(_) | Action::PeerLeft { .. } | Action::InFlightChanged => {}
+                Action::Wake(_)
+                | Action::PeerJoined(_)
+                | Action::PeerLeft { .. }
+                | Action::InFlightChanged
+                | Action::Requested(_) => {}
                 Action::MoveReady => acted.push("ready to move".to_owned()),
                 Action::ClosePeer { peer, reason } => {
                     let name = self.name_at(|attached| attached.peer == peer);

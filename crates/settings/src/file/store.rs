@@ -59,5 +59,7 @@ pub(super) fn store(reader: &mut Reader) -> Option<StoreSettings> {
         400,
         31..=36_500,
     );
-    url.map(|url| StoreSettings { url, timeout, connections, journal_entries_max, audit_days, usage_days })
+    // Where notes are is known with the data folder.
+    let notes = None;
+    url.map(|url| StoreSettings { url, timeout, connections, journal_entries_max, notes, audit_days, usage_days })
 }

@@ -1,5 +1,6 @@
 //! The store that nodes share.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::store_url::StoreUrl;
@@ -15,6 +16,8 @@ pub struct StoreSettings {
     pub connections: usize,
     /// Entries that wait to be written, at most.
     pub journal_entries_max: usize,
+    /// The folder in which the processes of this machine note what the store does not have yet. `None` notes nothing.
+    pub notes: Option<PathBuf>,
     /// Days for which audit entries are kept.
     pub audit_days: u32,
     /// Days for which usage samples and the users of a day are kept; sums of a day are kept for ever.

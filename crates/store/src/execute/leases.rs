@@ -8,7 +8,9 @@ use ctedge_wire::{Key, NodeStatus};
 
 use super::columns;
 use crate::call::{Tx, parameters, sql, sql_of};
+use crate::entry::Entry;
 use crate::fault::Fault;
+use crate::journal::write_sessions;
 use crate::row::Row;
 
 /// Whether the lease lives. If so, it lives until the transaction is over.
@@ -19,7 +21,7 @@ pub(crate) async fn hold(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<bool, Fault
 }
 
 /// Whether the lease lives at this moment. That it does not is final.
-pub(super) async fn lives(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<bool, Fault> {
+pub(crate) async fn lives(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<bool, Fault> {
     let (node, incarnation) = columns(lease);
     let statement = sql("SELECT ended FROM leases WHERE node = $1 AND incarnation = $2").bind(node).bind(incarnation);
     tx.row(statement).await?.map_or(Ok(false), |row| Ok(!row.flag(0)?))
@@ -100,7 +102,14 @@ async fn estates(tx: &mut Tx<'_>, lease: &LeaseId) -> Result<Vec<(Key, Epoch)>, 
     rows.iter().map(|row| Ok((row.key(0)?, Epoch(row.number(1)?)))).collect()
 }
 
-pub(super) async fn end(tx: &mut Tx<'_>, lease: &LeaseId, beat: Option<u64>, why: LeaseEnd) -> Result<Outcome, Fault> {
+/// Ends the lease, unless it beats. What is `noted` of its sessions is written before, while they are its own.
+pub(crate) async fn end(
+    tx: &mut Tx<'_>,
+    lease: &LeaseId,
+    beat: Option<u64>,
+    why: LeaseEnd,
+    noted: &[Entry],
+) -> Result<Outcome, Fault> {
     let (node, incarnation) = columns(lease);
     let seized = tx.row(sql(tx.dialect.seize_lease()).bind(node.clone()).bind(incarnation)).await?;
     let Some(row) = seized else {
@@ -111,6 +120,7 @@ pub(super) async fn end(tx: &mut Tx<'_>, lease: &LeaseId, beat: Option<u64>, why
         return Ok(Outcome::Beating);
     }
     if !ended {
+        write_sessions(tx, noted).await?;
         let statement = sql("UPDATE leases SET ended = $3 WHERE node = $1 AND incarnation = $2");
         tx.execute(statement.bind(node.clone()).bind(incarnation).bind(number_of(why))).await?;
     }

@@ -25,6 +25,13 @@ pub(super) async fn legacy(tx: &mut Tx<'_>, key: &Key) -> Result<Legacy, Fault> 
     Ok(Legacy { estate, given, peers: peers.collect::<Result<_, Fault>>()?, in_flight })
 }
 
+/// What is stored of the requests in flight of a session.
+pub(crate) async fn in_flight(tx: &mut Tx<'_>, key: &Key) -> Result<Option<Vec<u8>>, Fault> {
+    let statement = sql("SELECT in_flight FROM sessions WHERE session_key = $1").bind(key.as_str().to_owned());
+    let row = tx.row(statement).await?;
+    Ok(row.map(|row| row.bytes_or_none(0)).transpose()?.flatten().map(Vec::from))
+}
+
 /// The number in the column `given`. 0 says nothing.
 pub(super) fn number_of(reason: HandoffReason) -> i64 {
     match reason {

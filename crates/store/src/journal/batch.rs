@@ -9,7 +9,7 @@ use ctedge_wire::Key;
 use super::fenced::Fenced;
 use super::records;
 use crate::call::{Tx, Work, parameters, sql, sql_of};
-use crate::entry::Entry;
+use crate::entry::{Entry, Fence};
 use crate::execute::{hold, peers};
 use crate::fault::Fault;
 
@@ -20,17 +20,14 @@ pub(crate) struct Batch {
     pub(crate) entries: Vec<Entry>,
 }
 
-/// Who wrote an entry about a session, and under which ownership.
-type Fence<'e> = (&'e Key, Epoch, &'e LeaseId);
-
 impl Work for Batch {
     /// What came too late.
     type Output = Fenced;
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Fenced, Fault> {
         // What is written of sessions may be written again: only the last word counts, and the fence holds each time.
-        let fenced = self.write_sessions(tx).await?;
-        let has_records = self.entries.iter().any(|entry| fence_of(entry).is_none());
+        let fenced = write_sessions(tx, &self.entries).await?;
+        let has_records = self.entries.iter().any(|entry| entry.fence().is_none());
         if has_records && self.is_first(tx).await? {
             records::write(tx, &self.entries).await?;
         }
@@ -47,39 +44,31 @@ impl Batch {
         let statement = statement.bind(self.writer).bind(self.number.cast_signed());
         Ok(tx.execute(statement.bind(records::latest(&self.entries).cast_signed())).await? == 1)
     }
-
-    async fn write_sessions(&self, tx: &mut Tx<'_>) -> Result<Fenced, Fault> {
-        let fences: Vec<Fence<'_>> = self.entries.iter().filter_map(fence_of).collect();
-        if fences.is_empty() {
-            return Ok(Fenced::default());
-        }
-        let held = Held::of(tx, &fences).await?;
-        let mut changes = Changes::default();
-        let mut fenced = Fenced::default();
-        for entry in &self.entries {
-            let Some(fence) = fence_of(entry) else { continue };
-            if held.holds(fence) {
-                changes.add(entry);
-                continue;
-            }
-            fenced.entries += 1;
-            if held.is_lost(fence) {
-                let (key, epoch, _) = fence;
-                fenced.sessions.insert((key.clone(), epoch));
-            }
-        }
-        changes.write(tx).await?;
-        Ok(fenced)
-    }
 }
 
-fn fence_of(entry: &Entry) -> Option<Fence<'_>> {
-    match entry {
-        Entry::PeerJoined { key, epoch, by, .. }
-        | Entry::PeerLeft { key, epoch, by, .. }
-        | Entry::InFlight { key, epoch, by, .. } => Some((key, *epoch, by)),
-        Entry::Audit(_) | Entry::Usage(_) | Entry::Download(_) => None,
+/// Writes what `entries` say of sessions, as far as it is their writer's to say.
+pub(crate) async fn write_sessions(tx: &mut Tx<'_>, entries: &[Entry]) -> Result<Fenced, Fault> {
+    let fences: Vec<Fence<'_>> = entries.iter().filter_map(Entry::fence).collect();
+    if fences.is_empty() {
+        return Ok(Fenced::default());
     }
+    let held = Held::of(tx, &fences).await?;
+    let mut changes = Changes::default();
+    let mut fenced = Fenced::default();
+    for entry in entries {
+        let Some(fence) = entry.fence() else { continue };
+        if held.holds(fence) {
+            changes.add(entry);
+            continue;
+        }
+        fenced.entries += 1;
+        if held.is_lost(fence) {
+            let (key, epoch, _) = fence;
+            fenced.sessions.insert((key.clone(), epoch));
+        }
+    }
+    changes.write(tx).await?;
+    Ok(fenced)
 }
 
 /// Who lives and who owns what, as it stays until the transaction is over.
@@ -137,7 +126,14 @@ impl<'e> Held<'e> {
 #[derive(Default)]
 struct Changes<'e> {
     peers: BTreeMap<(&'e Key, u64), Option<&'e StoredPeer>>,
-    in_flight: BTreeMap<&'e Key, Option<&'e Bytes>>,
+    in_flight: BTreeMap<&'e Key, InFlight<'e>>,
+}
+
+/// What becomes of a session's requests in flight: those that are there stay or are replaced, and something follows.
+#[derive(Default)]
+struct InFlight<'e> {
+    replaced_by: Option<Option<&'e Bytes>>,
+    following: Vec<&'e Bytes>,
 }
 
 impl<'e> Changes<'e> {
@@ -150,8 +146,9 @@ impl<'e> Changes<'e> {
                 self.peers.insert((key, *clock), None);
             }
             Entry::InFlight { key, bytes, .. } => {
-                self.in_flight.insert(key, bytes.as_ref());
+                self.in_flight.insert(key, InFlight { replaced_by: Some(bytes.as_ref()), following: Vec::new() });
             }
+            Entry::Requested { key, bytes, .. } => self.in_flight.entry(key).or_default().following.push(bytes),
             Entry::Audit(_) | Entry::Usage(_) | Entry::Download(_) => {}
         }
     }
@@ -161,12 +158,26 @@ impl<'e> Changes<'e> {
         peers::write(tx, &here).await?;
         let gone: Vec<_> = self.peers.iter().filter(|(_, peer)| peer.is_none()).map(|(at, _)| *at).collect();
         peers::remove(tx, &gone).await?;
-        for (key, bytes) in &self.in_flight {
+        for (key, in_flight) in &self.in_flight {
+            let bytes = in_flight.after_what_is_there(tx, key).await?;
             let statement = sql("UPDATE sessions SET in_flight = $2 WHERE session_key = $1");
-            let statement = statement.bind(key.as_str().to_owned()).bind(bytes.map(|bytes| bytes.to_vec()));
-            tx.execute(statement).await?;
+            tx.execute(statement.bind(key.as_str().to_owned()).bind(bytes)).await?;
         }
         Ok(())
+    }
+}
+
+impl InFlight<'_> {
+    async fn after_what_is_there(&self, tx: &mut Tx<'_>, key: &Key) -> Result<Option<Vec<u8>>, Fault> {
+        let mut bytes = match self.replaced_by {
+            Some(replaced_by) => replaced_by.map(|bytes| bytes.to_vec()),
+            None => peers::in_flight(tx, key).await?,
+        };
+        if !self.following.is_empty() {
+            let all = bytes.get_or_insert_default();
+            self.following.iter().for_each(|change| all.extend_from_slice(change));
+        }
+        Ok(bytes)
     }
 }
 
@@ -194,6 +205,7 @@ mod tests {
             timeout: Duration::from_secs(10),
             connections: 1,
             journal_entries_max: 1_000,
+            notes: None,
             audit_days: 1,
             usage_days: 31,
         };

@@ -84,7 +84,9 @@ impl Queue {
                 self.in_flight.insert(key.clone(), self.sessions.end());
                 self.sessions.waiting.push_back(entry);
             }
-            Entry::PeerJoined { .. } | Entry::PeerLeft { .. } => self.sessions.waiting.push_back(entry),
+            Entry::PeerJoined { .. } | Entry::PeerLeft { .. } | Entry::Requested { .. } => {
+                self.sessions.waiting.push_back(entry);
+            }
         }
     }
 
@@ -120,7 +122,7 @@ impl Queue {
         let count = match entry {
             Entry::Audit(_) => &mut self.dropped.dropped_audit,
             Entry::Usage(_) | Entry::Download(_) => &mut self.dropped.dropped_usage,
-            Entry::PeerJoined { .. } | Entry::PeerLeft { .. } | Entry::InFlight { .. } => {
+            Entry::PeerJoined { .. } | Entry::PeerLeft { .. } | Entry::InFlight { .. } | Entry::Requested { .. } => {
                 &mut self.dropped.dropped_sessions
             }
         };

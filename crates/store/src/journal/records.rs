@@ -28,7 +28,7 @@ pub(super) async fn write(tx: &mut Tx<'_>, entries: &[Entry]) -> Result<(), Faul
             }
             Entry::Usage(sample) => sample_write(tx, sample).await?,
             Entry::Download(download) => *sums.downloads.entry(cut_download(download)).or_default() += 1,
-            Entry::PeerJoined { .. } | Entry::PeerLeft { .. } | Entry::InFlight { .. } => {}
+            Entry::PeerJoined { .. } | Entry::PeerLeft { .. } | Entry::InFlight { .. } | Entry::Requested { .. } => {}
         }
     }
     audit_write(tx, &audit).await?;

@@ -6,6 +6,7 @@ mod conformance;
 mod crash;
 mod inspecting;
 mod journal;
+mod notes;
 mod opening;
 mod outage;
 mod races;

@@ -86,6 +86,7 @@ pub(crate) fn settings(url: StoreUrl) -> StoreSettings {
         timeout: Duration::from_secs(10),
         connections: 4,
         journal_entries_max: 10_000,
+        notes: None,
         audit_days: 365,
         usage_days: 400,
     }
