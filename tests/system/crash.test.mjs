@@ -103,6 +103,20 @@ for (const { name, skip, open } of STORES) {
 }
 
 for (const { name, skip, open } of STORES) {
+    test(`a guest in whose coming the node dies has come, on ${name}`, { skip }, async () => {
+        await open(config => withEdge({ nodes: 3, config }, edge => meeting(async meet => {
+            const ada = await meet('ada', edge.http).host();
+            const kill = await edge.aimAt((await edge.admin.explain(ada.roomId)).node);
+            const isTold = ada.told('room/joined').then(kill);
+            // Neither the guest nor what the host is to send it must wait for something that was lost.
+            const bob = await meet('bob', edge.http).join(ada.roomId);
+            await isTold;
+            await talk([ada, bob], 'after');
+        })));
+    });
+}
+
+for (const { name, skip, open } of STORES) {
     test(`of what people say while their node is killed, only what is on its way is lost, on ${name}`, { skip }, async t => {
         await open(config => withEdge({ nodes: 3, config }, edge => meeting(async meet => {
             const people = await threePeople(meet, edge.http);

@@ -39,7 +39,7 @@ pub enum Action {
         /// The answer.
         decision: JoinDecision,
     },
-    /// A peer has joined: what is to be stored of it, so that another owner can take the session over.
+    /// A peer has joined, or has said its first word: what is to be stored of it, so that another owner can take the session over.
     PeerJoined(StoredPeer),
     /// A peer that was stored is none any more. Not said of each when the session ends.
     PeerLeft {

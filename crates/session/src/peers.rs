@@ -25,6 +25,8 @@ pub(crate) struct Member {
     pub(crate) host: bool,
     pub(crate) user: User,
     pub(crate) handshake: Handshake,
+    /// Whether nothing has come from it yet: it may not have heard what a peer hears that joins.
+    pub(crate) is_silent: bool,
     pub(crate) outbox: Outbox,
     /// The transport that the peer has.
     pub(crate) attachment: Option<AttachmentId>,

@@ -33,6 +33,8 @@ pub(crate) struct WrittenHandshake {
     client: String,
     #[serde(default)]
     compression: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_silent: bool,
 }
 
 /// A request in flight, as written down: who waits, under which id.
@@ -62,30 +64,30 @@ impl StoredPeer {
             clock: member.clock,
             host: member.host,
             user: serde_json::to_string(&member.user).unwrap_or_default(),
-            handshake: encode(&WrittenHandshake::of(&member.id, &member.handshake)),
+            handshake: encode(&WrittenHandshake::of(member)),
         }
     }
 
-    /// The peer's id, user and handshake. `None` if they cannot be read.
-    pub(crate) fn read(&self) -> Option<(PeerId, User, Handshake)> {
-        let written: WrittenHandshake = rmp_serde::from_slice(&self.handshake).ok()?;
-        let (id, handshake) = written.read();
-        Some((id, serde_json::from_str(&self.user).ok()?, handshake))
+    /// The user, and the rest of what is known of the peer. `None` if they cannot be read.
+    pub(crate) fn read(&self) -> Option<(User, WrittenHandshake)> {
+        Some((serde_json::from_str(&self.user).ok()?, rmp_serde::from_slice(&self.handshake).ok()?))
     }
 }
 
 impl WrittenHandshake {
-    pub(crate) fn of(id: &PeerId, handshake: &Handshake) -> Self {
+    pub(crate) fn of(member: &Member) -> Self {
+        let Member { id, handshake, is_silent, .. } = member;
         Self {
             id: id.as_str().to_owned(),
             public_key: handshake.public_key.clone(),
             client: handshake.client.clone(),
             compression: handshake.compression.clone(),
+            is_silent: *is_silent,
         }
     }
 
     pub(crate) fn read(self) -> (PeerId, Handshake) {
-        let Self { id, public_key, client, compression } = self;
+        let Self { id, public_key, client, compression, .. } = self;
         (PeerId::new(&id), Handshake { public_key, client, compression })
     }
 }

@@ -22,7 +22,10 @@ impl Journal {
     fn write(&mut self, session: &mut Session) {
         while let Some(action) = session.next_action() {
             match action {
-                Action::PeerJoined(peer) => self.peers.push(peer),
+                Action::PeerJoined(peer) => match self.peers.iter_mut().find(|known| known.clock == peer.clock) {
+                    Some(known) => *known = peer,
+                    None => self.peers.push(peer),
+                },
                 Action::PeerLeft { clock } => self.peers.retain(|peer| peer.clock != clock),
                 Action::InFlightChanged => self.in_flight = session.in_flight_bytes(),
                 _ => {}
@@ -65,7 +68,8 @@ fn resume(world: &mut World, journal: &Journal) {
 
 #[test]
 fn the_same_peers_come_back_and_nobody_hears_of_it() {
-    let (mut world, journal) = journaled(&["h", "a", "b"], &[("b", &["leave"])]);
+    let (mut world, journal) =
+        journaled(&["h", "a", "b"], &[("h", &["broadcast", "x"]), ("a", &["broadcast", "y"]), ("b", &["leave"])]);
     let former = world.session.recovery_id().to_owned();
     let host = world.session.host().unwrap();
     resume(&mut world, &journal);
@@ -77,6 +81,21 @@ fn the_same_peers_come_back_and_nobody_hears_of_it() {
     assert_eq!(world.step("a attaches"), ["a is back"]);
     let heard = world.step("h says broadcast on");
     assert_eq!(heard, ["a gets broadcast on from h with the key of a"]);
+}
+
+#[test]
+fn a_peer_that_had_not_said_anything_is_announced_once_more() {
+    let (mut world, journal) = journaled(&["h", "a"], &[("h", &["broadcast", "x"])]);
+    resume(&mut world, &journal);
+    assert_eq!(world.step("h attaches"), ["h is back", "h gets broadcast room/joined a"]);
+    assert_eq!(world.step("a attaches"), ["a is back", "a gets notification peer/info a"]);
+    // What the host answers to that comes to it, and it is as if nothing had been.
+    world.step("a says broadcast y");
+    let mut journal = Journal { in_flight: Bytes::new(), peers: world.session.stored_peers() };
+    journal.write(&mut world.session);
+    resume(&mut world, &journal);
+    assert_eq!(world.step("h attaches"), ["h is back"]);
+    assert_eq!(world.step("a attaches"), ["a is back"]);
 }
 
 #[test]
@@ -126,7 +145,8 @@ fn requests_that_were_in_flight_fail_at_once() {
 
 #[test]
 fn requests_that_were_only_noted_fail_once_as_well() {
-    let (mut world, mut journal) = journaled(&["h", "a"], &[("h", &["request", "4", "to", "a"])]);
+    let steps: [(&str, &[&str]); 2] = [("a", &["broadcast", "x"]), ("h", &["request", "4", "to", "a"])];
+    let (mut world, mut journal) = journaled(&["h", "a"], &steps);
     let mut noted = Vec::new();
     for number in ["5", "6"] {
         world.send("h", support::messages::parse(&["request", number, "to", "a"], &[]));
@@ -148,6 +168,7 @@ fn requests_that_were_only_noted_fail_once_as_well() {
 #[test]
 fn a_request_is_to_be_noted_before_the_peer_that_is_asked_hears_of_it() {
     let mut world = World::with_peers(SessionLimits::default(), &["h", "a"]);
+    world.step("h says broadcast x");
     let mut said = |words: &[&str]| {
         world.send("h", support::messages::parse(words, &[]));
         std::iter::from_fn(|| world.session.next_action()).collect::<Vec<_>>()

@@ -175,9 +175,12 @@ async fn a_balancer_that_can_send_a_body_only_once_finds_out_before_where_it_bel
 async fn the_sessions_of_a_node_that_died_go_on_with_the_same_peers() {
     let folder = TempDir::new().unwrap();
     let (first, second) = two(folder.path()).await;
-    let (host, guest) = first.pair().await;
+    let (mut host, mut guest) = first.pair().await;
     let before = ids([&host, &guest]);
-    pair_written(folder.path()).await;
+    host.send(b"who are you", &[&guest.peer_id]).await;
+    guest.broadcast().await;
+    guest.send(b"a guest", &[&host.peer_id]).await;
+    host.broadcast().await;
     drop(first);
     let mut host = let_in(&second, &second.host_token()).await;
     assert_eq!(second.health().await.peers, 2, "the guest is within its grace period");

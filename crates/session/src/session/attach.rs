@@ -128,6 +128,7 @@ impl Session {
             host: claim.host,
             user: claim.user.clone(),
             handshake,
+            is_silent: true,
             outbox: Outbox::new(self.offset_floor, self.limits.outbox_bytes_max),
             attachment: Some(attachment),
             given_up_at: None,
@@ -144,15 +145,33 @@ impl Session {
         Attached { peer: slot, attachment, returned: false }
     }
 
-    /// Tells the others of a guest that joined, and tells every peer that joined who it is.
     fn announce(&mut self, slot: PeerSlot, host: bool) {
-        let Some(peer) = self.peers.member(slot).map(Member::to_protocol) else { return };
-        self.actions.extend(self.peers.member(slot).map(|member| Action::PeerJoined(StoredPeer::of(member))));
+        self.say_joined(slot);
+        self.tell_of_joining(slot);
+        self.audit(if host { AuditKind::Created } else { AuditKind::Joined }, slot);
+    }
+
+    /// Tells the others of a guest that joined, and tells every peer that joined who it is.
+    pub(super) fn tell_of_joining(&mut self, slot: PeerSlot) {
+        let Some((peer, host)) = self.peers.member(slot).map(|member| (member.to_protocol(), member.host)) else {
+            return;
+        };
         if !host {
             self.send_to_others(slot, &server::room_joined(&peer));
         }
         self.send(slot, server::peer_info(&peer));
-        self.audit(if host { AuditKind::Created } else { AuditKind::Joined }, slot);
+    }
+
+    /// Something has come from a peer: it knows where it is.
+    pub(super) fn break_silence(&mut self, slot: PeerSlot) {
+        if let Some(member) = self.peers.member_mut(slot) {
+            member.is_silent = false;
+            self.say_joined(slot);
+        }
+    }
+
+    fn say_joined(&mut self, slot: PeerSlot) {
+        self.actions.extend(self.peers.member(slot).map(|member| Action::PeerJoined(StoredPeer::of(member))));
     }
 
     fn next_attachment(&mut self) -> AttachmentId {

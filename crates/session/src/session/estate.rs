@@ -209,6 +209,7 @@ impl Session {
     }
 
     fn read_peer(&mut self, peer: WrittenPeer, now: Instant) -> Result<PeerSlot, EstateError> {
+        let is_silent = peer.handshake.is_silent;
         let (id, handshake) = peer.handshake.read();
         let mut origin = Vec::new();
         msgpack::write_str(&mut origin, id.as_str());
@@ -220,6 +221,7 @@ impl Session {
             host: peer.host,
             user: peer.user,
             handshake,
+            is_silent,
             outbox: outbox.ok_or(EstateError::Inconsistent("an outbox's offsets"))?,
             attachment: None,
             given_up_at: Some(at(peer.given_up_in_us, self.limits.grace, now)),
@@ -240,7 +242,7 @@ impl WrittenPeer {
             clock: member.clock,
             host: member.host,
             user: member.user.clone(),
-            handshake: WrittenHandshake::of(&member.id, &member.handshake),
+            handshake: WrittenHandshake::of(member),
             given_up_in_us: member.given_up_at.map_or(0, |until| left(until, now)),
             is_closing: member.closing.is_some(),
             warned: member.warned,

@@ -34,8 +34,9 @@ pub(super) struct Request {
 impl Session {
     /// Takes a message that a peer sent: one MessagePack map. What cannot be relayed is dropped and counted.
     pub fn receive(&mut self, from: PeerSlot, message: &[u8], now: Instant) {
-        if self.peers.present_member(from).is_none() || self.is_cut() {
-            return;
+        let Some(member) = self.peers.present_member(from).filter(|_| !self.is_cut()) else { return };
+        if member.is_silent {
+            self.break_silence(from);
         }
         self.counters.received += 1;
         let mut keys = std::mem::take(&mut self.keys);

@@ -31,7 +31,8 @@ impl Session {
     /// The session that had these `peers` and these requests `in_flight` when its owner died: what [`Self::in_flight_bytes`] gave, and
     /// each [`Action::Requested`] since then.
     ///
-    /// All peers are within their grace period, with the ids that they had. Requests that were in flight fail at once:
+    /// All peers are within their grace period, with the ids that they had. One that had not said anything yet is announced once more.
+    /// Requests that were in flight fail at once:
     /// their requesters find an error when they return. What was undelivered is gone, and so are waiting joins.
     pub fn resumed(
         key: Key,
@@ -55,6 +56,7 @@ impl Session {
         }
         session.state = State::Live;
         session.find_next_given_up();
+        session.announce_the_silent();
         session.fail_lost_requests(in_flight.unwrap_or_default());
         session.settle(now);
         Ok(session)
@@ -62,7 +64,9 @@ impl Session {
 
     /// A stored peer, without a transport. One that cannot be read is none: its token lets it join anew.
     fn bring_back(&mut self, peer: &StoredPeer, now: Instant) {
-        let Some((id, user, handshake)) = peer.read() else { return };
+        let Some((user, written)) = peer.read() else { return };
+        let is_silent = written.is_silent;
+        let (id, handshake) = written.read();
         if self.peers.find(|member| member.clock == peer.clock).is_some() {
             return;
         }
@@ -76,6 +80,7 @@ impl Session {
             host: peer.host,
             user,
             handshake,
+            is_silent,
             outbox: Outbox::new(self.offset_floor, self.limits.outbox_bytes_max),
             attachment: None,
             given_up_at: Some(now + self.limits.grace),
@@ -83,6 +88,14 @@ impl Session {
             wake_waits: false,
             warned: 0,
         });
+    }
+
+    /// Of whom nothing was heard yet may have lost, with its owner, what a peer hears that joins; and so may the others, who answer to
+    /// its coming. All of them are told again.
+    fn announce_the_silent(&mut self) {
+        let silent = self.peers.iter().filter(|(_, member)| member.is_silent);
+        let silent: Vec<PeerSlot> = silent.map(|(slot, _)| slot).collect();
+        silent.into_iter().for_each(|slot| self.tell_of_joining(slot));
     }
 
     fn fail_lost_requests(&mut self, in_flight: &[u8]) {
