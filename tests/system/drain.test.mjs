@@ -66,36 +66,40 @@ async function there(edge, node, { rooms }) {
     assert.fail(`no session at ${node}`);
 }
 
-test('a node that is drained at once, or told to stop, loses nothing, and comes back when it is started', async t => {
-    await withEdge({ nodes: 3 }, edge => meeting(async meet => {
-        const conversations = await Conversations.start(meet, edge.http, { sessions: 6, peers: 3 });
-        const { id: node } = await busiest(edge, conversations);
-        const output = await edge.operate(['drain', node, '--now', '--wait']);
-        assert.match(output, /has ended/);
-        await conversations.goOn();
-        await edge.operate(['start', node]);
-        assert.equal((await edge.listed(node)).state, 'running');
-
-        const { id: next, pid } = await busiest(edge, conversations);
-        process.kill(pid, 'SIGTERM');
-        await eventually('another process', async () => (await edge.admin.node(next)).pid !== pid, 60_000);
-        await conversations.goOn();
-        await conversations.assertNothingHappened(t);
-    }));
-});
-
-test('people who may only poll lose nothing when their node is drained, though they never pause', async t => {
-    await withEdge({ nodes: 2 }, edge => meeting(async meet => {
-        const conversations = await Conversations.start(meet, edge.http, { sessions: 3, peers: 3, transport: 'polling' });
-        for (let round = 0; round < 2; round += 1) {
+for (const { name, skip, open } of STORES) {
+    test(`a node that is drained at once, or told to stop, loses nothing, and comes back when it is started, on ${name}`, { skip }, async t => {
+        await open(config => withEdge({ nodes: 3, config }, edge => meeting(async meet => {
+            const conversations = await Conversations.start(meet, edge.http, { sessions: 6, peers: 3 });
             const { id: node } = await busiest(edge, conversations);
-            await edge.operate(['drain', node, '--now', '--wait']);
-            await edge.operate(['start', node]);
+            const output = await edge.operate(['drain', node, '--now', '--wait']);
+            assert.match(output, /has ended/);
             await conversations.goOn();
-        }
-        await conversations.assertNothingHappened(t);
-    }));
-});
+            await edge.operate(['start', node]);
+            assert.equal((await edge.listed(node)).state, 'running');
+
+            const { id: next, pid } = await busiest(edge, conversations);
+            process.kill(pid, 'SIGTERM');
+            await eventually('another process', async () => (await edge.admin.node(next)).pid !== pid, 60_000);
+            await conversations.goOn();
+            await conversations.assertNothingHappened(t);
+        })));
+    });
+}
+
+for (const { name, skip, open } of STORES) {
+    test(`people who may only poll lose nothing when their node is drained, though they never pause, on ${name}`, { skip }, async t => {
+        await open(config => withEdge({ nodes: 2, config }, edge => meeting(async meet => {
+            const conversations = await Conversations.start(meet, edge.http, { sessions: 3, peers: 3, transport: 'polling' });
+            for (let round = 0; round < 2; round += 1) {
+                const { id: node } = await busiest(edge, conversations);
+                await edge.operate(['drain', node, '--now', '--wait']);
+                await edge.operate(['start', node]);
+                await conversations.goOn();
+            }
+            await conversations.assertNothingHappened(t);
+        })));
+    });
+}
 
 for (const transport of /** @type {const} */ (['websocket', 'polling'])) {
     test(`what a ${transport} client with a slow uplink has under way is waited for when its node is drained`, async t => {
@@ -145,16 +149,18 @@ test('sessions that the store cannot take for another node go on where they are 
     }));
 });
 
-test('a drain can be taken back until its deadline', async t => {
-    await withEdge({ nodes: 2 }, edge => meeting(async meet => {
-        const conversations = await Conversations.start(meet, edge.http, { sessions: 2, peers: 2 });
-        const { id: node } = await busiest(edge, conversations);
-        await edge.operate(['drain', node, '--deadline', '10m']);
-        await edge.admin.nodeIs(node, 'draining');
-        await edge.operate(['resume', node]);
-        await edge.admin.nodeIs(node, 'ready');
-        await conversations.goOn();
-        for (const person of conversations.people) assert.ok(person.socket.connected);
-        await conversations.assertNothingHappened(t);
-    }));
-});
+for (const { name, skip, open } of STORES) {
+    test(`a drain can be taken back until its deadline, on ${name}`, { skip }, async t => {
+        await open(config => withEdge({ nodes: 2, config }, edge => meeting(async meet => {
+            const conversations = await Conversations.start(meet, edge.http, { sessions: 2, peers: 2 });
+            const { id: node } = await busiest(edge, conversations);
+            await edge.operate(['drain', node, '--deadline', '10m']);
+            await edge.admin.nodeIs(node, 'draining');
+            await edge.operate(['resume', node]);
+            await edge.admin.nodeIs(node, 'ready');
+            await conversations.goOn();
+            for (const person of conversations.people) assert.ok(person.socket.connected);
+            await conversations.assertNothingHappened(t);
+        })));
+    });
+}
