@@ -61,6 +61,28 @@ async function running(edge) {
     return new Map(processes.map((/** @type {any} */ { uid, pid }) => [uid, pid]));
 }
 
+/**
+ * The host of a session on a machine.
+ *
+ * @param {string} machine
+ * @param {(name: string, url: string) => import('../harness/person.mjs').Person} meet
+ * @param {Edge} edge
+ */
+async function hostOn(machine, meet, edge) {
+    for (let number = 0; number < 10; number += 1) {
+        const host = await meet(`host ${number}`, edge.http).host();
+        if ((await edge.admin.explain(host.roomId)).node.startsWith(machine)) return host;
+    }
+    assert.fail(`10 sessions, and none on ${machine}`);
+}
+
+/** How many sessions came so to the right machine's nodes. @param {Edge} right @param {string} event */
+async function adopted(right, event) {
+    const metrics = await Promise.all(['right-1', 'right-2'].map(id => right.admin.nodeMetrics(id)));
+    const reason = event === 'estate_adopted' ? { reason: 'stop' } : {};
+    return metrics.reduce((sum, of) => sum + of.sum('ctedge_node_ownership_total', { event, ...reason }), 0);
+}
+
 test('each machine starts its own of the nodes that all list, and is restarted and stopped without loss', { skip: withoutPostgres() }, async t => {
     await withTwoMachines((left, right) => meeting(async meet => {
         assert.deepEqual([...(await running(left)).keys()], ['balancer', 'left-1', 'left-2']);
@@ -75,10 +97,18 @@ test('each machine starts its own of the nodes that all list, and is restarted a
         assert.deepEqual(await running(right), before, 'the other machine is left alone');
         await conversations.goOn();
 
-        // A machine that is switched off in order gives its sessions to the other.
+        // A machine that is switched off in order gives its sessions to the other. There is at least one.
+        const host = await hostOn('left', meet, right);
+        const guest = await meet('guest', right.http).join(host.roomId);
         await left.stop();
         for (const id of ['left-1', 'left-2']) await right.admin.nodeIs(id, 'down');
         await conversations.goOn();
+        await guest.say('we have moved');
+        await host.hears('we have moved', 30_000);
+        const events = ['estate_adopted', 'estate_taken_over', 'taken_over'].map(event => adopted(right, event));
+        const [given, ...taken] = await Promise.all(events);
+        assert.ok(given > 0, 'it gave them');
+        assert.deepEqual(taken, [0, 0], 'nobody had to take them');
         const late = await meet('late', right.http).join(conversations.rooms[0].people[0].roomId);
         await late.say('the other machine is away');
         await conversations.rooms[0].people[1].hears('the other machine is away');
