@@ -132,7 +132,8 @@ const SQLITE = without({ sqlite3: 'sqlite3' });
 
 test('sessions that the store cannot take for another node go on where they are until it can', { skip: SQLITE }, async t => {
     await withEdge({ nodes: 2 }, edge => meeting(async meet => {
-        const store = (/** @type {string} */ statement) => run('sqlite3', ['-cmd', '.timeout 5000', path.join(edge.data, 'ctedge.db'), statement]);
+        const file = path.join(edge.data, 'ctedge.db');
+        const store = (/** @type {string} */ statement) => run('sqlite3', ['-cmd', '.timeout 5000', file, statement]);
         const conversations = await Conversations.start(meet, edge.http, { sessions: 2, peers: 2 });
         const { id: node, sessions } = await busiest(edge, conversations);
         assert.equal(store(NO_ROOM).said, '');

@@ -140,8 +140,9 @@ pub enum Command {
         /// Why.
         reason: HandoffReason,
     },
-    /// Keeps a session that was to be given away: it stays with `by` at a fresh epoch, so that no [`Self::HandOff`] of `epoch` that is
-    /// still under way can give it away any more. Peers and requests in flight are replaced by what is given; there is no estate.
+    /// Keeps a session that was to be given away: it stays with `by` at a fresh epoch, so that no [`Self::HandOff`] of
+    /// `epoch` that is still under way can give it away any more. Peers and requests in flight are replaced by what is
+    /// given; there is no estate.
     ///
     /// → [`Outcome::Kept`]; [`Outcome::Lost`]; [`Outcome::LeaseEnded`].
     Keep {

@@ -47,9 +47,9 @@
 //! ```
 //!
 //! A command without an outcome may have been executed. It is given again until the store says what became of it; who
-//! waits is refused meanwhile. A handoff that a store fails to execute for too long is withdrawn: its session takes a fresh epoch, which
-//! no late handoff can change, and is owned again until its next turn. An estate is read first and removed from the store second, before the session goes on, so that no
-//! crash and no lost answer can lose it or use it twice.
+//! waits is refused meanwhile. A handoff that a store fails to execute for too long is withdrawn: its session takes a fresh
+//! epoch, which no late handoff can change, and is owned again until its next turn. An estate is read first and removed
+//! from the store second, before the session goes on, so that no crash and no lost answer can lose it or use it twice.
 //!
 //! This crate is pure: time comes as an argument, and nothing in here knows a socket, a file or a database.
 
