@@ -114,9 +114,10 @@ impl HealthMachine {
     }
 
     /// Another node said that the lease is over which this one had as `incarnation`. As long as it goes on as that, it serves
-    /// what may be another's already.
+    /// what may be another's already. What is over of its former lives says nothing of this one.
     pub fn lease_over(&mut self, incarnation: u64, now: Instant) -> Option<StateChange> {
-        self.change(now, |health| health.over = Some(incarnation))
+        let is_current = self.report.as_ref().is_some_and(|report| report.incarnation == incarnation);
+        if is_current { self.change(now, |health| health.over = Some(incarnation)) } else { None }
     }
 
     fn is_over(&self) -> bool {
@@ -288,6 +289,8 @@ mod tests {
         let back = Some(StateChange { from: NodeState::Down, to: NodeState::Ready });
         assert_eq!((health.check_succeeded(said(8), now, now), health.trouble()), (back, None));
         assert_eq!(health.lease_over(7, now), None, "the others say it for a while");
+        assert_eq!(health.lease_over(8, now), Some(StateChange { from: NodeState::Ready, to: NodeState::Down }));
+        assert_eq!((health.lease_over(7, now), health.state()), (None, NodeState::Down));
     }
 
     #[test]
