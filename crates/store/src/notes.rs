@@ -17,6 +17,7 @@ mod record;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ctedge_ownership::LeaseId;
 use parking_lot::Mutex;
@@ -30,17 +31,23 @@ use crate::journal::Mark;
 /// takes away what is older.
 const PAGE_BYTES_MAX: u64 = 4 << 20;
 
+/// How long nothing is noted after a note could not be written. A disk in trouble is not to be asked for each request.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// The notes of this process, and those that others of this machine have left.
 #[derive(Debug)]
 pub(crate) struct Notes {
     folder: PathBuf,
     page_bytes_max: u64,
+    pause: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     open: Option<Open>,
+    /// When notes may begin anew after a failure.
+    again_at: Option<Instant>,
     health: NotesHealth,
     /// Kept between notes to spare an allocation for each.
     record: Vec<u8>,
@@ -61,7 +68,7 @@ pub(crate) struct Round(Option<u64>);
 
 impl Notes {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, page_bytes_max: PAGE_BYTES_MAX, state: Mutex::default() }
+        Self { folder, page_bytes_max: PAGE_BYTES_MAX, pause: PAUSE, state: Mutex::default() }
     }
 
     /// Notes an entry, with one system call. What is to write it into the store must have it already, or [`Self::begin_round`]
@@ -69,12 +76,15 @@ impl Notes {
     pub(crate) fn note(&self, entry: &Entry) {
         let Some((_, _, by)) = entry.fence() else { return };
         let mut state = self.state.lock();
+        if state.again_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
         let mut record = std::mem::take(&mut state.record);
         record.clear();
         if record::write(entry, &mut record).is_some()
             && let Err(error) = state.append(&self.folder, by, &record, self.page_bytes_max)
         {
-            state.fail(&self.folder, &error);
+            state.fail(&self.folder, &error, self.pause);
         }
         state.record = record;
     }
@@ -85,7 +95,7 @@ impl Notes {
         let mut state = self.state.lock();
         let turned = state.open.as_mut().map(|open| open.begin_round(written));
         let round = turned.transpose().unwrap_or_else(|error| {
-            state.fail(&self.folder, &error);
+            state.fail(&self.folder, &error, self.pause);
             None
         });
         Round(round)
@@ -113,8 +123,11 @@ impl Notes {
     /// Removes what is noted of a lease that is over.
     pub(crate) fn remove(&self, lease: &LeaseId) {
         let mut state = self.state.lock();
-        state.open.take_if(|open| open.lease == *lease);
+        let is_own = state.open.take_if(|open| open.lease == *lease).is_some();
+        // Own ones could begin anew meanwhile. Whoever notes is not to wait for the files of others.
+        let held = is_own.then_some(state);
         pages::remove(&self.folder, lease);
+        drop(held);
     }
 
     /// The leases of which something is noted on this machine.
@@ -150,7 +163,8 @@ impl State {
     }
 
     /// Notes with a gap would bring back what is over. So these are given up, and others begun.
-    fn fail(&mut self, folder: &Path, error: &io::Error) {
+    fn fail(&mut self, folder: &Path, error: &io::Error, pause: Duration) {
+        self.again_at = Some(Instant::now() + pause);
         self.health.dropped += 1;
         if self.health.dropped.is_power_of_two() {
             let folder = folder.display();
@@ -398,10 +412,16 @@ mod tests {
         let (notes, folder) = notes(PAGE_BYTES_MAX);
         let path = folder.path().join("notes");
         std::fs::write(&path, "in the way").unwrap();
-        notes.note(&requested(1, &[1]));
-        assert_eq!(notes.health(), NotesHealth { bytes: 0, dropped: 1 });
+        for id in 0..3 {
+            notes.note(&requested(1, &[id]));
+        }
+        assert_eq!(notes.health(), NotesHealth { bytes: 0, dropped: 1 }, "it is not tried for each");
         std::fs::remove_file(&path).unwrap();
-        notes.note(&requested(1, &[2]));
-        assert_eq!(notes.read(&lease(1)), [requested(1, &[2])]);
+        notes.note(&requested(1, &[3]));
+        assert_eq!(notes.read(&lease(1)), []);
+        let notes = Notes { pause: Duration::ZERO, ..notes };
+        notes.state.lock().again_at = None;
+        notes.note(&requested(1, &[4]));
+        assert_eq!(notes.read(&lease(1)), [requested(1, &[4])]);
     }
 }

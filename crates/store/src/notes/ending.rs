@@ -36,20 +36,28 @@ pub(crate) async fn end(
         answer => answer,
     };
     if answer.as_ref().is_ok_and(|outcome| *outcome == Outcome::Ended) {
-        notes.remove(lease);
+        remove(notes, lease).await;
     }
     answer
 }
 
 /// Removes the notes of all leases that are over.
-pub(crate) async fn forget(database: &Database, notes: &Notes) -> Result<(), Fault> {
-    for lease in notes.leases() {
+pub(crate) async fn forget(database: &Database, notes: &Arc<Notes>) -> Result<(), Fault> {
+    let noted = Arc::clone(notes);
+    let leases = tokio::task::spawn_blocking(move || noted.leases()).await.unwrap_or_default();
+    for lease in leases {
         // A process notes nothing before its lease is registered.
         if !database.command(&Lives(&lease)).await? {
-            notes.remove(&lease);
+            remove(notes, &lease).await;
         }
     }
     Ok(())
+}
+
+async fn remove(notes: &Arc<Notes>, lease: &LeaseId) {
+    let (notes, lease) = (Arc::clone(notes), lease.clone());
+    // An error means that the process ends. The next one removes them.
+    let _ = tokio::task::spawn_blocking(move || notes.remove(&lease)).await;
 }
 
 /// The end of a lease together with what its process had noted: either both count, or none of them.
