@@ -247,6 +247,11 @@ impl SessionCell {
         self.collect(&hub.metrics);
     }
 
+    /// The store has requests of a former owner's.
+    pub(super) fn has_stored_in_flight(&self) {
+        self.state.lock().wrote_in_flight = true;
+    }
+
     /// Writes which requests are in flight. Those that were answered before it came to that are of no concern to the store.
     pub(super) fn write_in_flight(&self, journal: &Journal) {
         let mut state = self.state.lock();

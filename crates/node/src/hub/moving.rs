@@ -99,7 +99,7 @@ impl Hub {
             }
         }
         self.unpack_answers(&luggage, now);
-        self.keep_whatever(session, epoch)
+        self.keep_whatever(session, epoch).map(drop)
     }
 
     /// The answers to join requests that nobody has fetched yet.
@@ -128,14 +128,18 @@ impl Hub {
 
     /// Puts a session into the table that was one before. Beyond the node's bound it is kept all the same: it was within
     /// it elsewhere, and is lost otherwise.
-    pub(super) fn keep_whatever(self: &Arc<Self>, session: Session, epoch: u64) -> Result<(), AdoptError> {
+    pub(super) fn keep_whatever(
+        self: &Arc<Self>,
+        session: Session,
+        epoch: u64,
+    ) -> Result<Arc<SessionCell>, AdoptError> {
         let key = session.key().clone();
         let cell = SessionCell::new(session, epoch);
         if !self.sessions.insert_whatever(&key, &cell) {
             return Err(AdoptError::InUse);
         }
         cell.begun(self);
-        Ok(())
+        Ok(cell)
     }
 
     /// Puts a session into the table.

@@ -144,8 +144,14 @@ impl Hub {
         let peers: Vec<_> = peers.iter().map(session_peer).collect();
         let (limits, now) = (self.session_limits(), Instant::now());
         let session = Session::resumed(key.clone(), limits, &peers, in_flight, unix_now(), &random(), now)?;
-        if let Err(error) = self.keep_whatever(session, epoch) {
-            tracing::error!(session = %key, %error, "a session was taken over twice");
+        match self.keep_whatever(session, epoch) {
+            // They have failed, and the next owner must not let them fail again.
+            Ok(cell) if in_flight.is_some() => {
+                cell.has_stored_in_flight();
+                self.in_flight_changed(&cell);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(session = %key, %error, "a session was taken over twice"),
         }
         Ok(())
     }

@@ -225,6 +225,8 @@ async fn who_waits_for_a_response_when_its_node_dies_hears_that_there_will_be_no
     assert_eq!((text(&response, "kind"), text(&response, "id")), ("response-error".into(), "7".into()));
     // Only the node that found the other one silent knew what it had noted.
     assert_eq!(notes(folder.path(), "a-").len(), 0);
+    // Nor does it fail once more at the owner after this one.
+    until_true(folder.path(), "SELECT in_flight IS NULL FROM sessions WHERE session_key = 'room'").await;
 }
 
 #[tokio::test]
