@@ -272,6 +272,28 @@ test('a suspended node keeps its sessions, joiners included, and gets no others 
     });
 });
 
+test('a suspended node is still suspended after its death, and after a restart', async () => {
+    await withEdge({ nodes: 2 }, async edge => {
+        await edge.operate(['suspend', 'node-1']);
+        await edge.admin.nodeIs('node-1', 'suspended');
+        const first = await edge.killNode('node-1');
+        const isBack = (/** @type {number} */ before) => eventually('node-1, suspended again', async () => {
+            const { pid, state } = await edge.admin.node('node-1');
+            return pid !== before && state === 'suspended' && pid;
+        }, 60_000);
+        const second = await isBack(first);
+        await edge.operate(['restart', 'node-1'], 60_000);
+        await isBack(second);
+        await edge.operate(['resume', 'node-1']);
+        await edge.admin.nodeIs('node-1', 'ready');
+        const third = await edge.killNode('node-1');
+        await eventually('node-1 ready again', async () => {
+            const { pid, state } = await edge.admin.node('node-1');
+            return pid !== third && state === 'ready';
+        }, 60_000);
+    });
+});
+
 test('a draining node serves its sessions to their end', async () => {
     await withEdge({ nodes: 2, args: ['--expose-node'] }, async edge => {
         await meeting(async meet => {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ctedge_ownership as ownership;
 use ctedge_protocol::http::{AuthProvider, SIMPLE_LOGIN_PROVIDER};
 use ctedge_protocol::{LoginToken, User};
-use ctedge_settings::{BearerToken, LicenseSettings, MetricsSettings, NodeSettings};
+use ctedge_settings::{BearerToken, LicenseSettings, MetricsSettings, NodeSettings, NodeWeights};
 use ctedge_wire::{DrainPhase, DrainProgress, HealthReport, LeaseOver, StoreState};
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
@@ -25,6 +25,7 @@ use crate::ownership::{Journal, Keeper, Owners, View};
 use crate::pending::PendingTable;
 use crate::sign_on::SignOn;
 use crate::stop::StopSwitch;
+use crate::suspension::Suspension;
 use crate::transport::Transports;
 use crate::usage::UsageCounter;
 
@@ -56,6 +57,7 @@ pub(crate) struct App {
     pub(crate) usage: Arc<UsageCounter>,
     pub(crate) figures: FigureBoard,
     pub(crate) changeable: Changeable,
+    pub(crate) suspension: Suspension,
     /// Where is written what operators want to know. Nowhere without a store.
     pub(crate) journal: Option<Journal>,
 }
@@ -66,6 +68,8 @@ pub(crate) struct Changeable {
     pub(crate) prometheus: AtomicBool,
     /// What asks for the node's own figures must bear.
     pub(crate) metrics_token: Mutex<Option<BearerToken>>,
+    /// Whom it gives how many of its sessions.
+    pub(crate) weights: Arc<Mutex<NodeWeights>>,
     /// How often the settings were taken over.
     read: AtomicU64,
 }
@@ -75,6 +79,7 @@ impl Changeable {
         Self {
             prometheus: AtomicBool::new(settings.metrics.prometheus),
             metrics_token: Mutex::new(settings.metrics.token.clone()),
+            weights: Arc::new(Mutex::new(settings.weights.clone())),
             read: AtomicU64::new(1),
         }
     }
@@ -82,9 +87,10 @@ impl Changeable {
 
 impl App {
     /// Takes over what can change while the node runs.
-    pub(crate) async fn take_over(&self, metrics: &MetricsSettings, license: LicenseSettings) {
+    pub(crate) async fn take_over(&self, metrics: &MetricsSettings, license: LicenseSettings, weights: NodeWeights) {
         self.changeable.prometheus.store(metrics.prometheus, Ordering::Relaxed);
         self.changeable.metrics_token.lock().clone_from(&metrics.token);
+        *self.changeable.weights.lock() = weights;
         if let Some(verdict) = self.hub.licensing().take_over(license).await {
             self.hub.seats.set_licensed(verdict.seats());
         }

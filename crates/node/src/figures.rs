@@ -35,12 +35,23 @@ pub(crate) struct LeaseReport {
     #[serde(flatten)]
     pub(crate) health: HealthReport,
     pub(crate) figures: Figures,
+    /// Whether the node can take no more sessions, or no more of their connections.
+    full: bool,
 }
 
 /// What others read of it. A node of an earlier version tells no figures.
 #[derive(Deserialize)]
 struct Reported {
     figures: Option<Figures>,
+}
+
+/// Whether a node that reports this has no room. A report that does not say so means that it has.
+pub(crate) fn says_full(report: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Reported {
+        full: bool,
+    }
+    serde_json::from_str(report).is_ok_and(|Reported { full }| full)
 }
 
 /// What the node knows for its figures beside what it counts anyway.
@@ -104,7 +115,7 @@ impl FigureBoard {
 impl App {
     /// What the heartbeat tells other nodes.
     pub(crate) fn lease_report(&self) -> LeaseReport {
-        LeaseReport { health: self.health(), figures: self.own_figures() }
+        LeaseReport { health: self.health(), figures: self.own_figures(), full: self.hub.is_full() }
     }
 
     /// The node's own figures.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ctedge_settings::{LicenseSettings, MetricsSettings};
+use ctedge_settings::{LicenseSettings, MetricsSettings, NodeWeights};
 use ctedge_store::Store;
 use ctedge_wire::HealthReport;
 
@@ -23,10 +23,10 @@ impl NodeHandle {
         self.0.health()
     }
 
-    /// Takes over what can change while the node runs: who may read the figures, and where the license is. Call it when
-    /// everything else of these settings is in force: the health report then tells of one more time that settings were read.
-    pub async fn take_over(&self, metrics: &MetricsSettings, license: LicenseSettings) {
-        self.0.take_over(metrics, license).await;
+    /// Takes over what can change while the node runs: who may read the figures, where the license is, and what the nodes
+    /// weigh. Call it when everything else of these settings is in force: the health report then tells of one more time that settings were read.
+    pub async fn take_over(&self, metrics: &MetricsSettings, license: LicenseSettings, weights: NodeWeights) {
+        self.0.take_over(metrics, license, weights).await;
     }
 
     /// The shared store: none without one, and none before it is open.

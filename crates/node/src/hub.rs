@@ -396,6 +396,11 @@ impl Hub {
         &self.connections
     }
 
+    /// Whether there is no room for another session, or for another connection.
+    pub(crate) fn is_full(&self) -> bool {
+        self.sessions.is_full() || self.connections.count() >= self.settings.limits.connections_max
+    }
+
     /// What the node counts.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

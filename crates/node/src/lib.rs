@@ -10,6 +10,7 @@
 //! - [`license`]: what the license is worth at the moment, and the seats that it gives.
 //! - `pending`: the bounded table of what waits for a decision.
 //! - [`status`], [`metrics`], `figures`, `lag`, `usage`: what a node says of itself.
+//! - `suspension`: an order of an operator that outlives the process.
 //! - [`stop`], `clock`: a switch that is thrown once; time and random bytes for the pure crates.
 
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ mod serve;
 mod sign_on;
 pub mod status;
 pub mod stop;
+mod suspension;
 mod transport;
 mod usage;
 

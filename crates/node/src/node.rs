@@ -10,6 +10,7 @@ use axum::Router;
 use ctedge_logs::{UsageLog, Zone};
 use ctedge_ownership::{LeaseId, NodeId};
 use ctedge_settings::{NodeSettings, StoreSettings};
+use ctedge_wire::NodeStatus;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -28,6 +29,7 @@ use crate::pending::PendingTable;
 use crate::serve::Server;
 use crate::sign_on::SignOn;
 use crate::stop::StopSwitch;
+use crate::suspension::Suspension;
 use crate::transport::Transports;
 use crate::usage;
 
@@ -72,6 +74,7 @@ impl Node {
         let shared = settings.store.clone().map(|store| share(&settings, store, zone, &metrics));
         let handles = shared.as_ref().map(|shared| (shared.owners.clone(), shared.journal.clone()));
         let changeable = Changeable::new(&settings);
+        let suspension = Suspension::at(settings.suspension.clone());
         let hub = Hub::new(settings, metrics, handles);
         let app = Arc::new(App {
             address: reached_at,
@@ -82,6 +85,7 @@ impl Node {
             usage: Arc::default(),
             figures: FigureBoard::default(),
             changeable,
+            suspension,
             transports: Transports::new(Arc::clone(&hub)),
             hub,
             logins,
@@ -131,6 +135,11 @@ impl Node {
         let permits = Arc::clone(&app.http_connections);
         let router = http::router(Arc::clone(&app), pages);
         let server = Server::new(router, permits, app.http_connections_max, app.hub.metrics().clone());
+        if app.suspension.is_remembered() {
+            let id = &app.settings().id;
+            tracing::warn!(node = id, "the node is still suspended; `ctedge resume {id}` lets it take new sessions");
+            app.hub.status().change(NodeStatus::Suspended);
+        }
         let mut driver = shared.map(|shared| DriverThread::start(Arc::clone(&app), shared)).transpose()?;
         await_lease(&app).await;
         // Dropping the set at the end of this function ends the tasks.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::file::not_empty;
 use crate::reader::{Reader, Row};
-use crate::settled::{CertificateFiles, DnsNodes, Network, NodeAddress};
+use crate::settled::{CertificateFiles, DnsNodes, Network, NodeAddress, WEIGHT_DEFAULT};
 use crate::value::{Value, Written};
 
 pub(crate) fn fixed_nodes(reader: &mut Reader) -> Vec<NodeAddress> {
@@ -53,7 +53,7 @@ pub(crate) fn certificates(reader: &mut Reader) -> Vec<CertificateFiles> {
 }
 
 fn weight(row: &mut Row<'_>) -> Option<u16> {
-    row.optional("weight", 100, |weight| {
+    row.optional("weight", WEIGHT_DEFAULT, |weight| {
         if (1..=1000).contains(weight) { Ok(()) } else { Err(format!("{weight} is not from 1 to 1000")) }
     })
 }

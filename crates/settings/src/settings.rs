@@ -15,7 +15,8 @@ use crate::reader::{Reader, Understood};
 use crate::server_url::ServerUrl;
 use crate::settled::{
     BalancerSettings, CertificateFiles, HealthSettings, LicenseSettings, LogSettings, MetricsSettings, NodeAddress,
-    NodeSettings, NodeSource, PortalSettings, RegistrySettings, RestartSettings, StoreSettings, UpSettings,
+    NodeSettings, NodeSource, NodeWeights, PortalSettings, RegistrySettings, RestartSettings, StoreSettings,
+    UpSettings,
 };
 use crate::value::{Item, Value};
 
@@ -192,6 +193,12 @@ impl Settings {
         &self.file.nodes
     }
 
+    /// The weights of those nodes.
+    #[must_use]
+    pub fn weights(&self) -> NodeWeights {
+        self.file.nodes.fixed.iter().map(|node| (node.address, node.weight)).collect()
+    }
+
     /// How nodes are watched.
     #[must_use]
     pub fn health(&self) -> &HealthSettings {
@@ -295,6 +302,8 @@ impl Settings {
             store: self.store(),
             log: self.log(),
             drain: node.drain,
+            weights: self.weights(),
+            suspension: Some(self.file.data.join("suspended").join(id)),
             license: self.license(),
             metrics: self.file.metrics.clone(),
         })

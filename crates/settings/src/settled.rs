@@ -11,6 +11,7 @@ mod restart;
 mod sign_on;
 mod store;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
@@ -182,6 +183,27 @@ pub struct NodeAddress {
     pub weight: u16,
 }
 
+/// The weights of nodes by their addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeWeights(HashMap<SocketAddr, u16>);
+
+impl NodeWeights {
+    /// The weight of the node at `address`, 1 to 1000: that of any other node where the file does not list it.
+    #[must_use]
+    pub fn of(&self, address: SocketAddr) -> u16 {
+        self.0.get(&address).copied().unwrap_or(WEIGHT_DEFAULT)
+    }
+}
+
+impl FromIterator<(SocketAddr, u16)> for NodeWeights {
+    fn from_iter<T: IntoIterator<Item = (SocketAddr, u16)>>(weights: T) -> Self {
+        Self(weights.into_iter().collect())
+    }
+}
+
+/// The weight of a node of which none is written.
+pub(crate) const WEIGHT_DEFAULT: u16 = 100;
+
 /// Nodes by name. The id of such a node is its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsNodes {
@@ -312,6 +334,10 @@ pub struct NodeSettings {
     pub lease: LeaseSettings,
     /// How it gives its sessions up.
     pub drain: DrainSettings,
+    /// The weights of the nodes that the file lists, to whom it gives them.
+    pub weights: NodeWeights,
+    /// Where it remembers that it is suspended. `None` remembers nothing.
+    pub suspension: Option<PathBuf>,
     /// Where the license is, and what it is held against.
     pub license: LicenseSettings,
     /// Where figures go.

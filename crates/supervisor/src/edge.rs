@@ -278,6 +278,13 @@ impl Edge {
     }
 }
 
+impl Seen {
+    /// Whether the node does all that it is to do: one that an operator has suspended is not waited for to take sessions.
+    pub(crate) fn is_serving(&self) -> bool {
+        matches!(self.state.as_str(), "ready" | "suspended")
+    }
+}
+
 impl View {
     fn read(status: &Value) -> Option<Self> {
         // A node that is not listed keeps its sessions until they are gone.
@@ -296,9 +303,9 @@ impl View {
         self.nodes.values().any(|node| node.state == "ready")
     }
 
-    /// Whether the node `id` takes sessions.
-    pub(crate) fn is_ready(&self, id: &str) -> bool {
-        self.nodes.get(id).is_some_and(|node| node.state == "ready")
+    /// Whether the node `id` does all that it is to do.
+    pub(crate) fn is_serving(&self, id: &str) -> bool {
+        self.nodes.get(id).is_some_and(Seen::is_serving)
     }
 }
 

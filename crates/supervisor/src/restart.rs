@@ -191,7 +191,7 @@ impl Edge {
             if let (Some(pid), Some(view)) = (self.pid(name).map(number), self.view().await) {
                 let is_serving = match name {
                     BALANCER => view.balancer_pid == Some(pid) && self.all_seen(&view),
-                    node => view.nodes.get(node).is_some_and(|seen| seen.state == "ready" && seen.pid == Some(pid)),
+                    node => view.nodes.get(node).is_some_and(|seen| seen.is_serving() && seen.pid == Some(pid)),
                 };
                 if is_serving {
                     return Ok(());

@@ -177,8 +177,8 @@ impl Supervisor {
         say(format!("  logs   {}", self.edge.data.logs().display()));
     }
 
-    /// Completes when the balancer says that every node of ours takes sessions. Announces the services with the first node that
-    /// does, and returns whether there was one: none may be ours.
+    /// Completes when the balancer says that every node of ours serves. Announces the services with the first node that
+    /// takes sessions, and returns whether there was one: none may be ours.
     async fn wait_until_ready(&self) -> anyhow::Result<bool> {
         let started = Instant::now();
         let mut told = started;
@@ -192,7 +192,7 @@ impl Supervisor {
                 announce(self.edge.plan().listeners);
             }
             let waiting: Vec<_> = match view {
-                Some(view) => nodes.filter(|name| !view.is_ready(name)).collect(),
+                Some(view) => nodes.filter(|name| !view.is_serving(name)).collect(),
                 None => vec![BALANCER.to_owned()],
             };
             if waiting.is_empty() {

@@ -71,26 +71,35 @@ pub(super) async fn control(
         _ => return Err(Problem::not_found()),
     };
     let Query(query) = query.map_err(|rejection| Problem::bad_request(&rejection.body_text()))?;
-    let Some(owners) = app.hub.owners() else {
-        let drain = match status {
-            NodeStatus::Draining => Some(query.drain(app.settings().drain.deadline)?),
-            _ => None,
-        };
-        app.lone.order(drain);
-        app.hub.status().change(status);
-        return Ok(Json(app.health()));
+    let drain = match status {
+        NodeStatus::Draining => Some(query.drain(app.settings().drain.deadline)?),
+        NodeStatus::Suspended | NodeStatus::Ready => None,
     };
-    let order = match status {
-        NodeStatus::Draining => Order::Drain(query.drain(app.settings().drain.deadline)?),
-        NodeStatus::Suspended => Order::Suspend,
-        NodeStatus::Ready => Order::Resume,
+    let obeyed = match app.hub.owners() {
+        Some(owners) => owners.order(order(status, drain)).await,
+        None => {
+            app.lone.order(drain);
+            app.hub.status().change(status);
+            true
+        }
     };
-    if owners.order(order).await {
-        Ok(Json(app.health()))
-    } else {
+    if !obeyed {
         let info =
             Info::new(InfoCode::BadRequest, "The node is giving its sessions away to stop, and cannot turn back");
-        Err(Problem::new(StatusCode::CONFLICT, info))
+        return Err(Problem::new(StatusCode::CONFLICT, info));
+    }
+    // Whoever restarts a suspended node means it to stay suspended.
+    if !query.restart {
+        app.suspension.remember(status == NodeStatus::Suspended).await;
+    }
+    Ok(Json(app.health()))
+}
+
+fn order(status: NodeStatus, drain: Option<Drain>) -> Order {
+    match (status, drain) {
+        (_, Some(drain)) => Order::Drain(drain),
+        (NodeStatus::Suspended, None) => Order::Suspend,
+        (NodeStatus::Ready | NodeStatus::Draining, None) => Order::Resume,
     }
 }
 

@@ -170,8 +170,12 @@ impl Driver {
         let settings = app.settings();
         let ownership = ownership_settings(settings);
         let lease = owners.view().lease;
-        let ranking = Box::new(Placement::new(settings.secret.placement_seed()));
-        let machine = Ownership::new(ownership, lease, app.address, std::process::id(), ranking, clock::awake_or_not());
+        let ranking = Box::new(Placement::new(settings.secret.placement_seed(), app.changeable.weights.clone()));
+        let mut machine =
+            Ownership::new(ownership, lease, app.address, std::process::id(), ranking, clock::awake_or_not());
+        if app.hub.status().current() == NodeStatus::Suspended {
+            machine.suspend();
+        }
         Self {
             app,
             owners,

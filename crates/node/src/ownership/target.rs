@@ -1,36 +1,44 @@
-//! Who gets a session that is handed off: the node that most balancers look for it at.
+//! Who gets a session that is handed off: the node that balancers look for it at, unless it has no room.
+
+use std::sync::Arc;
 
 use ctedge_ownership::{Lease, Ranking};
 use ctedge_placement::Rendezvous;
+use ctedge_settings::NodeWeights;
 use ctedge_wire::Key;
+use parking_lot::Mutex;
 
-/// Ranks nodes as the balancers do: by their addresses, under the cluster's seed. Weights are the balancers' own; where
-/// they differ, the key costs each of them one redirect.
+use crate::figures::says_full;
+
+/// Ranks nodes as the balancers do: by their addresses and weights, under the cluster's seed. Where a balancer has other weights,
+/// the key costs it one redirect.
 #[derive(Debug)]
 pub(super) struct Placement {
     seed: u64,
+    weights: Arc<Mutex<NodeWeights>>,
     /// The nodes of the last question, since the next one is nearly always about the same.
     nodes: Vec<(String, u16)>,
     rendezvous: Rendezvous,
 }
 
-/// All nodes weigh the same here.
-const WEIGHT: u16 = 1;
-
 impl Placement {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { seed, nodes: Vec::new(), rendezvous: Rendezvous::new::<String>(seed, &[]) }
+    pub(super) fn new(seed: u64, weights: Arc<Mutex<NodeWeights>>) -> Self {
+        Self { seed, weights, nodes: Vec::new(), rendezvous: Rendezvous::new::<String>(seed, &[]) }
     }
 }
 
 impl Ranking for Placement {
     fn best(&mut self, key: &Key, ready: &[&Lease]) -> usize {
-        let nodes: Vec<_> = ready.iter().map(|lease| (lease.address.to_string(), WEIGHT)).collect();
+        let weights = self.weights.lock();
+        let nodes: Vec<_> = ready.iter().map(|lease| (lease.address.to_string(), weights.of(lease.address))).collect();
         if nodes != self.nodes {
             self.rendezvous = Rendezvous::new(self.seed, &nodes);
             self.nodes = nodes;
         }
-        self.rendezvous.rank(key.as_str().as_bytes()).next().unwrap_or_default()
+        let mut ranked = self.rendezvous.rank(key.as_str().as_bytes());
+        let first = ranked.clone().next().unwrap_or_default();
+        // Where all are full, the session is better off there than nowhere.
+        ranked.find(|node| !says_full(&ready[*node].report)).unwrap_or(first)
     }
 }
 
@@ -46,24 +54,35 @@ mod tests {
         Lease { id, address, beat: 0, status: NodeStatus::Ready, ended: None, report: String::new() }
     }
 
+    fn best(placement: &mut Placement, key: &Key, leases: &[Lease]) -> usize {
+        placement.best(key, &leases.iter().collect::<Vec<_>>())
+    }
+
     #[test]
-    fn a_session_goes_where_balancers_look_for_it() {
+    fn a_session_goes_where_balancers_look_for_it_and_on_from_a_full_node() {
         let leases: Vec<Lease> = (3001..3005).map(lease).collect();
-        let mut placement = Placement::new(7);
-        let identities: Vec<_> = leases.iter().map(|lease| (lease.address.to_string(), WEIGHT)).collect();
+        // The last one has no weight of its own.
+        let weights = [50, 200, 400].into_iter().zip(&leases).map(|(weight, lease)| (lease.address, weight));
+        let mut placement = Placement::new(7, Arc::new(Mutex::new(weights.collect())));
+        let identities: Vec<_> =
+            leases.iter().zip([50, 200, 400, 100]).map(|(lease, weight)| (lease.address.to_string(), weight)).collect();
         let balancer = Rendezvous::new(7, &identities);
-        let mut chosen = std::collections::HashSet::new();
-        for number in 0..50 {
+        let mut chosen = [0; 4];
+        for number in 0..200 {
             let key = Key::parse(&format!("room-{number}")).unwrap();
-            let best = placement.best(&key, &leases.iter().collect::<Vec<_>>());
-            assert_eq!(Some(best), balancer.rank(key.as_str().as_bytes()).next());
-            chosen.insert(best);
+            let ranks: Vec<_> = balancer.rank(key.as_str().as_bytes()).collect();
+            assert_eq!(best(&mut placement, &key, &leases), ranks[0]);
+            chosen[ranks[0]] += 1;
             // Without it, the key goes to the next one in the same order.
-            let others: Vec<&Lease> = leases.iter().filter(|lease| lease.id != leases[best].id).collect();
-            let next = others[placement.best(&key, &others)];
-            let second = balancer.rank(key.as_str().as_bytes()).nth(1).unwrap();
-            assert_eq!(next.id, leases[second].id);
+            let others: Vec<Lease> = leases.iter().filter(|lease| lease.id != leases[ranks[0]].id).cloned().collect();
+            assert_eq!(others[best(&mut placement, &key, &others)].id, leases[ranks[1]].id);
+
+            let mut full = leases.clone();
+            full[ranks[0]].report = r#"{"full":true}"#.to_owned();
+            assert_eq!(best(&mut placement, &key, &full), ranks[1]);
+            full.iter_mut().for_each(|lease| lease.report = r#"{"full":true}"#.to_owned());
+            assert_eq!(best(&mut placement, &key, &full), ranks[0]);
         }
-        assert_eq!(chosen.len(), 4);
+        assert!(chosen[0] < chosen[3] && chosen[3] < chosen[1] && chosen[1] < chosen[2], "{chosen:?}");
     }
 }

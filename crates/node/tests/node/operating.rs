@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::peer::Peer;
 use crate::support::{TestNode, info};
+use ctedge_settings::NodeSettings;
 use serde_json::json;
 
 #[tokio::test]
@@ -47,6 +48,35 @@ async fn a_node_that_takes_no_new_sessions_serves_its_own() {
         assert_eq!((refused.info(), refused.header("retry-after")), (info(503, "ServerDraining"), Some("5")));
         Peer::connect(&node, "room", &room_token).await;
         assert_eq!(node.post("/api/session/join/room").token(&login).send().await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_suspended_node_is_suspended_at_its_next_start_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let begin = async |is_sharing: bool| {
+        let file = Some(folder.path().join("suspended/node-1"));
+        let remember = |settings: &mut NodeSettings| settings.suspension = file;
+        match is_sharing {
+            true => TestNode::sharing_with(folder.path(), "node-1", remember).await,
+            false => TestNode::start_with(remember).await,
+        }
+    };
+    for is_sharing in [false, true] {
+        for (order, status) in [
+            ("suspend", "suspended"),
+            // What is restarted comes back as it was.
+            ("drain?restart=true", "suspended"),
+            ("resume", "ready"),
+            ("suspend", "suspended"),
+            ("drain", "ready"),
+        ] {
+            let node = begin(is_sharing).await;
+            assert_eq!(node.order(order).await.status, 200);
+            drop(node);
+            let node = begin(is_sharing).await;
+            assert_eq!(node.get("/ct-health/").send().await.json()["status"], status, "after {order}");
+        }
     }
 }
 

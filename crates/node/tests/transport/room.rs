@@ -10,7 +10,7 @@ use ctedge_node::hub::Hub;
 use ctedge_protocol::{RoomClaim, Tokens, User};
 use ctedge_settings::{
     DrainSettings, LeaseSettings, LicenseSettings, LogSettings, MetricsSettings, NodeLimits, NodeSettings,
-    NodeTimeouts, StoreSettings, StoreUrl,
+    NodeTimeouts, NodeWeights, StoreSettings, StoreUrl,
 };
 use ctedge_wire::{ClusterSecret, HealthReport, Key};
 use serde_json::json;
@@ -214,6 +214,8 @@ pub(crate) fn settings() -> NodeSettings {
             handoffs_per_second: 50,
             close: Duration::from_secs(60),
         },
+        weights: NodeWeights::default(),
+        suspension: None,
         license: LicenseSettings::default(),
         metrics: MetricsSettings::default(),
         store: None,

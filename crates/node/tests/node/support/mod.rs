@@ -9,7 +9,7 @@ use std::time::Duration;
 use ctedge_node::{Node, NodeHandle};
 use ctedge_settings::{
     DrainSettings, LeaseSettings, LicenseSettings, LogSettings, MetricsSettings, NodeLimits, NodeSettings,
-    NodeTimeouts, StoreSettings, StoreUrl,
+    NodeTimeouts, NodeWeights, StoreSettings, StoreUrl,
 };
 use ctedge_wire::ClusterSecret;
 use serde_json::Value;
@@ -89,6 +89,8 @@ pub(crate) fn settings() -> NodeSettings {
             handoffs_per_second: 50,
             close: Duration::from_secs(60),
         },
+        weights: NodeWeights::default(),
+        suspension: None,
         license: LicenseSettings::default(),
         metrics: MetricsSettings::default(),
     }
