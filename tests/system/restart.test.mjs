@@ -148,6 +148,27 @@ test('at its deadline a replaced balancer sends its people to its successor, and
     }));
 });
 
+test('of the balancers that were replaced no more than four stay for their tunnels, and nothing is lost', async t => {
+    await withEdge({ nodes: 2 }, edge => meeting(async meet => {
+        const conversations = await Conversations.start(meet, edge.http, { sessions: 2, peers: 2, everyMs: 5 });
+        const processes = async () => {
+            const { processes } = JSON.parse(await edge.operate(['list', '--json']));
+            return processes.filter((/** @type {any} */ { uid }) => uid.startsWith('balancer'));
+        };
+        for (let restart = 1; restart <= 4; restart += 1) {
+            await edge.operate(['restart', 'balancer'], RESTART_MS);
+            // Each keeps somebody.
+            await meet(`host ${restart}`, edge.http).host();
+        }
+        assert.equal((await processes()).length, 5);
+        await edge.operate(['restart', 'balancer'], RESTART_MS);
+        await eventually('end of the oldest', async () => (await processes()).length === 5, 30_000);
+        assert.ok(conversations.people.every(({ heard }) => heard.all.some(disconnects)), 'its people were sent away');
+        await conversations.goOn();
+        await conversations.assertNothingHappened(t);
+    }));
+});
+
 test('the periodic restart comes at its minute, and loses nothing', async t => {
     const minute = new Date().getUTCMinutes();
     // An edge that is started within an occasion leaves it out, so there is a second one.

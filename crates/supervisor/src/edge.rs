@@ -38,6 +38,9 @@ pub(crate) const SPARE: Duration = Duration::from_secs(2);
 /// A child that dies this often while somebody waits for it will not get better by itself.
 pub(crate) const DEATHS_MAX: u32 = 3;
 
+/// Balancers that were replaced and still have tunnels. With one more the oldest is told to stop: it sends its clients away.
+const RETIRED_MAX: usize = 4;
+
 /// Lines of a log that a failure shows.
 const LOG_LINES_SHOWN: usize = 5;
 
@@ -206,12 +209,16 @@ impl Edge {
         self.children.lock().insert(name, child)
     }
 
-    /// Keeps `child` for as long as it has something left.
+    /// Keeps `child` for as long as it has something left, and no more such children than [`RETIRED_MAX`].
     pub(crate) fn retire(&self, child: Child) {
+        let (of_balancer, _) = self.plan().stop_max();
         let mut retired = self.retired.lock();
         retired.retain(|child| !child.status().phase.is_over());
         child.retire();
         retired.push(child);
+        for oldest in retired.iter().take(retired.len().saturating_sub(RETIRED_MAX)) {
+            oldest.stop(of_balancer + SPARE);
+        }
     }
 
     /// Forgets the child `name`.
