@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
 import { eventually } from '../harness/deadline.mjs';
 import { Edge, freePort, temporaryDirectory, withEdge } from '../harness/edge.mjs';
-import { Conversations, Numbered, ON_ITS_WAY_MS, assertFate, assertSamePeers, everybodyBack, report, threePeople } from '../harness/numbered.mjs';
+import { Conversations, Numbered, ON_ITS_WAY_MS, assertFate, assertSamePeers, disconnects, everybodyBack, report, threePeople } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
 import { STORES } from '../harness/stores.mjs';
@@ -56,6 +56,24 @@ for (const transport of /** @type {const} */ (['websocket', 'polling', undefined
         }));
     });
 }
+
+test('who polls and says nothing is sent away from a balancer that stops, too', async () => {
+    await withCluster({ nodes: 2 }, cluster => meeting(async meet => {
+        const balancer = await cluster.balancer();
+        const host = await meet('host', balancer.http).only('polling').host();
+        const guest = await meet('guest', balancer.http).only('polling').join(host.roomId);
+        await eventually('a waiting request of each', async () => {
+            return (await balancer.admin.status()).balancer.requests_in_flight === 2;
+        });
+        const { child } = balancer;
+        assert.equal(await child.stop(), 0);
+        assert.ok(!child.output.includes('the time to stop is over'), 'nobody had to be cut off');
+        for (const { name, heard } of [host, guest]) assert.ok(heard.all.some(disconnects), `${name} was sent away`);
+        balancer.launch();
+        await host.say('good morning');
+        await guest.hears('good morning', 30_000);
+    }));
+});
 
 for (const { name, skip, open } of STORES) {
     test(`people of one balancer that is killed go on through another, whose node is then drained, on ${name}`, { skip }, async t => {

@@ -155,8 +155,9 @@ impl Balancer {
         self.handle.clone()
     }
 
-    /// Serves until `stop` resolves, then ends in order: no more connections, what runs is finished, tunnels are told
-    /// goodbye at the latest when the stop timeout is over. After [`Handle::retire`] it ends by itself. Requests run on
+    /// Serves until `stop` resolves, then ends in order: the nodes send away whoever is here, and nobody new is let in; then
+    /// nothing is accepted any more, and what runs is finished; what is left when the stop timeout is over is told goodbye and
+    /// cut. After [`Handle::retire`] it ends by itself. Requests run on
     /// threads of the balancer's own; the caller's tokio runtime carries the admin API, health checks and reloads.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), RunError> {
         let shared = Arc::clone(&self.handle.shared);
@@ -212,7 +213,7 @@ async fn retire(shared: &Shared, within: Duration) {
 }
 
 /// Has everybody sent away, lets everything finish that does within the stop timeout, and cuts the rest.
-async fn end(shared: &Shared) {
+async fn end(shared: &Arc<Shared>) {
     let time_max = shared.live.load().settings.timeouts.stop;
     let goodbye_time_max = GOODBYE_TIME_MAX.min(time_max / 2);
     let (begun, cut_after) = (Instant::now(), time_max.saturating_sub(goodbye_time_max));

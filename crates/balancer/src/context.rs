@@ -11,6 +11,7 @@ use prometheus::IntGauge;
 use crate::answer::Refusal;
 use crate::download::Download;
 use crate::forwarded::Origin;
+use crate::leaving::Poll;
 use crate::route::Route;
 use crate::shared::{Live, Shared};
 use crate::stream::Connection;
@@ -40,6 +41,8 @@ pub(crate) struct RequestContext {
     pub(crate) is_tunnel: bool,
     /// What the client downloads, by the node's word.
     pub(crate) download: Option<Download>,
+    /// Set for a request of a client that polls. It ends before the request is none in flight any more.
+    pub(crate) poll: Option<Poll>,
     _in_flight: InFlight,
 }
 
@@ -69,6 +72,7 @@ impl RequestContext {
             wants_new_connection: false,
             is_tunnel: false,
             download: None,
+            poll: None,
             _in_flight: InFlight(shared.metrics.in_flight.clone()),
         }
     }

@@ -108,7 +108,8 @@ async fn serve(shared: Arc<Shared>, ports: Vec<Port>) -> io::Result<()> {
     // An error of the channel means that the balancer is gone.
     let _ = phase.wait_for(|phase| *phase > Phase::Serving).await;
     end.send_replace(true);
-    let _ = phase.wait_for(|phase| !phase.accepts()).await;
+    let shared = Arc::clone(&server.shared);
+    let _ = phase.wait_for(|phase| !phase.accepts() || shared.has_successor()).await;
     for accepting in loops {
         accepting.abort();
     }

@@ -76,8 +76,11 @@ pub(crate) fn prepare(
         let path = below.filter(|path| !path.starts_with(CONTROL_PATH)).ok_or(Refusal::NotFound)?;
         let is_tunnel = !has_body && wants_websocket(&parts);
         match Transport::of(parts.uri.query(), is_tunnel) {
-            Some(Transport::GoesOn) => shared.polls.heard(shared.started),
-            Some(Transport::Begins) if shared.stop.phase() == Phase::Leaving => return Err(Refusal::Stopping),
+            Some(Transport::GoesOn) => context.poll = Some(shared.polls.begin()),
+            // Where there is a successor, what follows comes to that.
+            Some(Transport::Begins) if shared.stop.phase() == Phase::Leaving && !shared.has_successor() => {
+                return Err(Refusal::Stopping);
+            }
             Some(Transport::Begins) | None => {}
         }
         let finding = find_key(&live.finder, &parts, path);

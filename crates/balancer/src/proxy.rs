@@ -130,6 +130,11 @@ impl ProxyHttp for Edge {
                 request.insert_header(UNREACHABLE, unreachable)?;
             }
         }
+        if let (Some(poll), Some(target)) =
+            (&context.poll, context.route.as_ref().and_then(|route| route.target.as_ref()))
+        {
+            poll.goes_to(target, request.uri.query().unwrap_or_default());
+        }
         if self.0.stop.phase() == Phase::Leaving {
             request.insert_header(LEAVING, HeaderValue::from_static("1"))?;
         }

@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     pub(crate) shortage: Spell,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) stop: Stop,
-    pub(crate) polls: Polls,
+    pub(crate) polls: Arc<Polls>,
     /// For how long the balancer goes on after its successor has taken over; `None` while it has none.
     pub(crate) retire: watch::Sender<Option<Duration>>,
     /// Where the supervisor of this balancer takes commands.
@@ -158,7 +158,7 @@ impl Shared {
             shortage: Spell::default(),
             certificates,
             stop: Stop::default(),
-            polls: Polls::default(),
+            polls: Arc::default(),
             retire: watch::Sender::new(None),
             control_socket: OnceLock::new(),
             started: Instant::now(),
@@ -166,6 +166,11 @@ impl Shared {
             targets: ArcSwap::default(),
             live: ArcSwap::from_pointee(live),
         }
+    }
+
+    /// Whether another balancer accepts from the same sockets.
+    pub(crate) fn has_successor(&self) -> bool {
+        self.retire.borrow().is_some()
     }
 
     /// Takes another list of nodes. No pinned key moves. Not to be called by two at once.

@@ -4,11 +4,13 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use ctedge_settings::PlacementAlgorithm;
+use ctedge_settings::{BalancerSettings, PlacementAlgorithm};
 use ctedge_wire::{DrainPlan, DrainTarget, HealthReport, NodeStatus};
 use support::{Backend, Edge, Reply, until};
+use tokio::sync::Notify;
 
 #[tokio::test]
 async fn the_status_shows_every_node() {
@@ -290,13 +292,34 @@ async fn a_balancer_that_stops_finishes_what_it_began() {
     assert!(tokio::net::TcpStream::connect(http).await.is_err());
 }
 
+/// A backend that lets requests of `/held` and of `t=held` wait until it is told.
+async fn holding() -> (Backend, Arc<Notify>) {
+    let told = Arc::new(Notify::new());
+    let held = Arc::clone(&told);
+    let backend = Backend::new(1, move |request| match request.method == "GET" && request.path.ends_with("held") {
+        true => Reply::Later(Arc::clone(&held)),
+        false => Reply::text("node-1"),
+    });
+    (backend.await, told)
+}
+
+/// Settings of a balancer that waits for whoever is there.
+fn patient(backend: &Backend) -> BalancerSettings {
+    let mut settings = support::settings(&[backend]);
+    let hour = Duration::from_secs(3600);
+    (settings.timeouts.stop, settings.timeouts.response) = (hour, hour);
+    settings
+}
+
 #[tokio::test]
 async fn a_balancer_that_stops_serves_whoever_polls_until_they_have_left_and_lets_nobody_in() {
-    let backend = Backend::named(1).await;
-    let mut edge = Edge::with(&[&backend]).await;
+    let (backend, told) = holding().await;
+    let mut edge = Edge::start(patient(&backend)).await;
     let polling = "/socket.io/?EIO=4&transport=polling";
     let goes_on = format!("{polling}&sid=k.r");
-    assert_eq!(edge.get(&goes_on, &[]).await.status, 200);
+    let mut waiting = edge.client().await;
+    waiting.send(format!("GET {goes_on}&t=held HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await;
+    until("the request waits at the node", async || !backend.seen().is_empty()).await;
     edge.stop();
     let refused = async || edge.get(polling, &[]).await;
     until("nobody is let in", async || refused().await.status == 503).await;
@@ -306,13 +329,40 @@ async fn a_balancer_that_stops_serves_whoever_polls_until_they_have_left_and_let
     assert_eq!(upgrade.status, 503);
     assert_eq!(edge.get(&goes_on, &[]).await.status, 200);
     assert_eq!(edge.get("/api/meta", &[]).await.status, 200);
+    let leave = format!("/ct-control/leave{}&t=held", &goes_on["/socket.io/".len()..]);
+    until("the node hears of who waits", async || backend.seen().iter().any(|request| request.path == leave)).await;
     let seen = backend.seen();
-    let told = |path: &str| {
+    let header = |path: &str, name: &str| {
         let last = seen.iter().rfind(|request| request.path.starts_with(path)).unwrap();
-        last.header("x-ctedge-leaving").map(str::to_owned)
+        last.header(name).map(str::to_owned)
     };
-    assert_eq!((told("/socket.io/"), told("/api/meta")), (Some("1".into()), Some("1".into())));
+    assert_eq!(header(&leave, "x-ctedge-control"), Some(support::secret().control_token()));
+    for path in ["/socket.io/", "/api/meta"] {
+        assert_eq!(header(path, "x-ctedge-leaving").as_deref(), Some("1"));
+    }
     assert_eq!(seen[0].header("x-ctedge-leaving"), None);
+    told.notify_one();
+    assert_eq!(waiting.answer().await.unwrap().text(), "later");
+    assert_eq!(edge.post(&goes_on, &[], b"last words").await.status, 200);
+    edge.ended().await;
+}
+
+#[tokio::test]
+async fn a_replaced_balancer_leaves_newcomers_to_its_successor_when_its_time_is_over() {
+    let (backend, told) = holding().await;
+    let mut settings = patient(&backend);
+    settings.timeouts.retire = Duration::ZERO;
+    let edge = Edge::start(settings).await;
+    let (mut waiting, mut idle) = (edge.client().await, edge.client().await);
+    waiting.send(b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    idle.request("GET", "/", &[], b"").await;
+    until("the request waits at the node", async || backend.seen().len() == 2).await;
+    edge.handle.retire();
+    until("nobody is accepted", async || tokio::net::TcpStream::connect(edge.http()).await.is_err()).await;
+    let begins = idle.request("GET", "/socket.io/?EIO=4&transport=polling", &[], b"").await;
+    assert_eq!((begins.status, begins.header("connection")), (200, Some("close")));
+    told.notify_one();
+    assert_eq!(waiting.answer().await.unwrap().text(), "later");
     edge.ended().await;
 }
 

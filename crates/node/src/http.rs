@@ -31,7 +31,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ctedge_protocol::http::{SIGN_ON_CALLBACK_PATH, SIGN_ON_LOGOUT_PATH, SIGN_ON_PATH};
 use ctedge_protocol::{Info, InfoCode};
-use ctedge_wire::headers::{OWNER_PATH, REQUEST_ID};
+use ctedge_wire::headers::{LEAVE_PATH, OWNER_PATH, REQUEST_ID};
 
 use crate::app::App;
 use problem::Problem;
@@ -60,6 +60,7 @@ pub(crate) fn router(app: Arc<App>, pages: Router) -> Router {
         .route("/ct-health/", get(operate::health))
         .route("/ct-control/plan", get(operate::plan))
         .route(OWNER_PATH, get(operate::owner))
+        .route(LEAVE_PATH, post(operate::leave))
         .route("/ct-control/{action}", post(operate::control))
         .route("/metrics", get(operate::metrics))
         .method_not_allowed_fallback(method_not_allowed)

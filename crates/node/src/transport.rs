@@ -168,6 +168,13 @@ impl Transports {
         self.owned(response, epoch)
     }
 
+    /// The client that polls with this query is to be sent away. One that is not here has left.
+    pub(crate) fn leave(&self, uri: &Uri) {
+        if let Some(session) = Query::of(uri).sid().and_then(|sid| self.table.find(sid)) {
+            session.leave(Instant::now());
+        }
+    }
+
     /// What a request with this query and head would be answered that belongs elsewhere, or of which nobody can say where it
     /// belongs. `None` if it is to come.
     pub(crate) async fn elsewhere(&self, uri: &Uri, request: &HeaderMap) -> Option<Response> {

@@ -58,5 +58,9 @@ pub const CLIENTS_PATH: &str = "/clients/";
 /// nobody can say.
 pub const OWNER_PATH: &str = "/ct-control/owner";
 
+/// Where a balancer that ends tells a node to send a client away that polls, with the query of the request that waits there:
+/// see [`LEAVING`].
+pub const LEAVE_PATH: &str = "/ct-control/leave";
+
 /// The path of liveness and readiness, on balancer and node.
 pub const HEALTH_PATH: &str = "/ct-health/";

@@ -184,7 +184,9 @@ impl Ends {
             if node_down.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(End::NodeDown);
             }
-            if leaving == Leaving::Not && leaves.as_mut().poll(cx).is_ready() {
+            // Nothing is cut before everybody was asked to leave.
+            if leaving == Leaving::Not {
+                let _ = ready!(leaves.as_mut().poll(cx));
                 leaving = Leaving::Due;
             }
             if leaving == Leaving::Due && !self.to_node.source_ended && self.to_node.stands_between_frames() {

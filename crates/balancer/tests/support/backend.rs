@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use ctedge_wire::{HealthReport, NodeStatus};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// What a backend got.
@@ -37,6 +38,8 @@ pub enum Reply {
     Die,
     /// Never answers.
     Hang,
+    /// Answers when it is told to.
+    Later(Arc<Notify>),
     /// Switches protocols and echoes, after these first bytes; ends its direction when the client ends its own.
     Echo(Vec<u8>),
     /// Switches protocols, says these bytes at the end of the client's direction, and ends.
@@ -188,6 +191,10 @@ impl Server {
                 }
                 Reply::Die => return None,
                 Reply::Hang => std::future::pending().await,
+                Reply::Later(told) => {
+                    told.notified().await;
+                    stream.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 5\r\n\r\nlater").await.ok()?;
+                }
                 Reply::Echo(first) => {
                     switch_protocols(&mut stream, &first).await?;
                     stream.write_all(&read).await.ok()?;

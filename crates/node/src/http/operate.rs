@@ -129,6 +129,13 @@ pub(super) async fn owner(State(app): State<Arc<App>>, uri: Uri, headers: Header
     Ok(elsewhere.unwrap_or_else(|| StatusCode::NO_CONTENT.into_response()))
 }
 
+/// `POST /ct-control/leave`: the client that polls with this query is to leave its balancer, which ends.
+pub(super) async fn leave(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Result<StatusCode, Problem> {
+    check_token(&app, &headers)?;
+    app.transports.leave(&uri);
+    Ok(StatusCode::NO_CONTENT)
+}
+
 fn check_token(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
     let given = headers.get(CONTROL_TOKEN).map(HeaderValue::as_bytes).unwrap_or_default();
     if app.is_control_token(given) {
