@@ -74,7 +74,10 @@ const ROWS = {
     ],
     'public HTTP, HTTPS: 1080, 1443': [['tests/system/notes.test.mjs', 'the ports of the notes are the defaults']],
     'a node\'s private port: 127.0.0.1:3001 and up': [['tests/system/notes.test.mjs', 'a node is reached on 127.0.0.1 alone']],
-    '/ct-health/ on balancer and node': [['tests/system/notes.test.mjs', 'balancer and nodes tell at /ct-health/ that they are well']],
+    '/ct-health/ on balancer and node': [
+        ['tests/system/notes.test.mjs', 'balancer and nodes tell at /ct-health/ that they are well'],
+        ['crates/node/tests/node/operating.rs', 'health_tells_what_the_node_is_and_has'],
+    ],
     '/clients, /clients/eclipse, /clients/intellij, /clients/vscode': [
         ['tests/system/clients.test.mjs', 'what the operator adds is offered to each editor'],
         ['tests/system/clients.test.mjs', 'the files of an update site are served as they are'],
