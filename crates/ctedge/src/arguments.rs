@@ -28,18 +28,18 @@ pub(crate) enum Command {
     /// Run a balancer and nodes on this machine, and keep them running
     ///
     /// Makes what is missing (data folder, cluster secret, self-signed certificate), says where everything is, and
-    /// then `ready`. SIGHUP, or a change of the file, reads the settings again; SIGUSR1 opens the access log
-    /// again after a rotation; SIGTERM and Ctrl-C stop everything in order, a second one at once.
+    /// then `ready`. SIGHUP, or a change of the file, reads the settings again; SIGUSR1 opens all log files again
+    /// after a rotation; SIGTERM and Ctrl-C stop everything in order, a second one at once.
     Up(UpOptions),
     /// Run one balancer
     ///
-    /// SIGHUP, or a change of the file, reads the settings again without dropping a connection; SIGUSR1 opens the
-    /// access log again after a rotation; SIGTERM stops in order.
+    /// SIGHUP, or a change of the file, reads the settings again without dropping a connection; SIGUSR1 opens its
+    /// log files again after a rotation; SIGTERM stops in order.
     Balancer(BalancerOptions),
     /// Run one node
     ///
     /// The node is one of those listed below [[nodes]] in the settings file. SIGHUP, or a change of the file, reads the settings
-    /// again; SIGTERM stops in order.
+    /// again; SIGUSR1 opens its log files again after a rotation; SIGTERM stops in order.
     Node(NodeOptions),
     /// Look for faults in a settings file; all are shown, with their lines
     CheckConfig {
