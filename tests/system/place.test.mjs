@@ -2,12 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { within } from '../harness/deadline.mjs';
 import { freePort, temporaryDirectory } from '../harness/edge.mjs';
 import { Issuer } from '../harness/license.mjs';
-import { BINARY, Child } from '../harness/process.mjs';
+import { BINARY, Child, ctedge } from '../harness/process.mjs';
 import { zipped } from '../harness/zip.mjs';
 
 const folder = temporaryDirectory('place');
@@ -16,6 +17,15 @@ const data = path.join(folder, 'var/lib/ctedge');
 /** Where the operator stands. */
 const elsewhere = path.join(folder, 'home');
 const file = path.join(elsewhere, 'oct.vsix');
+/** What the edge's admin API asks for. */
+const TOKEN = 'a-token-of-operators';
+
+/** The version that runs. */
+let own = '';
+/** A registry that has it, and another one. */
+const registry = createServer((_, response) => {
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ name: 'a', tags: [own, '9.9.9'] }));
+});
 
 /** @type {Issuer} */
 let issuer;
@@ -29,8 +39,13 @@ before(async () => {
     for (const directory of [path.dirname(config), data, elsewhere]) mkdirSync(directory, { recursive: true });
     http = `127.0.0.1:${await freePort()}`;
     admin = `127.0.0.1:${await freePort()}`;
+    own = (await ctedge(['--version'])).output.trim().split(' ')[1];
+    await new Promise(resolve => registry.listen(0, '127.0.0.1', () => resolve(undefined)));
+    const { port } = /** @type {import('node:net').AddressInfo} */ (registry.address());
     // As deploy/ctedge.service has it: the file says nothing of the data folder, an option does.
-    writeFileSync(config, `data = "ctedge-data"\n[up]\nnodes = 1\nnode_base_port = 0\n[balancer]\nhttp = "${http}"\nhttps = ""\nadmin = "${admin}"\n`);
+    writeFileSync(config, 'data = "ctedge-data"\n[up]\nnodes = 1\nnode_base_port = 0\n'
+        + `[balancer]\nhttp = "${http}"\nhttps = ""\nadmin = "${admin}"\nadmin_token = "${TOKEN}"\n`
+        + `[portal]\nregistry = "http://127.0.0.1:${port}"\nrepository = "a"\n`);
     await issuer.install(data, { connections: 7 });
     const about = { name: 'x', publisher: 'y', version: '1.2.3', engines: { vscode: '^1.73.0' } };
     writeFileSync(file, zipped({ 'extension.vsixmanifest': '<PackageManifest/>', 'extension/package.json': JSON.stringify(about) }));
@@ -40,6 +55,8 @@ before(async () => {
 
 after(async () => {
     await edge?.stop();
+    registry.closeAllConnections();
+    registry.close();
     issuer?.forget();
     rmSync(folder, { recursive: true, force: true });
 });
@@ -59,7 +76,7 @@ async function operate(args, env = {}) {
 const ways = [
     { name: 'the settings file', args: [['--config', config]], env: {} },
     { name: 'CTEDGE_CONFIG', args: [[]], env: { CTEDGE_CONFIG: config } },
-    { name: 'the address of its balancer', args: [], env: {} },
+    { name: 'the address of its balancer', args: [], env: { CTEDGE_ADMIN_TOKEN: TOKEN } },
     { name: 'its data folder', args: [['--data', data]], env: {} },
 ];
 
@@ -77,6 +94,10 @@ for (const { name, args: [given], env } of ways) {
         assert.equal(JSON.parse(shown.output).source, path.join(data, 'licensing.properties'));
         const verified = await operate(['license', 'verify', ...where], env);
         assert.deepEqual([verified.code, verified.output.includes('valid for 7 connections')], [0, true], verified.output);
+
+        const published = await operate(['versions', ...where], env);
+        // It would say so if the balancer had not told which version runs.
+        assert.deepEqual(published, { code: 0, output: `  9.9.9\n* ${own}` });
         assert.deepEqual(readdirSync(elsewhere), ['oct.vsix'], 'something was made where the operator stands');
     });
 }

@@ -61,10 +61,16 @@ pub(crate) enum Presence {
 impl EdgeOptions {
     /// Finds the edge. Fails where the settings have faults.
     pub(crate) fn find(&self) -> anyhow::Result<Place> {
+        self.find_with(&[])
+    }
+
+    /// As [`Self::find`], with options of the command that count more than what the edge runs with.
+    pub(crate) fn find_with(&self, options: &[Override]) -> anyhow::Result<Place> {
         let config = self.config.clone().or_else(config_of_environment);
         let data = self.data.as_deref().map(path_text).transpose()?;
         let data = data.map(|data| Override::new("data", Value::Text(data), "--data"));
-        let settings = SettingsFile::new(config, data.into_iter().collect()).load(vec![])?;
+        let settings = SettingsFile::new(config, data.into_iter().collect()).load(options.to_vec())?;
+        let running_on = |data: &Path| running_on(data, options);
         if let Some(settings) = running_on(settings.data()) {
             return Ok(Place { settings: settings?, presence: Presence::Runs });
         }
@@ -84,15 +90,20 @@ impl EdgeOptions {
 
     /// The data folder that the balancer names, if there is a balancer, and one of a supervisor.
     fn ask(&self, settings: &Settings) -> anyhow::Result<Option<PathBuf>> {
-        let written = settings.listeners().admin;
-        let address = self.admin.unwrap_or(if written.port() == 0 { ADMIN } else { written });
-        let token = self.admin_token.as_deref().or(settings.admin_token());
-        let Ok(answer) = AdminClient::new(address, token.map(str::to_owned), ANSWER).get("/status") else {
+        let Ok(answer) = self.admin_api(settings, ANSWER).get("/status") else {
             return Ok(None);
         };
         // Whatever else answers there knows nothing of an edge.
         let is_admin = matches!(answer.status, 200 | 401 | 403);
         if is_admin { data_of(&succeeded(answer)?) } else { Ok(None) }
+    }
+
+    /// The admin API of the balancer of an edge with these settings.
+    pub(crate) fn admin_api(&self, settings: &Settings, timeout: Duration) -> AdminClient {
+        let written = settings.listeners().admin;
+        let address = self.admin.unwrap_or(if written.port() == 0 { ADMIN } else { written });
+        let token = self.admin_token.as_deref().or(settings.admin_token());
+        AdminClient::new(address, token.map(str::to_owned), timeout)
     }
 }
 
@@ -127,9 +138,9 @@ impl Place {
     }
 }
 
-/// The settings of the edge that runs on the data folder `data`, if one does.
-fn running_on(data: &Path) -> Option<anyhow::Result<Settings>> {
+/// The settings of the edge that runs on the data folder `data`, if one does, with `options` that count more.
+fn running_on(data: &Path, options: &[Override]) -> Option<anyhow::Result<Settings>> {
     let file = data.join("run").join("ctedge.toml");
     let runs = file.exists() && client::give(data, &Command::List, |_| {}).is_ok();
-    runs.then(|| SettingsFile::new(Some(file), vec![]).load(vec![]))
+    runs.then(|| SettingsFile::new(Some(file), vec![]).load(options.to_vec()))
 }

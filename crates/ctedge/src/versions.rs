@@ -3,18 +3,23 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use ctedge_portal::versions::{Version, versions};
 use ctedge_settings::{Override, Value};
+use ctedge_supervisor::AdminClient;
 use serde_json::json;
 
-use crate::arguments::AdminOptions;
-use crate::operator::ask_status;
-use crate::settings_file::{SettingsFile, path_text};
+use crate::operator::succeeded;
+use crate::place::{EdgeOptions, Place, Presence};
+use crate::settings_file::path_text;
 
-/// Each option counts more than the same setting of the file.
+/// How long the balancer may take to say which versions run.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Each of the first four options counts more than the same setting of the edge.
 #[derive(Debug, Args)]
 pub(crate) struct VersionsOptions {
     /// The OCI registry, like https://ghcr.io [default: portal.registry]
@@ -29,22 +34,24 @@ pub(crate) struct VersionsOptions {
     /// The file of that user's password or token [default: portal.registry_password_file]
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// The settings file; without one everything has its default
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     #[command(flatten)]
-    admin: AdminOptions,
+    edge: EdgeOptions,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints the tags, the newest first, with a mark at those that the edge runs; where none answers, at the version of this
 /// program.
 pub(crate) fn run(options: VersionsOptions) -> anyhow::Result<ExitCode> {
-    let overrides = overrides(&options)?;
-    let settings = SettingsFile::new(options.config, overrides).load(vec![])?.portal();
-    let registry =
-        settings.registry.context("which registry? Name it with --registry and --repository, or in the settings")?;
+    let Place { settings, presence } = options.edge.find_with(&overrides(&options)?)?;
+    let registry = match (settings.portal().registry, presence) {
+        (Some(registry), _) => registry,
+        (None, Presence::Hidden(reason)) => return Err(reason),
+        (None, _) => bail!("which registry? Name it with --registry and --repository, or in the settings"),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    let asked = running(&options.admin);
+    let asked = running(&options.edge.admin_api(&settings, ANSWER));
     let running = asked.as_deref().unwrap_or(&[]);
     let own = [env!("CARGO_PKG_VERSION")];
     let running: Vec<_> = if running.is_empty() { own.to_vec() } else { running.iter().map(String::as_str).collect() };
@@ -54,15 +61,15 @@ pub(crate) fn run(options: VersionsOptions) -> anyhow::Result<ExitCode> {
     {
         eprintln!("marked is the version of this program: {unanswered:#}");
     }
-    let text = if options.admin.json { format!("{:#}\n", json!(versions)) } else { listed(&versions) };
+    let text = if options.json { format!("{:#}\n", json!(versions)) } else { listed(&versions) };
     // Whoever reads may stop reading, like `head`.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 
 /// The versions of the balancer that answers, and of its nodes.
-fn running(admin: &AdminOptions) -> anyhow::Result<Vec<String>> {
-    let status = ask_status(admin)?;
+fn running(admin: &AdminClient) -> anyhow::Result<Vec<String>> {
+    let status = succeeded(admin.get("/status")?)?;
     let nodes = status["nodes"].as_array().into_iter().flatten();
     let told = nodes.chain([&status["balancer"]]).filter_map(|process| process["version"].as_str());
     Ok(told.map(str::to_owned).collect())
