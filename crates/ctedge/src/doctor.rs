@@ -22,7 +22,6 @@ mod tls;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,6 +33,7 @@ use ctedge_license::{Day, judge};
 use ctedge_node::license::counts::license_report;
 use ctedge_node::license::source::find;
 use ctedge_settings::Settings;
+use ctedge_supervisor::AdminClient;
 use ctedge_wire::headers::KEY;
 use ctedge_wire::{HealthReport, Key, LicenseReport};
 use parking_lot::Mutex;
@@ -51,16 +51,12 @@ const PING_WAIT_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorOptions {
-    /// The public URL; without --config and --data nothing else is looked at [default: CT_SERVER_URL, server_url]
+    /// The public URL; without --config, --data and --admin nothing else is looked at [default: CT_SERVER_URL,
+    /// server_url]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The settings file that the edge was started with [default: CTEDGE_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The data folder of the edge; what runs there counts more than the file [default: that of the edge that
-    /// runs, or else what the settings say]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    edge: EdgeOptions,
     /// Let no two clients meet in a session; it would take two seats for a moment, and stand in the audit
     #[arg(long)]
     no_session: bool,
@@ -86,9 +82,13 @@ pub(crate) fn run(options: DoctorOptions) -> anyhow::Result<ExitCode> {
 
 fn gather(options: &DoctorOptions) -> anyhow::Result<Facts> {
     let timeout = Duration::from_secs(options.timeout.into());
-    let has_settings = options.url.is_none() || options.config.is_some() || options.data.is_some();
-    let settings = has_settings.then(|| settings(options)).transpose()?;
-    let mut facts = settings.as_ref().map(|settings| of_settings(settings, timeout)).transpose()?.unwrap_or_default();
+    let edge = &options.edge;
+    let names_edge = edge.config.is_some() || edge.data.is_some() || edge.admin.is_some();
+    let has_settings = options.url.is_none() || names_edge;
+    // What runs counts more than what its file says alone.
+    let settings = has_settings.then(|| edge.find()).transpose()?.map(|place| place.settings);
+    let of_settings = |settings| of_settings(settings, &edge.admin_api(settings, timeout), timeout);
+    let mut facts = settings.as_ref().map(of_settings).transpose()?.unwrap_or_default();
     let (url, is_stand_in) = match (&options.url, settings.as_ref().and_then(Settings::server_url)) {
         (Some(url), _) => (Some(url.clone()), false),
         (None, Some(url)) => (Some(url.as_str().to_owned()), false),
@@ -114,12 +114,6 @@ fn gather(options: &DoctorOptions) -> anyhow::Result<Facts> {
     Ok(facts)
 }
 
-/// The settings that count: those of the edge that runs on the data folder, or else those of the file.
-fn settings(options: &DoctorOptions) -> anyhow::Result<Settings> {
-    let edge = EdgeOptions { config: options.config.clone(), data: options.data.clone(), ..EdgeOptions::default() };
-    Ok(edge.find()?.settings)
-}
-
 /// The URL at which programs of this machine reach the balancer.
 fn stand_in(settings: &Settings) -> Option<String> {
     let listeners = settings.listeners();
@@ -128,10 +122,10 @@ fn stand_in(settings: &Settings) -> Option<String> {
     (address.port() != 0).then(|| format!("{scheme}://{}", reachable(address)))
 }
 
-/// What the settings, this machine and the nodes say.
-fn of_settings(settings: &Settings, timeout: Duration) -> anyhow::Result<Facts> {
+/// What the settings, this machine, the nodes and the balancer say.
+fn of_settings(settings: &Settings, admin: &AdminClient, timeout: Duration) -> anyhow::Result<Facts> {
     let listed = nodes::listed(settings);
-    let status = nodes::balancer_status(settings, timeout);
+    let status = nodes::balancer_status(admin);
     // Before the first start there is no secret yet.
     let secret = read_secret(settings).ok();
     let path = &settings.health().path;

@@ -24,7 +24,7 @@ const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 /// How long the balancer may take to say where it is.
 const ANSWER: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct EdgeOptions {
     /// The settings file that the edge was started with [default: CTEDGE_CONFIG]
     #[arg(long, value_name = "FILE")]

@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use super::endpoint::Endpoint;
 use super::http::{Client, Response};
-use super::machine::reachable;
 
 /// A node of the settings.
 pub(super) struct ListedNode {
@@ -45,10 +44,9 @@ pub(super) fn listed(settings: &Settings) -> Vec<ListedNode> {
     fixed.chain(named).collect()
 }
 
-/// What the balancer of these settings says of itself and its nodes, if one answers.
-pub(super) fn balancer_status(settings: &Settings, timeout: Duration) -> Option<Value> {
-    let token = settings.admin_token().map(str::to_owned);
-    let answer = AdminClient::new(reachable(settings.listeners().admin), token, timeout).get("/status").ok()?;
+/// What the balancer says of itself and its nodes, if one answers.
+pub(super) fn balancer_status(admin: &AdminClient) -> Option<Value> {
+    let answer = admin.get("/status").ok()?;
     let status: Value = serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 200)?;
     status["balancer"].is_object().then_some(status)
 }
