@@ -28,8 +28,8 @@ pub(super) fn judge(facts: &Facts, findings: &mut Findings) {
             LICENSE,
             "license.nodes-differ",
             format!("Not everybody goes by the same license: {}.", said.join(", ")),
-            "Put the same license, the same public key and the same CT_SERVER_URL on every machine; nodes read it again within a \
-             minute.",
+            "Put the same license, the same public key and the same CT_SERVER_URL on every machine. Nodes read a license file and \
+             the settings again within seconds, and variables only when the edge is stopped and started.",
         ));
     }
     findings.extend(seats(&reports));
