@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { within } from '../harness/deadline.mjs';
-import { temporaryDirectory, withEdge } from '../harness/edge.mjs';
+import { eventually, within } from '../harness/deadline.mjs';
+import { Edge, temporaryDirectory, withEdge } from '../harness/edge.mjs';
 import { BINARY, Child } from '../harness/process.mjs';
 
 /** A folder that nobody can make: what is above it is a file. */
@@ -54,3 +54,29 @@ test('files that are looked at while the edge runs are told with their settings,
         assert.match(server, /\/etc: cannot be read \(license\.file\): .*; name a file that the user/);
     });
 });
+
+/** @type {Record<string, [url: string, told: RegExp]>} */
+const STORES = {
+    'a folder that cannot be made': [
+        `sqlite:${NOWHERE}/ctedge.db`,
+        /store\.url: the folder .*nowhere cannot be made: .*; name a file in a folder that the user who runs the edge may write to/,
+    ],
+    'a file that is a folder': ['sqlite:/etc', /store\.url: the store sqlite:\/etc cannot be used: .*; see that there is such a database/],
+    'a server that is not there': [
+        'postgres://ct:geheim@127.0.0.1:1/ct',
+        /store\.url: the store postgres:\/\/127\.0\.0\.1:1\/ct cannot be used: .*; see that there is such a database/,
+    ],
+};
+
+for (const [what, [url, told]] of Object.entries(STORES)) {
+    test(`${what} is told with store.url, and what to do, while the nodes wait for their store`, async () => {
+        const edge = new Edge({ nodes: 1, config: `[store]\nurl = "${url}"\n` });
+        try {
+            const texts = () => [...edge.logs().values()];
+            await eventually('line about the store', () => texts().some(text => told.test(text)), 60_000);
+            assert.ok(!texts().some(text => text.includes('geheim')), 'a log has the password');
+        } finally {
+            await edge.destroy(false);
+        }
+    });
+}

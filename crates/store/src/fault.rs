@@ -9,7 +9,10 @@ pub enum OpenError {
     #[error("store.url cannot be used: {0}")]
     Url(String),
     /// The folder of the file cannot be made or written to.
-    #[error("the folder of the store {path} cannot be made: {source}")]
+    #[error(
+        "store.url: the folder {path} cannot be made: {source}; name a file in a folder that the user who runs the edge may \
+         write to"
+    )]
     Folder {
         /// The folder.
         path: String,
@@ -30,7 +33,10 @@ pub enum OpenError {
         known: u64,
     },
     /// The store does not answer, or refuses.
-    #[error("the store {store} cannot be used: {problem}")]
+    #[error(
+        "store.url: the store {store} cannot be used: {problem}; see that there is such a database, and that it lets this user \
+         write"
+    )]
     Failed {
         /// Which store.
         store: String,

@@ -67,7 +67,7 @@ async fn a_store_that_cannot_be_opened_says_which_and_why() {
     assert!(text.contains("notes.txt cannot be used") && text.contains("not a database"), "{text}");
 
     let text = refused(&format!("sqlite:{}/below/x.db", path.display())).await;
-    assert!(text.contains("the folder of the store") && text.contains("notes.txt/below"), "{text}");
+    assert!(text.starts_with("store.url: the folder ") && text.contains("notes.txt/below cannot be made"), "{text}");
 
     let text = refused("postgres://ct:geheim@127.0.0.1:1/ct").await;
     assert!(text.contains("postgres://127.0.0.1:1/ct cannot be used"), "{text}");
