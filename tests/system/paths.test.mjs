@@ -53,6 +53,10 @@ test('files that are looked at while the edge runs are told with their settings,
         assert.match(server, /portal\.clients_folder: cannot read \/etc\/hostname: .*; name a folder/);
         assert.match(server, /\/etc: cannot be read \(license\.file\): .*; name a file that the user/);
     });
+    await withEdge({ nodes: 1, config: '[license]\nconfig = "/etc"\n' }, async edge => {
+        const server = [...edge.logs()].find(([name]) => name.endsWith('server.log'))?.[1] ?? '';
+        assert.match(server, /\/etc: cannot be read \(license\.config\): .*; name a file that the user/);
+    });
 });
 
 /** @type {Record<string, [url: string, told: RegExp]>} */

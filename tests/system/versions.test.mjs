@@ -228,6 +228,19 @@ test('ctedge versions says what is wrong with an answer, and follows no page to 
     assert.match(away.output, /http:\/\/127\.0\.0\.1:1 cannot be asked: .*refused/);
 });
 
+test('ctedge versions names a password file that cannot be read, and its setting', async () => {
+    const lost = path.join(scratch, 'lost');
+    const config = path.join(scratch, 'lost.toml');
+    writeFileSync(config, '[portal]\nregistry = "http://127.0.0.1:1"\nrepository = "a"\nregistry_user = "operator"\n'
+        + `registry_password_file = "${lost}"\n`);
+    const asked = ['--registry', 'http://127.0.0.1:1', '--repository', 'a', '--username', 'operator', '--password-file', lost];
+    for (const args of [['--config', config], asked]) {
+        const { code, output } = await versions(args);
+        assert.equal(code, 1);
+        assert.match(output, /cannot read the password file .*\/lost \(portal\.registry_password_file\): No such file.*; name a file that/);
+    }
+});
+
 test('ctedge versions trusts the certificates that the machine trusts, and no others', async () => {
     await withEdge({ nodes: 1 }, async edge => {
         const certificate = edge.certificateFile();

@@ -31,7 +31,10 @@ const TAGS_MAX: usize = 20_000;
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The file of the password cannot be read.
-    #[error("cannot read the password file {} (portal.registry_password_file): {problem}", path.display())]
+    #[error(
+        "cannot read the password file {} (portal.registry_password_file): {problem}; name a file that this user may read",
+        path.display()
+    )]
     PasswordFile {
         /// The file.
         path: PathBuf,
