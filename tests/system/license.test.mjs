@@ -155,7 +155,7 @@ test('each wrong variable gives one line that names it', async () => {
     ]) {
         const { code, lines } = await verify({ ...good, [name]: wrong });
         assert.deepEqual([code, lines.length], [3, 1], lines.join('\n'));
-        assert.match(lines[0], new RegExp(`^the license cannot be read: ${name}: `));
+        assert.match(lines[0], new RegExp(`^the license cannot be read: ${name} \\(license\\.[a-z_]+\\): `));
     }
     const { code, lines } = await verify({ ...good, CTEDGE_LICENSE_PUBLIC_KEY: 'AAAA' });
     assert.equal(code, 1);

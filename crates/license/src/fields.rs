@@ -47,6 +47,15 @@ impl Field {
         }
     }
 
+    /// The setting in the section `[license]` of the settings.
+    #[must_use]
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::MaxConnections => "max_connections",
+            other => other.property(),
+        }
+    }
+
     /// The field that a property's key means. Case, `CT_` before it and `_`, `-` and `.` within it do not matter.
     fn of_property(key: &str) -> Option<Self> {
         let letters: String = key.to_ascii_lowercase().chars().filter(|letter| !"_-.".contains(*letter)).collect();
@@ -127,10 +136,10 @@ impl Fields {
         self.values[field as usize].as_ref().map(|value| value.text.as_str())
     }
 
-    /// Where a field stands, or where it is missing.
+    /// Where a field stands, or where it is missing. A variable counts as its setting, so that both are named.
     pub(crate) fn place(&self, field: Field) -> String {
         match (&self.file, &self.values[field as usize]) {
-            (None, _) => field.variable().to_owned(),
+            (None, _) => format!("{} (license.{})", field.variable(), field.setting()),
             (Some(file), Some(value)) => format!("{file} line {} ({})", value.line, field.property()),
             (Some(file), None) => format!("{file} ({})", field.property()),
         }

@@ -98,7 +98,10 @@ mod tests {
         check("=v1.", "=v2.", "f line 5 (signature): this is no signature");
         check("signature", "sig", "f (signature): is missing");
         let variables = Fields::from_values(|field| (field != Field::Expiration).then(|| "1".to_owned()));
-        assert_eq!(License::read(&variables).unwrap_err().to_string(), "CT_EXPIRATION: is missing");
+        assert_eq!(
+            License::read(&variables).unwrap_err().to_string(),
+            "CT_EXPIRATION (license.expiration): is missing"
+        );
     }
 
     #[test]

@@ -247,9 +247,17 @@ fn a_wrong_value_in_a_variable_of_the_license_is_one_line_that_names_it_where_it
         ("CT_SIGNATURE", "v1.abc"),
     ] {
         let set = right.map(|(other, good)| (other, if other == name { value } else { good }));
-        let malformed = License::read(&with(&set).unwrap().license().fields).expect_err(name).to_string();
-        assert!(malformed.starts_with(&format!("{name}: ")), "{malformed}");
-        assert!(!malformed.contains('\n'), "{malformed:?} is more than one line");
+        let written = set.map(|(name, value)| {
+            let setting = HONOURED.iter().find(|variable| variable.name == name).unwrap().setting;
+            (setting.trim_start_matches("license."), value)
+        });
+        let file = written.map(|(setting, value)| format!("{setting} = {value:?}\n")).concat();
+        let setting = HONOURED.iter().find(|variable| variable.name == name).unwrap().setting;
+        for settings in [with(&set), parse(&format!("[license]\n{file}"), &|_| None)] {
+            let malformed = License::read(&settings.unwrap().license().fields).expect_err(name).to_string();
+            assert!(malformed.starts_with(&format!("{name} ({setting}): ")), "{malformed}");
+            assert!(!malformed.contains('\n'), "{malformed:?} is more than one line");
+        }
     }
 }
 

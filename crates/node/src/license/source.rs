@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(malformed.place, format!("{} (maxconnections)", settings.file.display()));
         settings.fields = Fields::from_values(|field| (field == Field::Licensee).then(|| "x".to_owned()));
         let Found::Malformed(malformed) = find(&settings).found else { panic!("it has one field of five") };
-        assert_eq!(malformed.place, "CT_MAXCONNECTIONS");
+        assert_eq!(malformed.place, "CT_MAXCONNECTIONS (license.max_connections)");
     }
 
     #[test]
