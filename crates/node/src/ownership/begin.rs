@@ -64,7 +64,7 @@ impl Driver {
             Err(error) => {
                 tracing::info!(session = %key, %error, peers = peers.len(), "a session cannot be taken over");
                 if !peers.is_empty() {
-                    self.app.hub.metrics().ownership.lost("no_host");
+                    self.tell_lost(key, "no_host");
                 }
                 self.begin_fresh(key, epoch)
             }

@@ -410,7 +410,7 @@ impl Driver {
                     self.app.hub.release_held();
                 }
             }
-            Action::Reaped(keys) => self.reaped(&keys),
+            Action::Reaped(keys) => keys.iter().for_each(|key| self.tell_lost(key, "nobody_came")),
             Action::DrainFinished { exit } => {
                 tracing::info!(exit, "the drain is complete");
                 if exit {
@@ -438,12 +438,11 @@ impl Driver {
         }
     }
 
-    fn reaped(&self, keys: &[Key]) {
-        for key in keys {
-            tracing::info!(target: "sessions", event = "ended", reason = "lost", session = %key);
-            self.journal.reaped(key);
-            self.app.hub.metrics().ownership.lost("nobody_came");
-        }
+    /// Tells operators that nobody can go on with the session.
+    pub(super) fn tell_lost(&self, key: &Key, why: &str) {
+        tracing::info!(target: "sessions", event = "ended", reason = "lost", session = %key);
+        self.journal.lost(key);
+        self.app.hub.metrics().ownership.lost(why);
     }
 
     fn count(&self, event: Event) {

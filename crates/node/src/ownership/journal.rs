@@ -84,8 +84,8 @@ impl Journal {
         });
     }
 
-    /// Nobody came back for a session whose owner was lost.
-    pub(super) fn reaped(&self, key: &Key) {
+    /// Nobody can go on with a session whose owner was lost.
+    pub(super) fn lost(&self, key: &Key) {
         self.write_audit(key, ctedge_store::AuditEvent::Ended, Some("lost"), |_| ());
     }
 

@@ -1,35 +1,12 @@
-//! No token reaches the log, whatever its level. This is the only test that takes the process's log.
-
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+//! No token reaches the log, whatever its level.
 
 use crate::support::TestNode;
+use crate::support::log::Log;
 use crate::support::peer::Peer;
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn no_token_reaches_the_log_and_the_audit_tells_the_session() {
-    let log = Log::default();
-    let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .init();
-
+    let log = Log::of_process();
     let mut node = TestNode::start().await;
     let poll_token = node.poll_token().await;
     node.get(&format!("/login.html?token={poll_token}")).send().await;
@@ -54,7 +31,7 @@ async fn no_token_reaches_the_log_and_the_audit_tells_the_session() {
     node.stop();
     node.stopped().await;
 
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     for (what, token) in [
         ("poll token", &poll_token),
         ("login token", &login),

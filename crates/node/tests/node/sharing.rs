@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::log::Log;
 use crate::support::peer::Peer;
 use crate::support::{Answer, DEADLINE, TestNode, info, store_in};
-use ctedge_ownership::{Command, LeaseId, NodeId, Outcome};
+use ctedge_ownership::{Command, Estate, HandoffReason, LeaseEnd, LeaseId, NodeId, Outcome, StoredPeer};
 use ctedge_store::{AuditEvent, AuditFilter, Store};
+use ctedge_wire::Key;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -204,6 +206,61 @@ async fn the_store_knows_who_did_what_with_which_client() {
     let user = created.user.unwrap();
     assert_eq!((&*user.name, user.email.as_deref()), ("Host", Some("Host@example.org")));
     assert_eq!(created.client.as_deref(), Some("test 1.0"));
+}
+
+/// A session of the lease `by`, of which there is a guest in the store and no host: with an estate, which is not readable,
+/// or without one.
+async fn without_host(store: &Store, by: &LeaseId, key: &str, with_estate: bool) {
+    let key = Key::parse(key).unwrap();
+    let created = store.execute(Command::Create { key: key.clone(), by: by.clone() }).await.unwrap();
+    let Outcome::Owned { epoch, .. } = created else { panic!("{created:?}") };
+    let peers = vec![StoredPeer { clock: 2, host: false, user: "{}".to_owned(), handshake: b"none"[..].into() }];
+    let by = by.clone();
+    let given = if with_estate {
+        let estate = Estate { bytes: b"nothing that can be read"[..].into(), peers, in_flight: None };
+        Command::HandOff { key, epoch, by, to: None, estate, reason: HandoffReason::Stop }
+    } else {
+        Command::Keep { key, epoch, by, peers, in_flight: None }
+    };
+    let given = store.execute(given).await.unwrap();
+    assert!(matches!(given, Outcome::HandedOff { .. } | Outcome::Kept { .. }), "{given:?}");
+}
+
+#[tokio::test]
+async fn a_session_whose_host_is_not_in_the_store_has_ended_for_the_log_and_for_the_audit() {
+    let log = Log::of_process();
+    let folder = TempDir::new().unwrap();
+    let node = TestNode::sharing(folder.path(), "a").await;
+    let store = Store::open(&store_in(folder.path())).await.unwrap();
+    let lease = LeaseId::new(NodeId::new("dead"), 7);
+    let register = Command::Register { lease: lease.clone(), address: ([127, 0, 0, 1], 1).into(), pid: 1 };
+    assert_eq!(store.execute(register).await.unwrap(), Outcome::Registered);
+    let keys = ["hostless-crashed", "hostless-parked"];
+    without_host(&store, &lease, keys[0], false).await;
+    without_host(&store, &lease, keys[1], true).await;
+    store.execute(Command::EndLease { lease, beat: None, why: LeaseEnd::Exited }).await.unwrap();
+
+    let login = node.login("Guest").await;
+    for key in keys {
+        let joined = node.post(&format!("/api/session/join/{key}")).key(key).token(&login).send().await;
+        assert_eq!(joined.info(), info(404, "RoomNotFound"), "{key}");
+        let ended = async {
+            let filter = AuditFilter { key: Some(Key::parse(key).unwrap()), ..AuditFilter::default() };
+            loop {
+                let (entries, _) = store.audit(&filter, None, 10).await.unwrap();
+                if let [entry] = &*entries {
+                    return entry.clone();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let ended = tokio::time::timeout(DEADLINE, ended).await.expect("the audit has one entry of the session");
+        assert_eq!((ended.event, ended.reason.as_deref()), (AuditEvent::Ended, Some("lost")), "{key}");
+        let line = format!("sessions: event=\"ended\" reason=\"lost\" session={key}");
+        assert!(log.text().contains(&line), "{line} is missing in\n{}", log.text());
+    }
+    let metrics = node.get("/metrics").send().await.body;
+    assert!(metrics.contains("ctedge_node_sessions_lost_total{reason=\"no_host\"} 2\n"), "{metrics}");
 }
 
 #[tokio::test]

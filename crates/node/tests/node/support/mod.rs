@@ -1,5 +1,6 @@
 //! A node on a free port, and the smallest client that can ask it anything.
 
+pub(crate) mod log;
 pub(crate) mod peer;
 
 use std::net::SocketAddr;
