@@ -40,7 +40,11 @@ const ROWS = {
     CT_METRICS_STATSD_PROTOCOL: [[VARIABLES, 'CT_METRICS_STATSD_PROTOCOL'], ['tests/system/metrics.test.mjs', 'CT_METRICS_STATSD_PROTOCOL']],
     CT_PROMETHEUS_ENABLED: [[VARIABLES, 'CT_PROMETHEUS_ENABLED'], ['tests/system/metrics.test.mjs', 'without CT_PROMETHEUS_ENABLED there is no public /metrics']],
     CT_NOCLIENTS: [[VARIABLES, 'CT_NOCLIENTS'], ['tests/system/clients.test.mjs', 'CT_NOCLIENTS switches the downloads off']],
-    CT_TIME_ZONE: [[VARIABLES, 'CT_TIME_ZONE'], ['tests/system/logs.test.mjs', 'CT_TIME_ZONE is the time zone of all logs']],
+    CT_TIME_ZONE: [
+        [VARIABLES, 'CT_TIME_ZONE'],
+        ['tests/system/logs.test.mjs', 'CT_TIME_ZONE is the time zone of all logs'],
+        ['crates/node/src/ownership/journal.rs', 'a_day_of_the_figures_begins_at_midnight_of_the_time_zone'],
+    ],
     CT_AUTO_RESTART_DISABLED: [
         [VARIABLES, 'CT_AUTO_RESTART_DISABLED'],
         ['crates/settings/src/tests.rs', 'of("CT_AUTO_RESTART_DISABLED", "true")).unwrap().restart().schedule.is_none()'],

@@ -126,14 +126,7 @@ impl Journal {
 
     /// A time, and the day that it counts for.
     pub(super) fn stamp(&self, time: SystemTime) -> (UnixMillis, Day) {
-        let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let civil = self.0.zone.civil(time);
-        let day = Day {
-            year: u16::try_from(civil.year()).unwrap_or_default(),
-            month: civil.month().unsigned_abs(),
-            day: civil.day().unsigned_abs(),
-        };
-        (UnixMillis(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)), day)
+        stamp(&self.0.zone, time)
     }
 
     fn owned(&self, key: &Key, epoch: u64) -> (Key, Epoch, LeaseId) {
@@ -142,5 +135,36 @@ impl Journal {
 
     fn write(&self, entry: Entry) {
         self.0.keeper.journal(entry);
+    }
+}
+
+fn stamp(zone: &Zone, time: SystemTime) -> (UnixMillis, Day) {
+    let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let civil = zone.civil(time);
+    let day = Day {
+        year: u16::try_from(civil.year()).unwrap_or_default(),
+        month: civil.month().unsigned_abs(),
+        day: civil.day().unsigned_abs(),
+    };
+    (UnixMillis(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)), day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_day_of_the_figures_begins_at_midnight_of_the_time_zone() {
+        // Midnights in which 2027 begins, in milliseconds since 1970.
+        for (zone, midnight) in
+            [("UTC", 1_798_761_600_000), ("Europe/Berlin", 1_798_758_000_000), ("America/New_York", 1_798_779_600_000)]
+        {
+            let zone = Zone::named(zone).unwrap();
+            let stamped = |millis| stamp(&zone, SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+            let (eve, new_year) = (Day { year: 2026, month: 12, day: 31 }, Day { year: 2027, month: 1, day: 1 });
+            assert_eq!(stamped(midnight - 1), (UnixMillis(midnight - 1), eve), "{zone:?}");
+            assert_eq!(stamped(midnight), (UnixMillis(midnight), new_year), "{zone:?}");
+        }
     }
 }
