@@ -92,7 +92,8 @@ const ONCE = {
     'store.audit_days': '[store]\naudit_days = 7\nurl = "sqlite:other.db"\n',
     'log.level': '[log]\nlevel = "debug"\n',
     'balancer.threads': '[balancer]\nthreads = 2\n',
-    server_url: 'server_url = "https://edge.example.com"\n',
+    region: 'region = "eu"\n',
+    server_url: 'server_url = "https://edge.example.com/ct"\n',
 };
 
 test('what a restart brings into force is named until it is restarted, and what it does not is named for as long as it differs', async () => {
@@ -107,18 +108,24 @@ test('what a restart brings into force is named until it is restarted, and what 
         assert.deepEqual(told.needs_start, ['secret_file', 'store.url']);
         assert.match(serverLog(edge), new RegExp(`not in force before a restart: ${all.join(', ').replaceAll('.', '\\.')};`));
         assert.match(serverLog(edge), /not in force before everything is stopped and started again: secret_file, store\.url/);
+        assert.equal(await status(`${edge.http}/api/meta`), 200, 'the balancer serves under another path than it says');
 
         // A node that is started again has what a restart brings, and still understands the others.
         await edge.operate(['restart', 'node-1']);
         assert.deepEqual(JSON.parse(await edge.operate(['reload', '--json'])).needs_restart, all);
         await edge.operate(['restart', 'node-2']);
-        assert.deepEqual(JSON.parse(await edge.operate(['reload', '--json'])).needs_restart, ['balancer.threads', 'log.level']);
+        assert.deepEqual(JSON.parse(await edge.operate(['reload', '--json'])).needs_restart, ['balancer.threads', 'log.level', 'region', 'server_url']);
         await edge.operate(['restart', 'balancer']);
         const last = JSON.parse(await edge.operate(['reload', '--json']));
         assert.deepEqual([last.needs_restart, last.needs_start], [[], ['secret_file', 'store.url']]);
         assert.match(await edge.operate(['reload']), /^needs `ctedge stop` and another start: secret_file, store\.url$/m);
         await edge.admin.nodesReady(2);
-        const meta = JSON.parse(await (await fetch(`${edge.http}/api/meta`)).text());
+        // A connection that is kept leads to the balancer before, once more.
+        const meta = await eventually('path of server_url', async () => {
+            const answer = await fetch(`${edge.http}/ct/api/meta`);
+            const body = await answer.json();
+            return answer.ok && body;
+        });
         assert.equal(meta.owner, 'Somebody else');
         assert.ok(!existsSync(path.join(edge.data, 'other.db')), 'some nodes share another store');
 

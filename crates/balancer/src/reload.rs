@@ -59,7 +59,6 @@ impl Reloader {
         }
         let live = Live::new(settings);
         self.shared.router.set_settings(&live.router_settings());
-        self.shared.router.prefer_region(live.settings.region.as_deref());
         if live.settings.placement.algorithm != before.settings.placement.algorithm {
             // It is empty until the nodes are set below; a request in between waits for its pin or is refused, so that
             // the list is given to it first.
@@ -107,12 +106,17 @@ fn keep_what_needs_a_restart(settings: &mut BalancerSettings, before: &BalancerS
     keep(settings.admin != before.admin, "admin");
     keep(settings.threads != before.threads, "threads");
     keep(settings.log != before.log, "log");
+    // The nodes have these from their start on: their links would not lead to a balancer that is ahead of them.
+    keep(settings.path_prefix != before.path_prefix, "server_url");
+    keep(settings.region != before.region, "region");
     keep(settings.secret.placement_seed() != before.secret.placement_seed(), "secret");
     settings.http = before.http;
     settings.https = before.https;
     settings.admin = before.admin;
     settings.threads = before.threads;
     settings.log.clone_from(&before.log);
+    settings.path_prefix.clone_from(&before.path_prefix);
+    settings.region.clone_from(&before.region);
     settings.secret = before.secret.clone();
     differing
 }

@@ -201,11 +201,13 @@ async fn a_right_reload_keeps_connections_tunnels_and_keys() {
     let mut settings = support::settings(&[staying]);
     settings.placement.algorithm = PlacementAlgorithm::Ketama;
     settings.http = None;
+    settings.path_prefix = "/elsewhere".into();
+    settings.region = Some("eu".into());
     *edge.source.0.lock().unwrap() = Ok(settings);
     let answer = edge.admin("POST", "/reload").await.json();
     assert_eq!(answer["ok"], true);
     assert_eq!(answer["nodes_removed"], serde_json::json!([home]));
-    assert!(answer["needs_restart"].as_array().unwrap().contains(&"http".into()));
+    assert_eq!(answer["needs_restart"], serde_json::json!(["http", "server_url", "region"]));
 
     tunnel.send(b"still here").await;
     assert_eq!(tunnel.exactly(10).await, b"still here");

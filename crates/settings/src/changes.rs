@@ -37,6 +37,8 @@ pub fn takes(setting: &str) -> Takes {
         }
         _ => match setting.split('.').next().unwrap_or_default() {
             "log" => Takes::Restart,
+            // Under which path nodes and balancer serve, and whose nodes a balancer prefers.
+            "server_url" | "region" => Takes::Restart,
             "balancer" | "license" | "portal" | "restart" => Takes::Reading,
             _ => Takes::NodeRestart,
         },
@@ -114,6 +116,8 @@ mod tests {
             ("balancer.threads", Takes::BalancerRestart),
             ("balancer.limits.tunnels_max", Takes::Reading),
             ("log.level", Takes::Restart),
+            ("server_url", Takes::Restart),
+            ("region", Takes::Restart),
             ("node.drain.deadline", Takes::NodeRestart),
             ("metrics.prometheus", Takes::Reading),
             ("metrics.token", Takes::Reading),
