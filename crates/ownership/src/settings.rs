@@ -26,7 +26,7 @@ pub struct OwnershipSettings {
     pub handoff_time_max: Duration,
     /// How long a session for which it failed goes on until its next turn, on a node that is not to end.
     pub handoff_pause: Duration,
-    /// How long the records of an ended lease wait for somebody to ask for them.
+    /// How long the records of an ended lease wait for somebody to ask for them, in a time in which the store is there.
     pub reap_after: Duration,
 }
 

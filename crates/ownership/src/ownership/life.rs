@@ -148,7 +148,7 @@ impl Ownership {
         let Ok(outcome) = answer else {
             return;
         };
-        life.proven = Some(sent);
+        let before = life.proven.replace(sent);
         if now >= sent + self.settings.lost_after {
             // The answer is as old as what it proves: ask again at once.
             life.next_attempt = now;
@@ -160,6 +160,9 @@ impl Ownership {
             }
             Outcome::Beaten { leases, estates } => {
                 self.refence(now);
+                if before.is_some_and(|before| sent >= before + self.settings.lost_after) {
+                    self.others.wait_anew(now);
+                }
                 self.observe(leases, sent, now);
                 self.adopt_estates(estates);
             }

@@ -92,6 +92,14 @@ impl Others {
         }
     }
 
+    /// The store was away. Who looked for a session of an ended lease meanwhile did not find it, and is given all of the time
+    /// again that there is before it is deleted.
+    pub(super) fn wait_anew(&mut self, now: Instant) {
+        for seen in self.leases.values_mut().filter(|seen| seen.ended_at.is_some()) {
+            seen.ended_at = Some(now);
+        }
+    }
+
     /// The answers to what is under way will not be heard.
     pub(super) fn forget_commands(&mut self) {
         self.reaping = false;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use ctedge_ownership::{
     Action, Ask, Command, Epoch, Estate, HandoffReason, Lease, LeaseEnd, LeaseId, NodeId, Outcome, Ownership,
-    OwnershipSettings, Ranking, StoreModel, Ticket, Verdict, Wants,
+    OwnershipSettings, Ranking, StoreFailure, StoreModel, Ticket, Verdict, Wants,
 };
 use ctedge_wire::Key;
 
@@ -53,6 +53,16 @@ impl Node {
 
     pub(crate) fn carry_out(&mut self) {
         while self.carry_out_one_command() {}
+    }
+
+    /// The store cannot be reached for any command.
+    pub(crate) fn fail(&mut self) {
+        while let Some(action) = self.ownership.next_action() {
+            match action {
+                Action::Store(id, _) => self.ownership.store_answered(id, Err(StoreFailure::Unreachable), self.now),
+                other => self.decided.push(other),
+            }
+        }
     }
 
     /// Carries out everything up to the next command, and that. `false` if there is none.
