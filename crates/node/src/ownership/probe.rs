@@ -7,6 +7,7 @@ use ctedge_ownership::LeaseId;
 use ctedge_wire::{HealthReport, headers};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 /// How many times a node is asked within the time that it has: a lost packet must not end a lease.
 const TRIES: u32 = 3;
@@ -14,19 +15,28 @@ const TRIES: u32 = 3;
 /// More than any health report has.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-/// Whether that very lease answers at `address` within `time_max`.
+/// Whether that very lease answers at `address` within `time_max`. The tries begin one after the other, and each may take what
+/// is left of the time: an answer from far away counts as well as one from near by.
 pub(super) async fn answers(lease: &LeaseId, address: SocketAddr, time_max: Duration) -> bool {
-    let asking = async {
-        for _ in 0..TRIES {
-            let asked = tokio::time::timeout(time_max / TRIES, health(address)).await;
-            if let Ok(Ok(answer)) = asked {
-                return is_of(lease, &answer);
+    let mut tries = JoinSet::new();
+    for number in 0..TRIES {
+        tries.spawn(async move {
+            tokio::time::sleep(time_max / TRIES * number).await;
+            health(address).await
+        });
+    }
+    let answered = async {
+        while let Some(tried) = tries.join_next().await {
+            // A node that refuses at once may be about to listen.
+            if let Ok(Ok(answer)) = tried
+                && let Some(is_alive) = reading(lease, &answer)
+            {
+                return is_alive;
             }
         }
         false
     };
-    // A node that refuses at once may be about to listen: all of the tries together may take the whole time, not less.
-    tokio::time::timeout(time_max, asking).await.unwrap_or(false)
+    tokio::time::timeout(time_max, answered).await.unwrap_or(false)
 }
 
 /// Whether somebody accepts connections at `address` and answers within `time_max`, be it that it is full.
@@ -44,11 +54,15 @@ async fn health(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Whether an HTTP answer is the report of this lease. Another process at the address is not it, whatever it says.
-fn is_of(lease: &LeaseId, answer: &[u8]) -> bool {
-    let Some(end_of_head) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
-    serde_json::from_slice::<HealthReport>(&answer[end_of_head + 4..])
-        .is_ok_and(|report| report.node == lease.node.as_str() && report.incarnation == lease.incarnation)
+/// Whether an HTTP answer comes from this lease; `None` if it is none. Another process at the address is not it, whatever it
+/// says; a node that has no room to answer more cannot say which one it is, and is not taken for dead.
+fn reading(lease: &LeaseId, answer: &[u8]) -> Option<bool> {
+    let end_of_head = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    if answer.starts_with(b"HTTP/1.1 503 ") {
+        return Some(true);
+    }
+    let report = serde_json::from_slice::<HealthReport>(&answer[end_of_head + 4..]);
+    Some(report.is_ok_and(|report| report.node == lease.node.as_str() && report.incarnation == lease.incarnation))
 }
 
 #[cfg(test)]
@@ -83,6 +97,32 @@ mod tests {
         serving.abort();
         drop(serving.await);
         assert!(!answers(&lease(7), address, TIME_MAX).await);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_slow_or_full_is_alive() {
+        let slow = Duration::from_secs(3);
+        let report = HealthReport { node: "node-1".into(), incarnation: 7, ..HealthReport::default() };
+        let report = serde_json::to_string(&report).unwrap();
+        for (pause, answer) in [
+            // Longer than it takes to the next try.
+            (slow * 2 / 5, format!("HTTP/1.1 200 OK\r\n\r\n{report}")),
+            (Duration::ZERO, "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".into()),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let answer = answer.clone();
+                    tokio::spawn(async move {
+                        let _ = stream.read(&mut [0; 512]).await;
+                        tokio::time::sleep(pause).await;
+                        let _ = stream.write_all(answer.as_bytes()).await;
+                    });
+                }
+            });
+            assert!(answers(&lease(7), address, slow).await);
+        }
     }
 
     #[tokio::test]
