@@ -127,6 +127,22 @@ fn a_moving_session_relays_and_lets_nobody_in() {
 }
 
 #[test]
+fn a_move_for_which_there_is_less_time_than_was_said_ends_sooner() {
+    let mut world = moving(&["h", "a"]);
+    said(&mut world);
+    world.session.hasten_move(world.now + Duration::from_secs(3));
+    // It has no more time by being asked once more.
+    world.session.hasten_move(world.now + Duration::from_secs(50));
+    for _ in 0..3 {
+        world.session.heard(world.now);
+        world.now += Duration::from_secs(1);
+        world.session.handle_timeout(world.now);
+    }
+    assert_eq!(said(&mut world), ["close a (moved)", "cut h", "cut a", "ready"]);
+    assert_eq!(world.session.cut_short(), Some((2, CutReason::Time)));
+}
+
+#[test]
 fn a_session_without_transports_is_ready_at_once() {
     let mut world = World::with_peers(SessionLimits::default(), &["h"]);
     world.cut("h");

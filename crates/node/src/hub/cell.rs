@@ -194,6 +194,13 @@ impl SessionCell {
         readiness
     }
 
+    /// See [`Session::hasten_move`].
+    pub(super) fn hasten_move(self: &Arc<Self>, hub: &Hub, by: Instant) {
+        if self.is_moving() {
+            self.change(hub, |state| state.session.hasten_move(by));
+        }
+    }
+
     /// The session stays after all.
     pub(super) fn cancel_move(self: &Arc<Self>, hub: &Hub) {
         self.change(hub, |state| {

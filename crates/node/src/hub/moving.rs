@@ -68,6 +68,13 @@ impl Hub {
         cell.export(self.pack_answers(key))
     }
 
+    /// There is no time left after `by` for the connections of sessions that are on their way already.
+    pub(crate) fn hasten_moves(&self, by: Instant) {
+        for cell in self.sessions.all() {
+            cell.hasten_move(self, by);
+        }
+    }
+
     /// The session stays after all.
     pub fn cancel_move(self: &Arc<Self>, key: &Key) {
         if let Some(cell) = self.sessions.find(key) {

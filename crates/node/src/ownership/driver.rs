@@ -262,6 +262,7 @@ impl Driver {
                 let per_second = self.machine.sessions() as f64 / (within.as_secs_f64() / 2.0).max(f64::MIN_POSITIVE);
                 // A float turns into the nearest number that there is.
                 self.machine.hurry(per_second.ceil() as u32);
+                self.app.hub.hasten_moves(Instant::now() + self.move_within());
                 self.drain(Drain { deadline: Some(Duration::ZERO), exit: true, reason: HandoffReason::Stop }, now);
                 true
             }

@@ -29,7 +29,7 @@ pub(crate) enum Frame {
 
 /// A client on a WebSocket.
 pub(crate) struct Client {
-    stream: TcpStream,
+    pub(crate) stream: TcpStream,
     /// The head of the answer to the upgrade.
     pub(crate) head: String,
     namespace: String,

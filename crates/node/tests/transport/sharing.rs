@@ -9,7 +9,7 @@ use ctedge_ownership::{Command, Estate, HandoffReason, LeaseEnd, LeaseId, NodeId
 use ctedge_store::Store;
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Child;
 
 use crate::client::{Client, Frame, PUBLIC_KEY, broadcast, content, soon};
@@ -112,6 +112,33 @@ async fn a_drained_node_hands_its_sessions_over_and_ends() {
     let text = second.ask("GET", "/metrics").await;
     assert!(text.contains("ctedge_node_ownership_total{event=\"estate_adopted\",reason=\"drain_now\"} 1"), "{text}");
     assert_eq!(notes(folder.path(), "a-").len(), 0, "it has taken its notes along");
+}
+
+#[tokio::test]
+async fn a_node_that_is_stopped_while_a_session_moves_cuts_who_is_slow_and_hands_it_over() {
+    let folder = TempDir::new().unwrap();
+    let second = Room::sharing(folder.path(), "b").await;
+    let mut first = Room::start_with(|settings| {
+        share(settings, folder.path(), "a");
+        settings.timeouts.stop = Duration::from_secs(8);
+    })
+    .await;
+    soon(first.hub.gate().opened()).await;
+    let (mut host, mut guest) = first.pair().await;
+    first.ask("POST", "/ct-control/drain?now=true").await;
+    goes(&mut host).await;
+    first.stop();
+    let trickling = async {
+        // A message of a megabyte, byte by byte: the drain alone would wait for it for a minute.
+        guest.write(&[0x82, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]).await;
+        while guest.stream.write_all(&[0]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::join!(trickling, first.stopped());
+    recover(&second, &second.host_token(), &host).await;
+    let text = second.ask("GET", "/metrics").await;
+    assert!(text.contains("ctedge_node_ownership_total{event=\"estate_adopted\",reason=\"drain_now\"} 1"), "{text}");
 }
 
 #[tokio::test]

@@ -81,6 +81,13 @@ impl Session {
         self.go_on_moving(now);
     }
 
+    /// There is no time left after `by`: transports that are not closed by then are cut.
+    pub fn hasten_move(&mut self, by: Instant) {
+        if let Some(moving) = &mut self.moving {
+            moving.cut_at = moving.cut_at.min(by);
+        }
+    }
+
     /// A transport has brought something, be it a part of a message: what is under way is waited for.
     pub fn heard(&mut self, now: Instant) {
         if let Some(moving) = &mut self.moving {
