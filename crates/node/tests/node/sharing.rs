@@ -260,7 +260,10 @@ async fn a_session_whose_host_is_not_in_the_store_has_ended_for_the_log_and_for_
         assert!(log.text().contains(&line), "{line} is missing in\n{}", log.text());
     }
     let metrics = node.get("/metrics").send().await.body;
-    assert!(metrics.contains("ctedge_node_sessions_lost_total{reason=\"no_host\"} 2\n"), "{metrics}");
+    for (reason, sessions) in [("no_host", 2), ("estate_unreadable", 1), ("nobody_came", 0)] {
+        let line = format!("ctedge_node_sessions_lost_total{{reason=\"{reason}\"}} {sessions}\n");
+        assert!(metrics.contains(&line), "{line} is missing in\n{metrics}");
+    }
 }
 
 #[tokio::test]
