@@ -294,6 +294,23 @@ test('a suspended node is still suspended after its death, and after a restart',
     });
 });
 
+test('a node that dies in its drain comes back suspended, and the drain is told to have failed', async () => {
+    await withEdge({ nodes: 2 }, edge => meeting(async meet => {
+        const host = await meet('host', edge.http).host();
+        const { node } = await edge.admin.explain(host.roomId);
+        const waiting = ctedge(['drain', node, '--deadline', '1h', '--wait', '--admin', edge.admin.address], 60_000);
+        await edge.admin.nodeIs(node, 'draining');
+        await edge.killNode(node);
+        const { code, output } = await waiting;
+        assert.equal(code, 1, output);
+        assert.match(output, new RegExp(`${node} died in its drain`));
+        await edge.admin.nodeIs(node, 'suspended');
+        await edge.operate(['drain', node, '--now', '--wait']);
+        await edge.operate(['start', node]);
+        await edge.admin.nodeIs(node, 'ready');
+    }));
+});
+
 test('a draining node serves its sessions to their end', async () => {
     await withEdge({ nodes: 2, args: ['--expose-node'] }, async edge => {
         await meeting(async meet => {

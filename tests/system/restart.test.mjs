@@ -87,9 +87,23 @@ test('a restart of everything leaves alone what was stopped or drained', async (
         for (const [node, state] of [['node-2', 'stopped'], ['node-3', 'drained']]) {
             assert.equal((await edge.listed(node)).state, state);
         }
-        await edge.operate(['start', 'node-2']);
-        assert.equal((await edge.listed('node-2')).state, 'running');
+        await edge.operate(['start']);
+        for (const node of ['node-2', 'node-3']) assert.equal((await edge.listed(node)).state, 'running');
+        await edge.admin.nodeIs('node-3', 'ready');
     });
+});
+
+test('a restart of everything leaves a drain that is under way to its deadline', async () => {
+    await withEdge({ nodes: 2 }, edge => meeting(async meet => {
+        const host = await meet('host', edge.http).host();
+        const { node } = await edge.admin.explain(host.roomId);
+        const before = await pids(edge);
+        await edge.operate(['drain', node, '--deadline', '1h']);
+        assert.match(await edge.operate(['restart'], RESTART_MS), new RegExp(`${node} is being drained and is left alone`));
+        const after = await pids(edge);
+        assert.deepEqual([...after].filter(([name, pid]) => pid === before.get(name)).map(([name]) => name), [node]);
+        assert.equal((await edge.admin.node(node)).state, 'draining');
+    }));
 });
 
 test('a node with many sessions is given the time that they take', async t => {

@@ -183,6 +183,7 @@ impl Node {
             Some(ended) = tasks.join_next() => ended.context("a task of the node ended")?,
         }
         say_goodbye(&app, &server, stopping).await;
+        app.suspension.is_drained().await;
         if let Some(driver) = &mut driver {
             driver.close().await;
         }

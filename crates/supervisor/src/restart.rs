@@ -7,7 +7,7 @@ use rustix::process::Pid;
 use tokio::time::{Instant, sleep};
 
 use crate::child::Phase;
-use crate::edge::{BALANCER, Edge, LOOK, SPARE, number};
+use crate::edge::{BALANCER, Edge, LOOK, SPARE, View, number};
 
 /// How often a long wait tells how far it is.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
@@ -18,8 +18,7 @@ pub(crate) type Tell<'t> = &'t (dyn Fn(String) + Send + Sync);
 impl Edge {
     /// Starts `name`, or everything that is over. Completes when it serves.
     pub(crate) async fn start_named(&self, name: Option<&str>, tell: Tell<'_>) -> anyhow::Result<()> {
-        let names = self.chosen(name)?;
-        let over: Vec<_> = names.into_iter().filter(|name| self.is_over(name)).collect();
+        let over: Vec<_> = self.named(name)?.into_iter().filter(|name| self.is_over(name)).collect();
         if over.is_empty() {
             tell(name.map_or("everything runs".to_owned(), |name| format!("{name} runs")));
         }
@@ -49,10 +48,14 @@ impl Edge {
         Ok(())
     }
 
-    /// Restarts `name`, or everything that is not stopped or drained, one after the other. Fails at the first that does not
+    /// Restarts `name`, or everything that is neither stopped nor drained nor being drained, one after the other. Fails at the first that does not
     /// come back; what comes after it is left alone.
     pub(crate) async fn restart_named(&self, name: Option<&str>, tell: Tell<'_>) -> anyhow::Result<()> {
-        let names = self.chosen(name)?;
+        let mut names = self.named(name)?;
+        if name.is_none() {
+            let view = self.view().await.unwrap_or_default();
+            names.retain(|name| !self.is_let_be(name, &view, tell));
+        }
         for (index, name) in names.iter().enumerate() {
             let restarted = match name.as_str() {
                 BALANCER => self.replace_balancer(tell).await,
@@ -66,12 +69,17 @@ impl Edge {
         Ok(())
     }
 
-    fn chosen(&self, name: Option<&str>) -> anyhow::Result<Vec<String>> {
-        match name {
-            Some(name) => self.check_name(name).map(|()| vec![name.to_owned()]),
-            // What an operator has stopped, or drained, stays so until it is told to start.
-            None => Ok(self.names().into_iter().filter(|name| !self.is_over(name)).collect()),
+    fn named(&self, name: Option<&str>) -> anyhow::Result<Vec<String>> {
+        name.map_or_else(|| Ok(self.names()), |name| self.check_name(name).map(|()| vec![name.to_owned()]))
+    }
+
+    /// What an operator has stopped or drained, or is draining, stays so until it is told to start.
+    fn is_let_be(&self, name: &str, view: &View, tell: Tell<'_>) -> bool {
+        let is_draining = view.nodes.get(name).is_some_and(|seen| seen.state == "draining");
+        if is_draining {
+            tell(format!("{name} is being drained and is left alone"));
         }
+        is_draining || self.is_over(name)
     }
 
     fn is_over(&self, name: &str) -> bool {
@@ -206,7 +214,7 @@ impl Edge {
     }
 
     /// Whether the view knows of every node of ours that runs that it does.
-    fn all_seen(&self, view: &crate::edge::View) -> bool {
+    fn all_seen(&self, view: &View) -> bool {
         let runs = |name: &String| self.pid(name).is_some();
         let is_up = |name: &String| view.nodes.get(name).is_some_and(|seen| seen.state != "down");
         self.names().iter().filter(|name| *name != BALANCER && runs(name)).all(is_up)

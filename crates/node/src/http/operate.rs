@@ -90,7 +90,7 @@ pub(super) async fn control(
     }
     // Whoever restarts a suspended node means it to stay suspended.
     if !query.restart {
-        app.suspension.remember(status == NodeStatus::Suspended).await;
+        app.suspension.remember(status).await;
     }
     Ok(Json(app.health()))
 }

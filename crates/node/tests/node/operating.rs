@@ -69,7 +69,8 @@ async fn a_suspended_node_is_suspended_at_its_next_start_too() {
             ("drain?restart=true", "suspended"),
             ("resume", "ready"),
             ("suspend", "suspended"),
-            ("drain", "ready"),
+            ("resume", "ready"),
+            ("drain", "suspended"),
         ] {
             let node = begin(is_sharing).await;
             assert_eq!(node.order(order).await.status, 200);
