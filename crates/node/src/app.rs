@@ -23,6 +23,7 @@ use crate::metrics::{Snapshot, Waiting};
 use crate::ownership::counts::Measured;
 use crate::ownership::{Journal, Keeper, Owners, View};
 use crate::pending::PendingTable;
+use crate::reach::Reach;
 use crate::sign_on::SignOn;
 use crate::stop::StopSwitch;
 use crate::suspension::Suspension;
@@ -58,6 +59,7 @@ pub(crate) struct App {
     pub(crate) figures: FigureBoard,
     pub(crate) changeable: Changeable,
     pub(crate) suspension: Suspension,
+    pub(crate) reach: Reach,
     /// Where is written what operators want to know. Nowhere without a store.
     pub(crate) journal: Option<Journal>,
 }

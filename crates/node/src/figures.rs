@@ -37,6 +37,9 @@ pub(crate) struct LeaseReport {
     pub(crate) figures: Figures,
     /// Whether the node can take no more sessions, or no more of their connections.
     full: bool,
+    /// The nodes that balancers could not connect to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreachable: Vec<String>,
 }
 
 /// What others read of it. A node of an earlier version tells no figures.
@@ -115,7 +118,12 @@ impl FigureBoard {
 impl App {
     /// What the heartbeat tells other nodes.
     pub(crate) fn lease_report(&self) -> LeaseReport {
-        LeaseReport { health: self.health(), figures: self.own_figures(), full: self.hub.is_full() }
+        LeaseReport {
+            health: self.health(),
+            figures: self.own_figures(),
+            full: self.hub.is_full(),
+            unreachable: self.reach.unreachable(Instant::now()),
+        }
     }
 
     /// The node's own figures.

@@ -90,6 +90,7 @@ fn is_transport(path: &str) -> bool {
 /// browsers.
 async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
+    app.reach.asked(request.uri().query(), began);
     let route = route(request.uri().path());
     let request_id = request.headers().get(REQUEST_ID).cloned();
     let origin = cors::judge(request.headers(), &app.settings().cors_origins);

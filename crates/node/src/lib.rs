@@ -10,6 +10,7 @@
 //! - [`license`]: what the license is worth at the moment, and the seats that it gives.
 //! - `pending`: the bounded table of what waits for a decision.
 //! - [`status`], [`metrics`], `figures`, `lag`, `usage`: what a node says of itself.
+//! - `reach`: whether anybody reaches the node.
 //! - `suspension`: an order of an operator that outlives the process.
 //! - [`stop`], `clock`: a switch that is thrown once; time and random bytes for the pure crates.
 
@@ -29,6 +30,7 @@ pub mod metrics;
 pub mod node;
 pub mod ownership;
 mod pending;
+mod reach;
 mod serve;
 mod sign_on;
 pub mod status;

@@ -26,6 +26,7 @@ use crate::lone::LoneDrain;
 use crate::metrics::Metrics;
 use crate::ownership::{DriverThread, Ending, Journal, Keeper, Order, Owners, Shared};
 use crate::pending::PendingTable;
+use crate::reach::Reach;
 use crate::serve::Server;
 use crate::sign_on::SignOn;
 use crate::stop::StopSwitch;
@@ -86,6 +87,7 @@ impl Node {
             figures: FigureBoard::default(),
             changeable,
             suspension,
+            reach: Reach::new(Instant::now()),
             transports: Transports::new(Arc::clone(&hub)),
             hub,
             logins,
@@ -187,7 +189,7 @@ impl Node {
         if let Some(driver) = &mut driver {
             driver.close().await;
         }
-        anyhow::ensure!(ending == Ending::Drained, "nobody reached the node at {address}: its listener did not answer");
+        anyhow::ensure!(ending == Ending::Drained, "nobody reached the node at {address}");
         Ok(())
     }
 }

@@ -228,6 +228,11 @@ impl Driver {
         let now = clock::awake_or_not();
         match input {
             Input::Asked(asked) => {
+                for node in &asked.ask.unreachable {
+                    if self.machine.beating().any(|lease| lease.id.node == *node) {
+                        self.app.reach.cannot_connect(node, Instant::now());
+                    }
+                }
                 let ask = self.questions.open(*asked);
                 self.machine.asked(ask, now);
             }
@@ -305,10 +310,14 @@ impl Driver {
                 self.machine.store_answered(id, answer, now);
                 if has_beaten {
                     self.app.figures.learn(self.machine.lease(), self.machine.beating(), Instant::now());
+                    self.app.reach.learn(&self.machine.lease().node, self.machine.beating());
                 }
             }
             Ok(Done::Probed(lease, alive)) => self.machine.probe_answered(&lease, alive, now),
-            Ok(Done::Heard(answered)) => self.machine.listener_answered(answered, now),
+            Ok(Done::Heard(answered)) => {
+                let is_reached = self.app.reach.is_reached(Instant::now());
+                self.machine.listener_answered(answered && is_reached, now);
+            }
             Ok(Done::Given(given)) => self.given(given, now),
             Ok(Done::Settled) => self.settling -= 1,
             // Nothing in these tasks panics, and nothing aborts them before the driver's end.
@@ -449,6 +458,11 @@ impl Driver {
     fn count(&self, event: Event) {
         self.app.hub.metrics().ownership.happened(event);
         match event {
+            Event::Deaf if !self.app.reach.is_reached(Instant::now()) => tracing::error!(
+                address = %self.app.address,
+                "nobody reaches this node: balancers cannot connect to it, and nobody asks it for anything. It gives its sessions \
+                 away and ends, to be started again; look at the way to its address, a firewall or a route"
+            ),
             Event::Deaf => tracing::error!(
                 listener = %self.app.listener,
                 "nobody reaches this node: its own listener does not answer. It gives its sessions away and ends, to be started \

@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::reach::OWN_QUESTION;
+
 /// How many times a node is asked within the time that it has: a lost packet must not end a lease.
 const TRIES: u32 = 3;
 
@@ -22,7 +24,7 @@ pub(super) async fn answers(lease: &LeaseId, address: SocketAddr, time_max: Dura
     for number in 0..TRIES {
         tries.spawn(async move {
             tokio::time::sleep(time_max / TRIES * number).await;
-            health(address).await
+            health(address, headers::HEALTH_PATH).await
         });
     }
     let answered = async {
@@ -39,15 +41,16 @@ pub(super) async fn answers(lease: &LeaseId, address: SocketAddr, time_max: Dura
     tokio::time::timeout(time_max, answered).await.unwrap_or(false)
 }
 
-/// Whether somebody accepts connections at `address` and answers within `time_max`, be it that it is full.
+/// Whether somebody accepts connections at the node's own `address` and answers within `time_max`, be it that it is full.
 pub(super) async fn is_served(address: SocketAddr, time_max: Duration) -> bool {
-    let asked = tokio::time::timeout(time_max, health(address)).await;
+    let path = format!("{}?{OWN_QUESTION}", headers::HEALTH_PATH);
+    let asked = tokio::time::timeout(time_max, health(address, &path)).await;
     asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 ")))
 }
 
-async fn health(address: SocketAddr) -> std::io::Result<Vec<u8>> {
+async fn health(address: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!("GET {} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n", headers::HEALTH_PATH);
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
