@@ -45,6 +45,12 @@ impl DataFolder {
         self.root.join("run")
     }
 
+    /// Forgets that a node was suspended which is none of this machine's any more. A later one of its name begins anew.
+    pub(crate) fn forget_suspension(&self, node: &str) {
+        // Nearly always there is none.
+        let _ = std::fs::remove_file(self.root.join("suspended").join(node));
+    }
+
     /// What the children say.
     pub(crate) fn logs(&self) -> PathBuf {
         self.root.join("logs")

@@ -80,6 +80,7 @@ impl Edge {
             .await;
             self.stop_child(id).await;
             self.remove(id);
+            self.data.forget_suspension(id);
         }
         let silent = self.reload_nodes(&kept).await;
 

@@ -51,12 +51,12 @@ impl Edge {
     /// Restarts `name`, or everything that is neither stopped nor drained nor being drained, one after the other. Fails at the first that does not
     /// come back; what comes after it is left alone.
     pub(crate) async fn restart_named(&self, name: Option<&str>, tell: Tell<'_>) -> anyhow::Result<()> {
-        let mut names = self.named(name)?;
-        if name.is_none() {
-            let view = self.view().await.unwrap_or_default();
-            names.retain(|name| !self.is_let_be(name, &view, tell));
-        }
+        let names = self.named(name)?;
+        let is_everything = name.is_none();
         for (index, name) in names.iter().enumerate() {
+            if is_everything && self.is_let_be(name, tell).await? {
+                continue;
+            }
             let restarted = match name.as_str() {
                 BALANCER => self.replace_balancer(tell).await,
                 node => self.restart_node(node, tell).await,
@@ -73,13 +73,27 @@ impl Edge {
         name.map_or_else(|| Ok(self.names()), |name| self.check_name(name).map(|()| vec![name.to_owned()]))
     }
 
-    /// What an operator has stopped or drained, or is draining, stays so until it is told to start.
-    fn is_let_be(&self, name: &str, view: &View, tell: Tell<'_>) -> bool {
+    /// What an operator has stopped or drained, or is draining at this moment, stays so until it is told to start.
+    async fn is_let_be(&self, name: &str, tell: Tell<'_>) -> anyhow::Result<bool> {
+        if name == BALANCER || self.is_over(name) {
+            return Ok(self.is_over(name));
+        }
+        let ready_max = self.plan().settings.restart().ready;
+        let seeing = async {
+            loop {
+                match self.view().await {
+                    Some(view) => return view,
+                    None => sleep(LOOK).await,
+                }
+            }
+        };
+        let view = tokio::time::timeout(ready_max, seeing).await;
+        let view = view.context("the balancer does not answer: nobody knows what is being drained")?;
         let is_draining = view.nodes.get(name).is_some_and(|seen| seen.state == "draining");
         if is_draining {
             tell(format!("{name} is being drained and is left alone"));
         }
-        is_draining || self.is_over(name)
+        Ok(is_draining)
     }
 
     fn is_over(&self, name: &str) -> bool {

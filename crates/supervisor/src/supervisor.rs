@@ -196,6 +196,9 @@ impl Supervisor {
                 None => vec![BALANCER.to_owned()],
             };
             if waiting.is_empty() {
+                if !available {
+                    self.edge.say("No node takes new sessions: `ctedge status` shows which are suspended, `ctedge resume NODE` lets one");
+                }
                 return Ok(available);
             }
             for name in &names {
