@@ -410,6 +410,7 @@ mod tests {
     #[test]
     fn notes_that_cannot_be_written_are_counted_and_begin_anew_when_they_can() {
         let (notes, folder) = notes(PAGE_BYTES_MAX);
+        let notes = Notes { pause: Duration::from_secs(3600), ..notes };
         let path = folder.path().join("notes");
         std::fs::write(&path, "in the way").unwrap();
         for id in 0..3 {
