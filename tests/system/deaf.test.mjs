@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
 import { eventually, within } from '../harness/deadline.mjs';
 import { meeting } from '../harness/person.mjs';
+import { Wire } from '../harness/tcp-proxy.mjs';
 import { without } from '../harness/programs.mjs';
 
 const PRLIMIT = without({ prlimit: 'util-linux' });
@@ -47,6 +48,32 @@ test('a node that can accept no connection gives its sessions to another and end
             await bob.hears('we are here', 60_000);
             assert.deepEqual([ada.peer.id, bob.peer.id], ids);
             assert.equal((await cluster.ownerOf(balancer, ada.roomId)).id, other.id);
+        });
+    });
+});
+
+test('a node that reaches the store, and that nobody reaches, gives its sessions to another and ends', async () => {
+    const wire = await Wire.to('http://127.0.0.1:1');
+    await withCluster({ nodes: 2, wire }, async cluster => {
+        const balancer = await cluster.balancer();
+        const [lonely, other] = cluster.nodes;
+        await meeting(async meet => {
+            const ada = await eventually('a session of the first node', async () => {
+                const host = await meet('ada', balancer.http).host();
+                return await cluster.ownerOf(balancer, host.roomId) === lonely && host;
+            });
+            const bob = await meet('bob', balancer.http).join(ada.roomId);
+            const ids = [ada.peer.id, bob.peer.id];
+            // From here on nobody connects to it: whoever asks it for its health reaches it.
+            wire.close();
+            await lonely.child.line(/nobody reaches this node: people look for its sessions elsewhere/, 60_000);
+            const { code } = await within('the end of the node', lonely.child.exit.then(() => lonely.child.ended), 60_000);
+            assert.equal(code, 1, 'so that whoever watches it starts it again');
+            await ada.say('we are here');
+            await bob.hears('we are here', 60_000);
+            assert.deepEqual([ada.peer.id, bob.peer.id], ids);
+            const metrics = await other.metrics();
+            assert.ok(metrics.sum('ctedge_node_ownership_total', { event: 'estate_adopted', reason: 'deaf' }) >= 1);
         });
     });
 });

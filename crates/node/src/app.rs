@@ -156,6 +156,18 @@ impl App {
         }
     }
 
+    /// Somebody has reached the node, who found no room. Tells whose it is, for the refusal.
+    pub(crate) fn turned_away(&self) -> String {
+        self.reach.asked(None, Instant::now());
+        let lease = self.hub.owners().map(|owners| owners.view().lease);
+        lease.map(|lease| lease.to_string()).unwrap_or_default()
+    }
+
+    /// Whether somebody reaches this node, as far as it can know.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.reach.is_reached(self.hub.connections().count(), Instant::now())
+    }
+
     /// Whether this is the control token.
     pub(crate) fn is_control_token(&self, given: &[u8]) -> bool {
         given.ct_eq(self.settings().secret.control_token().as_bytes()).into()

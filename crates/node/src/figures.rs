@@ -37,9 +37,9 @@ pub(crate) struct LeaseReport {
     pub(crate) figures: Figures,
     /// Whether the node can take no more sessions, or no more of their connections.
     full: bool,
-    /// The nodes that balancers could not connect to.
+    /// The nodes whose sessions somebody looks for here, since a balancer does not reach them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    unreachable: Vec<String>,
+    awaited: Vec<String>,
 }
 
 /// What others read of it. A node of an earlier version tells no figures.
@@ -116,14 +116,9 @@ impl FigureBoard {
 }
 
 impl App {
-    /// What the heartbeat tells other nodes.
-    pub(crate) fn lease_report(&self) -> LeaseReport {
-        LeaseReport {
-            health: self.health(),
-            figures: self.own_figures(),
-            full: self.hub.is_full(),
-            unreachable: self.reach.unreachable(Instant::now()),
-        }
+    /// What the heartbeat tells other nodes. People wait here for sessions of the nodes `awaited`.
+    pub(crate) fn lease_report(&self, awaited: Vec<String>) -> LeaseReport {
+        LeaseReport { health: self.health(), figures: self.own_figures(), full: self.hub.is_full(), awaited }
     }
 
     /// The node's own figures.

@@ -76,6 +76,7 @@ impl Node {
         let handles = shared.as_ref().map(|shared| (shared.owners.clone(), shared.journal.clone()));
         let changeable = Changeable::new(&settings);
         let suspension = Suspension::at(settings.suspension.clone());
+        let reach = Reach::new(settings.watched_every, Instant::now());
         let hub = Hub::new(settings, metrics, handles);
         let app = Arc::new(App {
             address: reached_at,
@@ -87,7 +88,7 @@ impl Node {
             figures: FigureBoard::default(),
             changeable,
             suspension,
-            reach: Reach::new(Instant::now()),
+            reach,
             transports: Transports::new(Arc::clone(&hub)),
             hub,
             logins,
@@ -136,11 +137,17 @@ impl Node {
         let Self { app, listener, address, shared, usage_log, pages } = self;
         let permits = Arc::clone(&app.http_connections);
         let router = http::router(Arc::clone(&app), pages);
-        let server = Server::new(router, permits, app.http_connections_max, app.hub.metrics().clone());
+        let turned_away = {
+            let app = Arc::clone(&app);
+            Box::new(move || app.turned_away())
+        };
+        let server = Server::new(router, permits, app.http_connections_max, app.hub.metrics().clone(), turned_away);
         if app.suspension.is_remembered() {
             let id = &app.settings().id;
             tracing::warn!(node = id, "the node is still suspended; `ctedge resume {id}` lets it take new sessions");
             app.hub.status().change(NodeStatus::Suspended);
+            // It may have died in a drain. It is not drained any more, but still to take nothing.
+            app.suspension.remember(NodeStatus::Suspended).await;
         }
         let mut driver = shared.map(|shared| DriverThread::start(Arc::clone(&app), shared)).transpose()?;
         await_lease(&app).await;
@@ -185,7 +192,9 @@ impl Node {
             Some(ended) = tasks.join_next() => ended.context("a task of the node ended")?,
         }
         say_goodbye(&app, &server, stopping).await;
-        app.suspension.is_drained().await;
+        if ending == Ending::Drained {
+            app.suspension.is_drained().await;
+        }
         if let Some(driver) = &mut driver {
             driver.close().await;
         }

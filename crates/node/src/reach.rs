@@ -1,23 +1,21 @@
 //! Whether anybody reaches this node.
 //!
 //! A node that beats keeps its sessions, and nobody takes them from it. If something between the machines, a firewall or a
-//! route, keeps everybody else from it, it is the one to find out and to give them up. Two things together say so: balancers
-//! tell another node that they cannot connect to this one, which reads that beside the other's lease; and nobody has asked
-//! this one for anything for a while, not even for its health.
+//! route, keeps everybody else from it, it is the one to find out and to give them up. Three things together say so: people look
+//! for its sessions at another node, since their balancer does not reach this one, which reads that beside the other's lease;
+//! nobody has asked this one for anything for a while, not even for its health; and no client is connected to it.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ctedge_ownership::{Lease, NodeId};
-use parking_lot::Mutex;
 use serde::Deserialize;
 
-/// How long nobody may ask for anything. Balancers ask each second for the health of a node.
+/// How long nobody may ask for anything, at least.
 const UNASKED_MAX: Duration = Duration::from_secs(10);
 
-/// How long it is told that a node could not be reached. Whoever looks for one of its sessions says it anew.
-const TOLD: Duration = Duration::from_secs(10);
+/// How long it counts that somebody looked for a session in vain. Clients try again sooner.
+const MISSED: Duration = Duration::from_secs(10);
 
 /// The query by which a node tells its questions to itself from those of others.
 pub(crate) const OWN_QUESTION: &str = "own";
@@ -26,18 +24,20 @@ pub(crate) const OWN_QUESTION: &str = "own";
 #[derive(Debug)]
 pub(crate) struct Reach {
     started: Instant,
+    unasked_max: Duration,
     /// When somebody else last asked for anything, in milliseconds since the start.
     asked: AtomicU64,
-    /// The nodes that balancers could not connect to, and when they last said so.
-    unreachable: Mutex<BTreeMap<NodeId, Instant>>,
-    /// Whether other nodes say so of this one.
-    is_missed: AtomicBool,
+    /// When another node last said that this one is missed, and one more. 0 stands for never.
+    missed: AtomicU64,
 }
 
 impl Reach {
-    pub(crate) fn new(now: Instant) -> Self {
-        let (asked, unreachable, is_missed) = Default::default();
-        Self { started: now, asked, unreachable, is_missed }
+    /// Balancers look at a node each `watched_every`.
+    pub(crate) fn new(watched_every: Duration, now: Instant) -> Self {
+        // One look may fail, and a balancer looks up to a fifth later.
+        let unasked_max = UNASKED_MAX.max(3 * watched_every);
+        let (asked, missed) = Default::default();
+        Self { started: now, unasked_max, asked, missed }
     }
 
     /// A request has come with this query.
@@ -47,40 +47,34 @@ impl Reach {
         }
     }
 
-    /// A balancer could not connect to `node`, which beats.
-    pub(crate) fn cannot_connect(&self, node: &NodeId, now: Instant) {
-        self.unreachable.lock().insert(node.clone(), now);
-    }
-
-    /// The nodes of which this was said lately.
-    pub(crate) fn unreachable(&self, now: Instant) -> Vec<String> {
-        let mut unreachable = self.unreachable.lock();
-        unreachable.retain(|_, told| now.saturating_duration_since(*told) < TOLD);
-        unreachable.keys().map(|node| node.as_str().to_owned()).collect()
-    }
-
     /// Takes what the others say of this node, which is called `own`, beside their leases.
-    pub(crate) fn learn<'a>(&self, own: &NodeId, mut beating: impl Iterator<Item = &'a Lease>) {
+    pub(crate) fn learn<'a>(&self, own: &NodeId, mut beating: impl Iterator<Item = &'a Lease>, now: Instant) {
         #[derive(Deserialize)]
         struct Reported {
             #[serde(default)]
-            unreachable: Vec<String>,
+            awaited: Vec<String>,
         }
         let misses = |lease: &Lease| {
             let reported = serde_json::from_str(&lease.report);
-            reported.is_ok_and(|Reported { unreachable }| unreachable.iter().any(|node| node == own.as_str()))
+            reported.is_ok_and(|Reported { awaited }| awaited.iter().any(|node| node == own.as_str()))
         };
-        self.is_missed.store(beating.any(misses), Ordering::Relaxed);
+        if beating.any(misses) {
+            self.missed.store(self.millis(now) + 1, Ordering::Relaxed);
+        }
     }
 
-    /// Whether somebody reaches this node, as far as it can know.
-    pub(crate) fn is_reached(&self, now: Instant) -> bool {
-        let unasked = self.millis(now).saturating_sub(self.asked.load(Ordering::Relaxed));
-        !self.is_missed.load(Ordering::Relaxed) || u128::from(unasked) < UNASKED_MAX.as_millis()
+    /// Whether somebody reaches this node, as far as it can know. It has so many connections of clients.
+    pub(crate) fn is_reached(&self, connections: usize, now: Instant) -> bool {
+        let millis_since = |at: u64| Duration::from_millis(self.millis(now).saturating_sub(at));
+        let is_missed = match self.missed.load(Ordering::Relaxed) {
+            0 => false,
+            missed => millis_since(missed - 1) < MISSED,
+        };
+        connections > 0 || !is_missed || millis_since(self.asked.load(Ordering::Relaxed)) < self.unasked_max
     }
 
     fn millis(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(now.saturating_duration_since(self.started).as_millis()).unwrap_or(u64::MAX - 1)
     }
 }
 
@@ -96,31 +90,35 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_out_of_reach_when_others_say_so_and_nobody_asks_it_for_anything() {
+    fn a_node_is_out_of_reach_when_it_is_missed_and_nobody_asks_it_for_anything() {
         let start = Instant::now();
-        let (reach, own) = (Reach::new(start), NodeId::new("node-1"));
+        let (reach, own) = (Reach::new(Duration::from_secs(1), start), NodeId::new("node-1"));
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(reach.is_reached(after(60)), "nobody misses it");
-        reach.learn(&own, [lease("{}"), lease(r#"{"unreachable":["node-2","node-1"]}"#)].iter());
-        assert!(!reach.is_reached(after(60)));
+        assert!(reach.is_reached(0, after(60)), "nobody misses it");
+        let reports = [lease("{}"), lease(""), lease(r#"{"awaited":["node-2","node-1"]}"#)];
+        let missed = |seconds| reach.learn(&own, reports.iter(), after(seconds));
+        missed(60);
+        assert!(!reach.is_reached(0, after(60)));
+        assert!(reach.is_reached(1, after(60)), "a client does");
         reach.asked(Some("own"), after(60));
-        assert!(!reach.is_reached(after(60)), "its own question says nothing");
+        assert!(!reach.is_reached(0, after(60)), "its own question says nothing");
         reach.asked(None, after(60));
-        assert!(reach.is_reached(after(69)), "somebody reaches it");
-        assert!(!reach.is_reached(after(70)));
-        reach.learn(&own, [lease(r#"{"unreachable":["node-2"]}"#), lease("")].iter());
-        assert!(reach.is_reached(after(99)));
+        missed(69);
+        assert!(reach.is_reached(0, after(69)), "somebody has asked");
+        assert!(!reach.is_reached(0, after(70)));
+        reach.learn(&own, reports[..2].iter(), after(78));
+        assert!(!reach.is_reached(0, after(78)), "who tries again may rest for a moment");
+        assert!(reach.is_reached(0, after(79)), "nobody has missed it for long");
     }
 
     #[test]
-    fn what_balancers_could_not_reach_is_told_for_a_while() {
+    fn a_node_that_is_rarely_looked_at_waits_for_longer() {
         let start = Instant::now();
-        let reach = Reach::new(start);
+        let reach = Reach::new(Duration::from_secs(60), start);
         let after = |seconds| start + Duration::from_secs(seconds);
-        reach.cannot_connect(&NodeId::new("node-1"), after(0));
-        reach.cannot_connect(&NodeId::new("node-2"), after(5));
-        assert_eq!(reach.unreachable(after(9)), ["node-1", "node-2"]);
-        assert_eq!(reach.unreachable(after(12)), ["node-2"]);
-        assert!(reach.unreachable(after(15)).is_empty());
+        for (seconds, expected) in [(179, true), (180, false)] {
+            reach.learn(&NodeId::new("node-1"), [lease(r#"{"awaited":["node-1"]}"#)].iter(), after(seconds));
+            assert_eq!(reach.is_reached(0, after(seconds)), expected);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use ctedge_logs::Spell;
+use ctedge_wire::headers;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -36,10 +37,6 @@ const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// for a request, or for a pong, has shorter times of its own.
 const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// What a connection beyond the maximum is told.
-const REFUSAL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
 /// The connections of a node's HTTP server.
 pub(crate) struct Server {
     router: Router,
@@ -48,11 +45,21 @@ pub(crate) struct Server {
     /// Ends the connections: idle ones at once, others after their request.
     closing: StopSwitch,
     metrics: Metrics,
+    turned_away: TurnedAway,
 }
 
+/// Hears of a connection for which there is no room. Gives the lease of the node, as [`headers::LEASE`] has it.
+pub(crate) type TurnedAway = Box<dyn Fn() -> String + Send + Sync>;
+
 impl Server {
-    pub(crate) fn new(router: Router, permits: Arc<Semaphore>, permits_max: usize, metrics: Metrics) -> Arc<Self> {
-        Arc::new(Self { router, permits, permits_max, closing: StopSwitch::new(), metrics })
+    pub(crate) fn new(
+        router: Router,
+        permits: Arc<Semaphore>,
+        permits_max: usize,
+        metrics: Metrics,
+        turned_away: TurnedAway,
+    ) -> Arc<Self> {
+        Arc::new(Self { router, permits, permits_max, closing: StopSwitch::new(), metrics, turned_away })
     }
 
     /// Accepts connections until it is dropped.
@@ -84,7 +91,7 @@ impl Server {
                 Ok(permit) => drop(tokio::spawn(Arc::clone(&self).serve(stream, permit))),
                 Err(_) => {
                     self.metrics.refused("http_connections_full");
-                    drop(tokio::spawn(refuse(stream)));
+                    drop(tokio::spawn(refuse(stream, (self.turned_away)())));
                 }
             }
         }
@@ -130,8 +137,12 @@ fn prepare(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIME_MAX));
 }
 
-async fn refuse(mut stream: TcpStream) {
-    let _ = stream.write_all(REFUSAL).await;
+async fn refuse(mut stream: TcpStream, lease: String) {
+    let refusal = format!(
+        "HTTP/1.1 503 Service Unavailable\r\n{}: {lease}\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        headers::LEASE
+    );
+    let _ = stream.write_all(refusal.as_bytes()).await;
     let _ = stream.shutdown().await;
 }
 
@@ -153,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_beyond_the_maximum_is_told_when_to_come_again_and_counted() {
         let metrics = Metrics::new();
-        let server = Server::new(Router::new(), Arc::new(Semaphore::new(0)), 0, metrics.clone());
+        let server = Server::new(Router::new(), Arc::new(Semaphore::new(0)), 0, metrics.clone(), Box::new(String::new));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let accepting = tokio::spawn(server.accept(listener));

@@ -196,7 +196,7 @@ impl Settings {
     /// The weights of those nodes.
     #[must_use]
     pub fn weights(&self) -> NodeWeights {
-        self.file.nodes.fixed.iter().map(|node| (node.address, node.weight)).collect()
+        NodeWeights::new(&self.file.nodes)
     }
 
     /// How nodes are watched.
@@ -303,6 +303,7 @@ impl Settings {
             log: self.log(),
             drain: node.drain,
             weights: self.weights(),
+            watched_every: self.file.balancer.health.interval,
             suspension: Some(self.file.data.join("suspended").join(id)),
             license: self.license(),
             metrics: self.file.metrics.clone(),

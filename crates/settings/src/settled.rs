@@ -183,21 +183,29 @@ pub struct NodeAddress {
     pub weight: u16,
 }
 
-/// The weights of nodes by their addresses.
+/// What the nodes weigh.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NodeWeights(HashMap<SocketAddr, u16>);
-
-impl NodeWeights {
-    /// The weight of the node at `address`, 1 to 1000: that of any other node where the file does not list it.
-    #[must_use]
-    pub fn of(&self, address: SocketAddr) -> u16 {
-        self.0.get(&address).copied().unwrap_or(WEIGHT_DEFAULT)
-    }
+pub struct NodeWeights {
+    by_address: HashMap<SocketAddr, u16>,
+    /// Of nodes by name, whose addresses nobody lists.
+    by_port: HashMap<u16, u16>,
 }
 
-impl FromIterator<(SocketAddr, u16)> for NodeWeights {
-    fn from_iter<T: IntoIterator<Item = (SocketAddr, u16)>>(weights: T) -> Self {
-        Self(weights.into_iter().collect())
+impl NodeWeights {
+    /// The weights of these nodes.
+    #[must_use]
+    pub fn new(nodes: &NodeSource) -> Self {
+        Self {
+            by_address: nodes.fixed.iter().map(|node| (node.address, node.weight)).collect(),
+            by_port: nodes.dns.iter().map(|nodes| (nodes.port, nodes.weight)).collect(),
+        }
+    }
+
+    /// The weight of the node at `address`, 1 to 1000.
+    #[must_use]
+    pub fn of(&self, address: SocketAddr) -> u16 {
+        let weight = self.by_address.get(&address).or_else(|| self.by_port.get(&address.port()));
+        weight.copied().unwrap_or(WEIGHT_DEFAULT)
     }
 }
 
@@ -336,6 +344,8 @@ pub struct NodeSettings {
     pub drain: DrainSettings,
     /// The weights of the nodes that the file lists, to whom it gives them.
     pub weights: NodeWeights,
+    /// How often a balancer looks at it.
+    pub watched_every: Duration,
     /// Where it remembers that it is suspended. `None` remembers nothing.
     pub suspension: Option<PathBuf>,
     /// Where the license is, and what it is held against.

@@ -35,6 +35,10 @@ pub const DOWNLOAD: &str = "x-ctedge-download";
 /// closed port with what it says later.
 pub const LEAVING: &str = "x-ctedge-leaving";
 
+/// On a node's refusal of a connection for want of room: whose it is, in the words of logs. Others learn from it that the lease
+/// lives.
+pub const LEASE: &str = "x-ctedge-lease";
+
 /// The access token of the nodes' control endpoints below [`CONTROL_PATH`].
 pub const CONTROL_TOKEN: &str = "x-ctedge-control";
 

@@ -80,7 +80,7 @@ impl DriverThread {
                 keeper.flush().await;
                 if let Some(lease) = leaves {
                     // Whatever the answer is: if the store does not hear it, others will find the lease silent.
-                    let _ = take_leave(&keeper, lease, report_of(&leaving)).await;
+                    let _ = take_leave(&keeper, lease, report_of(&leaving, Vec::new())).await;
                 }
             });
             drop(runs);
@@ -119,8 +119,8 @@ async fn take_leave(keeper: &Keeper, lease: LeaseId, report: String) -> Result<O
 }
 
 /// What the node says of itself beside its lease.
-fn report_of(app: &App) -> String {
-    serde_json::to_string(&app.lease_report()).unwrap_or_default()
+fn report_of(app: &App, awaited: Vec<String>) -> String {
+    serde_json::to_string(&app.lease_report(awaited)).unwrap_or_default()
 }
 
 /// The seats that all nodes share, as the lease that this node has at the moment sees them.
@@ -228,11 +228,6 @@ impl Driver {
         let now = clock::awake_or_not();
         match input {
             Input::Asked(asked) => {
-                for node in &asked.ask.unreachable {
-                    if self.machine.beating().any(|lease| lease.id.node == *node) {
-                        self.app.reach.cannot_connect(node, Instant::now());
-                    }
-                }
                 let ask = self.questions.open(*asked);
                 self.machine.asked(ask, now);
             }
@@ -310,13 +305,12 @@ impl Driver {
                 self.machine.store_answered(id, answer, now);
                 if has_beaten {
                     self.app.figures.learn(self.machine.lease(), self.machine.beating(), Instant::now());
-                    self.app.reach.learn(&self.machine.lease().node, self.machine.beating());
+                    self.app.reach.learn(&self.machine.lease().node, self.machine.beating(), Instant::now());
                 }
             }
             Ok(Done::Probed(lease, alive)) => self.machine.probe_answered(&lease, alive, now),
             Ok(Done::Heard(answered)) => {
-                let is_reached = self.app.reach.is_reached(Instant::now());
-                self.machine.listener_answered(answered && is_reached, now);
+                self.machine.listener_answered(answered && self.app.is_reached(), now);
             }
             Ok(Done::Given(given)) => self.given(given, now),
             Ok(Done::Settled) => self.settling -= 1,
@@ -374,7 +368,7 @@ impl Driver {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Store(id, Command::EndLease { lease, .. }) if lease == *self.machine.lease() => {
-                let (keeper, report) = (Arc::clone(&self.keeper), report_of(&self.app));
+                let (keeper, report) = (Arc::clone(&self.keeper), report_of(&self.app, Vec::new()));
                 self.tasks.spawn(async move { Done::Stored(id, take_leave(&keeper, lease, report).await) });
             }
             Action::Store(id, command) => {
@@ -458,10 +452,10 @@ impl Driver {
     fn count(&self, event: Event) {
         self.app.hub.metrics().ownership.happened(event);
         match event {
-            Event::Deaf if !self.app.reach.is_reached(Instant::now()) => tracing::error!(
+            Event::Deaf if !self.app.is_reached() => tracing::error!(
                 address = %self.app.address,
-                "nobody reaches this node: balancers cannot connect to it, and nobody asks it for anything. It gives its sessions \
-                 away and ends, to be started again; look at the way to its address, a firewall or a route"
+                "nobody reaches this node: people look for its sessions elsewhere, and nobody asks it for anything. It gives them away \
+                 and ends, to be started again; look at the way to its address, a firewall or a route"
             ),
             Event::Deaf => tracing::error!(
                 listener = %self.app.listener,
@@ -477,7 +471,8 @@ impl Driver {
 
     /// What the next heartbeat tells the others.
     fn report(&mut self) {
-        self.machine.report(report_of(&self.app));
+        let awaited = self.machine.awaited().into_iter().map(|node| node.as_str().to_owned()).collect();
+        self.machine.report(report_of(&self.app, awaited));
     }
 
     fn keep_house(&mut self) {

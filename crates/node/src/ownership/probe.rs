@@ -58,10 +58,11 @@ async fn health(address: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
 }
 
 /// Whether an HTTP answer comes from this lease; `None` if it is none. Another process at the address is not it, whatever it
-/// says; a node that has no room to answer more cannot say which one it is, and is not taken for dead.
+/// says. A node that has no room for a request says so with its lease.
 fn reading(lease: &LeaseId, answer: &[u8]) -> Option<bool> {
     let end_of_head = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    if answer.starts_with(b"HTTP/1.1 503 ") {
+    let refusal = format!("{}: {}\r\n", headers::LEASE, lease);
+    if answer[..end_of_head + 2].windows(refusal.len()).any(|line| line == refusal.as_bytes()) {
         return Some(true);
     }
     let report = serde_json::from_slice::<HealthReport>(&answer[end_of_head + 4..]);
@@ -110,7 +111,10 @@ mod tests {
         for (pause, answer) in [
             // Longer than it takes to the next try.
             (slow * 2 / 5, format!("HTTP/1.1 200 OK\r\n\r\n{report}")),
-            (Duration::ZERO, "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".into()),
+            (
+                Duration::ZERO,
+                "HTTP/1.1 503 Service Unavailable\r\nx-ctedge-lease: node-1#0000000000000007\r\n\r\n".into(),
+            ),
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
@@ -125,6 +129,7 @@ mod tests {
                 }
             });
             assert!(answers(&lease(7), address, slow).await);
+            assert!(!answers(&lease(8), address, slow).await);
         }
     }
 

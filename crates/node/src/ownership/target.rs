@@ -46,6 +46,7 @@ impl Ranking for Placement {
 mod tests {
     use super::*;
     use ctedge_ownership::{LeaseId, NodeId};
+    use ctedge_settings::{DnsNodes, NodeAddress, NodeSource};
     use ctedge_wire::NodeStatus;
 
     fn lease(port: u16) -> Lease {
@@ -61,9 +62,16 @@ mod tests {
     #[test]
     fn a_session_goes_where_balancers_look_for_it_and_on_from_a_full_node() {
         let leases: Vec<Lease> = (3001..3005).map(lease).collect();
-        // The last one has no weight of its own.
-        let weights = [50, 200, 400].into_iter().zip(&leases).map(|(weight, lease)| (lease.address, weight));
-        let mut placement = Placement::new(7, Arc::new(Mutex::new(weights.collect())));
+        let node = |lease: &Lease, weight| NodeAddress {
+            id: lease.id.node.as_str().to_owned(),
+            address: lease.address,
+            listen: lease.address,
+            weight,
+        };
+        // One is known by name, and one not at all.
+        let dns = vec![DnsNodes { name: "nodes".to_owned(), port: 3003, weight: 400 }];
+        let nodes = NodeSource { fixed: vec![node(&leases[0], 50), node(&leases[1], 200)], dns };
+        let mut placement = Placement::new(7, Arc::new(Mutex::new(NodeWeights::new(&nodes))));
         let identities: Vec<_> =
             leases.iter().zip([50, 200, 400, 100]).map(|(lease, weight)| (lease.address.to_string(), weight)).collect();
         let balancer = Rendezvous::new(7, &identities);

@@ -215,6 +215,7 @@ pub(crate) fn settings() -> NodeSettings {
             close: Duration::from_secs(60),
         },
         weights: NodeWeights::default(),
+        watched_every: Duration::from_secs(1),
         suspension: None,
         license: LicenseSettings::default(),
         metrics: MetricsSettings::default(),

@@ -1,5 +1,6 @@
 //! Who owns a key that somebody asked for. All who ask for one key wait for one answer of the store.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use crate::action::{Action, CommandId};
 use crate::ask::{Ask, Ticket, Unavailable, Verdict, Wants};
 use crate::command::{Outcome, StoreFailure};
 use crate::event::{Event, RedirectReason};
+use crate::id::NodeId;
 use crate::record::Record;
 
 impl Ownership {
@@ -254,6 +256,21 @@ impl Ownership {
                 None => entry.waiting.push(waiting),
             }
         }
+    }
+
+    /// The nodes that own what somebody waits for here, since a balancer does not reach them.
+    pub fn awaited(&self) -> BTreeSet<&NodeId> {
+        let mut awaited = BTreeSet::new();
+        // Nearly always there is nothing to look through.
+        if self.entries.asked() > 0 {
+            for (_, entry) in self.entries.iter() {
+                match entry.state() {
+                    State::Awaiting { owner } if !entry.waiting.is_empty() => drop(awaited.insert(&owner.node)),
+                    _ => {}
+                }
+            }
+        }
+        awaited
     }
 
     fn answer(&mut self, ticket: Ticket, verdict: Verdict) {
