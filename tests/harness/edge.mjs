@@ -139,6 +139,7 @@ export class Edge {
      * @property {string} [config] the text of a settings file
      * @property {string[]} [args]
      * @property {Record<string, string>} [env] variables beside those of the test
+     * @property {string} [binary] the path that the program is called by, if it is not where it was built
      *
      * @param {EdgeOptions} [options]
      */
@@ -166,7 +167,7 @@ export class Edge {
             writeFileSync(file, options.config);
             args.push('--config', file);
         }
-        this.child = new Child('ctedge up', BINARY, [...args, ...(options.args ?? [])], { env: options.env });
+        this.child = new Child('ctedge up', options.binary ?? BINARY, [...args, ...(options.args ?? [])], { env: options.env });
         this.http = this.https = '';
         this.admin = new Admin('http://127.0.0.1:0');
     }

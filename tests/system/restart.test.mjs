@@ -1,12 +1,15 @@
 //! Every process of an edge is replaced, one after the other, and nobody in a session can tell.
 
 import assert from 'node:assert/strict';
+import { copyFileSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
 import { eventually } from '../harness/deadline.mjs';
-import { ctedge, withEdge } from '../harness/edge.mjs';
+import { ctedge, temporaryDirectory, withEdge } from '../harness/edge.mjs';
 import { Conversations, disconnects } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
+import { BINARY } from '../harness/process.mjs';
 import { bySocket } from '../harness/raw.mjs';
 import { STORES } from '../harness/stores.mjs';
 
@@ -74,6 +77,57 @@ for (const { name, skip, open } of STORES) {
             await conversations.goOn();
             await conversations.assertNothingHappened(t);
         })));
+    });
+}
+
+/**
+ * How a program comes to the path that it is called by, and a newer one after it: in one step, whatever runs there.
+ *
+ * @type {{ what: string, install: (program: string, version: string) => void }[]}
+ */
+const INSTALLATIONS = [
+    {
+        what: 'has taken the place of its file',
+        install: (program, version) => {
+            copyFileSync(BINARY, `${program}-${version}`);
+            renameSync(`${program}-${version}`, program);
+        },
+    },
+    {
+        what: 'its link has been switched to',
+        install: (program, version) => {
+            copyFileSync(BINARY, `${program}-${version}`);
+            symlinkSync(`${program}-${version}`, `${program}-link`);
+            renameSync(`${program}-link`, program);
+        },
+    },
+];
+
+for (const { what, install } of INSTALLATIONS) {
+    test(`a restart of everything brings the newer program that ${what}, and loses nothing`, async t => {
+        const folder = temporaryDirectory('program');
+        t.after(() => rmSync(folder, { recursive: true }));
+        const program = path.join(folder, 'ctedge');
+        // Both are the same bytes: it is by the file that they are told apart.
+        const installed = (/** @type {string} */ version) => {
+            install(program, version);
+            return statSync(program).ino;
+        };
+        const first = installed('1');
+        await withEdge({ nodes: 2, binary: program }, edge => meeting(async meet => {
+            const assertAllRun = async (/** @type {number} */ inode) => {
+                const running = [...await pids(edge)].map(([name, pid]) => [name, statSync(`/proc/${pid}/exe`).ino]);
+                assert.deepEqual(running, ['balancer', 'node-1', 'node-2'].map(name => [name, inode]));
+            };
+            const conversations = await Conversations.start(meet, edge.http, { sessions: 3, peers: 3 });
+            await assertAllRun(first);
+            const second = installed('2');
+            assert.notEqual(second, first);
+            await edge.operate(['restart'], RESTART_MS);
+            await assertAllRun(second);
+            await conversations.goOn();
+            await conversations.assertNothingHappened(t);
+        }));
     });
 }
 
