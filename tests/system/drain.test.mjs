@@ -124,6 +124,32 @@ for (const transport of /** @type {const} */ (['websocket', 'polling'])) {
     });
 }
 
+test('whoever waits for a drain is told how many sessions are left, until none is', async t => {
+    // The balancer looks often enough to see each of the numbers, and the command asks it twice a second.
+    const config = '[node.drain]\nhandoffs_per_second = 1\n\n[balancer.health]\ninterval = "100ms"\n';
+    await withEdge({ nodes: 2, config }, edge => meeting(async meet => {
+        // The fuller node has at least four.
+        const conversations = await Conversations.start(meet, edge.http, { sessions: 8, peers: 2 });
+        const { id: node, sessions } = await busiest(edge, conversations);
+        const lines = (await edge.operate(['drain', node, '--now', '--wait'])).split('\n');
+        assert.equal(new Set(lines).size, lines.length, `nothing is told twice:\n${lines.join('\n')}`);
+        const told = lines.flatMap(line => {
+            const [, left] = /^handing over, (\d+) sessions and \d+ peers left$/.exec(line) ?? [];
+            return left ? [Number(left)] : [];
+        });
+        // A look may fall between the end of a session and that of its peers.
+        const falling = [...new Set(told)];
+        assert.deepEqual(told, told.toSorted((a, b) => b - a), 'the number never rises');
+        assert.ok(falling[0] <= sessions && falling.length >= sessions / 2, `of ${sessions} sessions: ${falling}`);
+        // A node without sessions ends at once, so that "drained" is told only if a look meets it before.
+        const last = lines.slice(lines.findLastIndex(line => line.startsWith('handing over')) + 1);
+        assert.deepEqual(last.filter(line => line !== 'drained' && line !== `${node} is down`), [`${node} has ended`]);
+        assert.equal((await edge.listed(node)).state, 'drained');
+        await conversations.goOn();
+        await conversations.assertNothingHappened(t);
+    }));
+});
+
 /** What a disk says that has no room for an estate, and some for everything that is small. */
 const NO_ROOM = `CREATE TRIGGER no_room BEFORE UPDATE OF estate ON sessions WHEN NEW.estate IS NOT NULL
     BEGIN SELECT RAISE(ABORT, 'no room'); END;`;
