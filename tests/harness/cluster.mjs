@@ -134,6 +134,22 @@ export class Cluster {
         return this.node((await balancer.admin.explain(key)).node);
     }
 
+    /**
+     * The host of a session on that node, which takes sessions like every other.
+     *
+     * @param {Node} node
+     * @param {Balancer} balancer
+     * @param {(name: string, url: string) => import('./person.mjs').Person} meet
+     */
+    async hostAt(node, balancer, meet) {
+        for (let number = 0; number < 20; number += 1) {
+            const host = await meet(`host ${number}`, balancer.http).host();
+            if (await this.ownerOf(balancer, host.roomId) === node) return host;
+            await host.leave();
+        }
+        throw new Error(`20 sessions, and none on ${node.id}`);
+    }
+
     /** What all nodes counted together. @param {string} name @param {Record<string, string>} [labels] */
     async sum(name, labels) {
         let sum = 0;

@@ -76,7 +76,7 @@ for (const { name, skip, open } of STORES) {
                 assert.equal(metrics.sum('ctedge_node_ownership_total', { event: 'lease_lost' }), 1);
                 assert.equal(metrics.sum('ctedge_node_ownership_total', { event: 'fenced' }), 1, 'one session was let go');
                 await balancer.admin.nodeIs(stopped.id, 'ready');
-                await hostsAgain(meet, balancer, cluster, stopped);
+                await cluster.hostAt(stopped, balancer, meet);
             });
         }));
     });
@@ -114,20 +114,4 @@ for (const { name, skip, open } of STORES) {
             });
         }));
     });
-}
-
-/**
- * The node takes sessions like every other.
- *
- * @param {(name: string, url: string) => import('../harness/person.mjs').Person} meet
- * @param {import('../harness/edge.mjs').Balancer} balancer
- * @param {import('../harness/cluster.mjs').Cluster} cluster
- * @param {import('../harness/cluster.mjs').Node} node
- */
-async function hostsAgain(meet, balancer, cluster, node) {
-    for (let number = 0; number < 15; number += 1) {
-        const host = await meet(`host ${number}`, balancer.http).host();
-        if ((await cluster.ownerOf(balancer, host.roomId)).id === node.id) return;
-    }
-    assert.fail(`15 sessions, and none on ${node.id}`);
 }

@@ -107,7 +107,7 @@ test('a node that is cut off from the store alone keeps its sessions, and nobody
 async function cutOff(cluster, wire, meet) {
     const [cut, ...others] = cluster.nodes;
     const balancer = await cluster.balancer();
-    const ada = await hostAt(cut, cluster, balancer, meet);
+    const ada = await cluster.hostAt(cut, balancer, meet);
     await eventually('seat in reserve', async () => {
         const { seats } = await cut.health();
         return seats.held > seats.taken;
@@ -133,27 +133,10 @@ async function cutOff(cluster, wire, meet) {
     await cut.storeIs('ok');
     await ada.say('all is well');
     await bob.hears('all is well');
-    await hostAt(cut, cluster, balancer, meet);
+    await cluster.hostAt(cut, balancer, meet);
     for (const event of ['lease_lost', 'ended_silent_lease', 'taken_over', 'fenced']) {
         assert.equal(await cluster.sum('ctedge_node_ownership_total', { event }), 0, event);
     }
-}
-
-/**
- * The host of a session on that node.
- *
- * @param {import('../harness/cluster.mjs').Node} node
- * @param {import('../harness/cluster.mjs').Cluster} cluster
- * @param {import('../harness/edge.mjs').Balancer} balancer
- * @param {(name: string, url: string) => import('../harness/person.mjs').Person} meet
- */
-async function hostAt(node, cluster, balancer, meet) {
-    for (let number = 0; number < 20; number += 1) {
-        const host = await meet(`host ${number}`, balancer.http).host();
-        if (await cluster.ownerOf(balancer, host.roomId) === node) return host;
-        await host.leave();
-    }
-    throw new Error(`20 sessions, and none on ${node.id}`);
 }
 
 const withoutSqlite = without({ sqlite3: 'sqlite3' });
