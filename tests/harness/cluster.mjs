@@ -19,12 +19,15 @@ export class Node {
      * @param {string} id
      * @param {number} port
      * @param {string} file its settings
+     * @param {string} [address] where balancers and other nodes reach it
      */
-    constructor(id, port, file) {
+    constructor(id, port, file, address = `127.0.0.1:${port}`) {
         this.id = id;
         this.port = port;
         this.file = file;
-        this.address = `127.0.0.1:${port}`;
+        this.address = address;
+        /** The node itself, whatever leads there. */
+        this.url = `http://127.0.0.1:${port}`;
         /** @type {Child} */
         this.child = this.start();
     }
@@ -37,12 +40,12 @@ export class Node {
 
     /** @returns {Promise<any>} what the node says of itself */
     async health() {
-        const response = await fetch(`http://${this.address}/ct-health/`, { signal: AbortSignal.timeout(5_000) });
+        const response = await fetch(`${this.url}/ct-health/`, { signal: AbortSignal.timeout(5_000) });
         return response.json();
     }
 
     async metrics() {
-        return Metrics.of(`http://${this.address}/metrics`);
+        return Metrics.of(`${this.url}/metrics`);
     }
 
     /**
@@ -62,13 +65,14 @@ export class Cluster {
      * @property {number} [nodes]
      * @property {string | ((number: number) => string)} [settings] TOML for the nodes, or for each of them by its number
      *     from 1: sections of their own; `[store]` among them, if it is not to be SQLite
+     * @property {import('./tcp-proxy.mjs').Wire} [wire] by which balancers and other nodes reach the first node; it is led there
      *
      * @param {ClusterOptions} [options]
      */
-    static async start({ nodes = 3, settings = '' } = {}) {
+    static async start({ nodes = 3, settings = '', wire } = {}) {
         const ports = [];
         for (let number = 0; number < nodes; number += 1) ports.push(await freePort());
-        const cluster = new Cluster(ports, settings);
+        const cluster = new Cluster(ports, settings, wire);
         try {
             await eventually('ready nodes', async () => {
                 for (const node of cluster.nodes) {
@@ -87,18 +91,23 @@ export class Cluster {
     /**
      * @param {number[]} ports
      * @param {string | ((number: number) => string)} settings
+     * @param {import('./tcp-proxy.mjs').Wire} [wire]
      */
-    constructor(ports, settings) {
+    constructor(ports, settings, wire) {
         this.data = temporaryDirectory('cluster');
         this.secret = randomBytes(32).toString('hex');
         writeFileSync(path.join(this.data, 'cluster.secret'), this.secret, { mode: 0o600 });
-        const listed = ports.map((port, index) => `\n[[nodes]]\nid = "node-${index + 1}"\naddress = "127.0.0.1:${port}"\n`);
+        if (wire) wire.target = new URL(`http://127.0.0.1:${ports[0]}`);
+        const addresses = ports.map((port, index) => wire && index === 0 ? new URL(wire.url).host : `127.0.0.1:${port}`);
+        const listed = ports.map((port, index) => {
+            return `\n[[nodes]]\nid = "node-${index + 1}"\naddress = "${addresses[index]}"\nlisten = "127.0.0.1:${port}"\n`;
+        });
         this.nodes = ports.map((port, index) => {
             const id = `node-${index + 1}`;
             const file = path.join(this.data, `${id}.toml`);
             const own = typeof settings === 'string' ? settings : settings(index + 1);
             writeFileSync(file, `data = "${this.data}"\n\n${own}\n${listed.join('')}`);
-            return new Node(id, port, file);
+            return new Node(id, port, file, addresses[index]);
         });
         /** @type {Balancer[]} */
         this.balancers = [];

@@ -7,12 +7,17 @@ import { withCluster } from '../harness/cluster.mjs';
 import { eventually, pause } from '../harness/deadline.mjs';
 import { Numbered, ON_ITS_WAY_MS, assertFate, assertSamePeers, everybodyBack, report, threePeople } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
+import { withPostgres, withoutPostgres } from '../harness/postgres.mjs';
 import { STORES } from '../harness/stores.mjs';
+import { Wire } from '../harness/tcp-proxy.mjs';
 
 /** How long the node stands still: longer than a lease lives without a beat (3 s) and a probe waits (1 s). */
 const STOPPED_MS = 8_000;
 
-/** How long people talk meanwhile: with one store longer than what is left of a dead lease is kept (60 s). */
+/**
+ * How long people talk meanwhile: with one store longer than what is left of a dead lease is kept (60 s). What is done with it
+ * then is decided by the nodes, whatever the store, so that a minute on one of them is enough.
+ */
 const AWAY_MS = { SQLite: 65_000, PostgreSQL: STOPPED_MS };
 
 /**
@@ -114,4 +119,111 @@ for (const { name, skip, open } of STORES) {
             });
         }));
     });
+}
+
+/** How long a peer without a connection stays one: longer than those who are cut off take, be the machine busy. */
+const GRACE = '[node.timeouts]\ngrace = "2m"\n';
+
+const skip = withoutPostgres();
+
+test('a node that runs and reaches neither the store nor the others lets go when it hears that it was taken over', { skip }, async t => {
+    await withPostgres(async postgres => {
+        const wires = { store: await Wire.to(`http://127.0.0.1:${postgres.port}`), node: await Wire.to('http://127.0.0.1') };
+        const port = Number(new URL(wires.store.url).port);
+        const settings = (/** @type {number} */ number) => postgres.settings(number === 1 ? port : undefined) + GRACE;
+        try {
+            await withCluster({ nodes: 3, settings, wire: wires.node }, cluster => {
+                return meeting(meet => cutOffFromAll(t, cluster, wires, meet));
+            });
+        } finally {
+            for (const wire of Object.values(wires)) wire.close();
+        }
+    });
+});
+
+/**
+ * The first node is cut off from everybody, with a session; first balancers reach it again, then it reaches the store.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {import('../harness/cluster.mjs').Cluster} cluster
+ * @param {{ store: Wire, node: Wire }} wires
+ * @param {(name: string, url: string) => import('../harness/person.mjs').Person} meet
+ */
+async function cutOffFromAll(t, cluster, wires, meet) {
+    const [cut] = cluster.nodes;
+    const balancer = await cluster.balancer();
+    const ada = await cluster.hostAt(cut, balancer, meet);
+    const people = [ada, await meet('bob', balancer.http).join(ada.roomId), await meet('cyd', balancer.http).join(ada.roomId)];
+    for (const person of people) await person.upgraded();
+    // These two have a way to the node that is not cut, so that it has somebody to serve.
+    const aside = await Wire.to(cut.url);
+    t.after(() => aside.close());
+    const stranded = [];
+    for (const name of ['eve', 'fay']) stranded.push(await meet(name, aside.url).only('websocket').join(ada.roomId));
+    const [eve, fay] = stranded;
+    const ids = [...people, ...stranded].map(person => person.peer.id);
+    const numbered = new Numbered(people, 20);
+    await eventually('conversation', () => numbered.count > 100);
+    const { incarnation } = await cut.health();
+    const events = async () => {
+        const metrics = await cut.metrics();
+        return ['cut_off', 'lease_lost', 'fenced'].map(event => metrics.sum('ctedge_node_ownership_total', { event }));
+    };
+
+    const from = Date.now() - ON_ITS_WAY_MS;
+    const back = everybodyBack(people);
+    for (const wire of Object.values(wires)) wire.cut();
+    const to = await back;
+    const owner = await cluster.ownerOf(balancer, ada.roomId);
+    assert.notEqual(owner, cut);
+    await balancer.admin.nodeIs(cut.id, 'down');
+    assert.ok(await cluster.sum('ctedge_node_ownership_total', { event: 'ended_silent_lease' }) >= 1, 'by one of the others, or both');
+    // It cannot know.
+    await eve.say('where are the others?');
+    await fay.hears('where are the others?');
+    const alone = await cut.health();
+    assert.deepEqual([alone.status, alone.store, alone.sessions, alone.incarnation], ['ready', 'unreachable', 1, incarnation]);
+    assert.deepEqual(await events(), [1, 0, 0]);
+
+    const ups = async () => {
+        const metrics = await balancer.admin.metrics();
+        return metrics.sum('ctedge_balancer_node_state_changes_total', { node: cut.id, state: 'ready' });
+    };
+    const [upsBefore, connectionsBefore] = [await ups(), wires.node.connections];
+    wires.node.mend();
+    // Each check has a connection of its own and waits for the one before; two that succeed bring up any other node.
+    await eventually('answers to four checks', () => wires.node.connections > connectionsBefore + 4);
+    const held = await balancer.admin.node(cut.id);
+    assert.equal(held.state, 'down', 'it answers, and what it says is over');
+    assert.match(held.trouble, /its lease is over and it goes on/);
+    assert.equal(await ups(), upsBefore);
+    const late = await meet('late', balancer.http).join(ada.roomId);
+    assert.equal(await cluster.ownerOf(balancer, ada.roomId), owner);
+    assert.ok(eve.socket.connected && fay.socket.connected, 'they have noticed nothing');
+
+    // Whoever the node sends away finds the others.
+    aside.target = new URL(balancer.http);
+    const sentAway = everybodyBack(stranded);
+    wires.store.mend();
+    await sentAway;
+    await eventually('empty ready node', async () => {
+        const health = await cut.health();
+        return health.status === 'ready' && health.store === 'ok' && health.sessions === 0 && health.incarnation !== incarnation;
+    });
+    assert.deepEqual(await events(), [1, 1, 1], 'it let go of its one session');
+    await balancer.admin.nodeIs(cut.id, 'ready');
+    for (const person of stranded) await person.say(`${person.name} is here again`);
+    for (const listener of [...people, late]) for (const { name } of stranded) await listener.hears(`${name} is here again`);
+    const fate = await numbered.end();
+    report(t, fate);
+    assertFate(fate, { from, to });
+    assertSamePeers([...people, ...stranded], ids);
+    for (const { name, chat } of [...people, ...stranded, late]) {
+        assert.equal(new Set(chat).size, chat.length, `${name} hears nothing twice`);
+    }
+    for (const { name, chat } of people) {
+        assert.ok(!chat.includes('where are the others?'), `${name} does not hear what came to a session that was over`);
+    }
+    assert.equal(await cluster.ownerOf(balancer, ada.roomId), owner);
+    await cluster.hostAt(cut, balancer, meet);
 }
