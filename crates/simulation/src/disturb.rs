@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{Drain, HandoffReason};
+use ctedge_ownership::{Drain, HandoffReason, StoreFailure};
 use ctedge_wire::NodeStatus;
 
 use crate::client::Phase;
 use crate::event::Event;
 use crate::profile::Profile;
 use crate::promise::Promise;
+use crate::store::StoreRoom;
 use crate::world::World;
 
 /// How many nodes there may be at the same time.
@@ -35,14 +36,16 @@ impl World {
         let pause = self.profile.pause(&mut self.random);
         self.after(pause, Event::Disturb);
         let faults = match self.profile {
-            Profile::Operated => false,
             Profile::Storm => self.random.chance(50),
-            _ => self.disturbance.next_fault.is_none_or(|at| at <= self.now) && self.random.chance(50),
+            profile => {
+                let percent = if profile == Profile::Operated { 10 } else { 50 };
+                self.disturbance.next_fault.is_none_or(|at| at <= self.now) && self.random.chance(percent)
+            }
         };
-        if faults {
-            self.fault();
-        } else {
-            self.operate();
+        match (faults, self.profile) {
+            (false, _) => self.operate(),
+            (true, Profile::Operated) => self.harmless_fault(),
+            (true, _) => self.fault(),
         }
     }
 
@@ -166,10 +169,27 @@ impl World {
         }
     }
 
+    /// What must lose nothing goes wrong.
+    fn harmless_fault(&mut self) {
+        // Longer than a handoff is tried.
+        let length = self.random.millis(5_000, 20_000);
+        self.run_out_of_room(length);
+        self.disturbance.next_fault = Some(self.now + length + Duration::from_secs(15));
+    }
+
+    fn run_out_of_room(&mut self, length: Duration) {
+        self.store_room = if self.random.chance(70) { StoreRoom::Scarce } else { StoreRoom::None };
+        self.refusal = if self.random.chance(70) { StoreFailure::Full } else { StoreFailure::Broken };
+        self.after(length, Event::RoomMade);
+    }
+
     fn fault(&mut self) {
         let Some(process) = self.any_process() else {
             return;
         };
+        if self.random.chance(15) {
+            return self.harmless_fault();
+        }
         let length = self.profile.outage(&mut self.random);
         match self.random.below(7) {
             0..2 => self.kill(process),
@@ -255,10 +275,22 @@ impl World {
         self.disturbed();
     }
 
+    pub(crate) fn room_made(&mut self) {
+        let now = self.now;
+        match std::mem::replace(&mut self.store_room, StoreRoom::Ample) {
+            StoreRoom::Ample => return,
+            // Beats and journals were taken all the time.
+            StoreRoom::Scarce => {}
+            StoreRoom::None => self.processes.iter_mut().for_each(|process| process.able_since = now),
+        }
+        self.disturbed();
+    }
+
     /// Nothing goes wrong from here on.
     pub(crate) fn mend(&mut self) {
         self.disturbance.over = true;
         self.store_mended(None);
+        self.room_made();
         (self.store_loss, self.net_loss) = (0, 0);
         for process in 0..self.processes.len() {
             self.store_mended(Some(process));

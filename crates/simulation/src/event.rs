@@ -67,6 +67,8 @@ pub(crate) enum Event {
     Thaw { process: usize },
     /// The way between a process (or all) and the store is mended.
     StoreMended { process: Option<usize> },
+    /// The store has room again.
+    RoomMade,
     /// A node is started.
     Start { slot: usize },
     /// A process is told to drain.

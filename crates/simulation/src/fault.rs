@@ -45,6 +45,8 @@ faults! {
     RepeatsEstates => OrdersEndNothing,
     /// A handoff is called done and is not.
     LosesEstates => OrdersEndNothing,
+    /// A session that could not be given away is called kept, and the store knows nothing of that.
+    KeepsUnasked => OrdersEndNothing,
     /// An estate lacks a peer.
     ForgetsPeerInEstate => OrdersEndNothing,
     /// A session that moves does not wait for its peers to close.
@@ -150,6 +152,7 @@ impl World {
             (Fault::LosesEstates, Command::HandOff { epoch, to: Some(_), .. }) => {
                 Some(Outcome::HandedOff { epoch: Epoch(epoch.0 + 1) })
             }
+            (Fault::KeepsUnasked, Command::Keep { epoch, .. }) => Some(Outcome::Kept { epoch: Epoch(epoch.0 + 1) }),
             (Fault::NeverEndsSilent, Command::EndLease { beat: Some(_), .. }) => Some(Outcome::Beating),
             _ => None,
         }

@@ -61,7 +61,7 @@ impl World {
         if self.processes[process].journal.is_empty() {
             return;
         }
-        if !self.reaches_store(process) {
+        if !self.may_write(process) {
             self.after(TRIES_EVERY, Event::Journal { process });
             return;
         }
@@ -115,7 +115,7 @@ impl World {
     /// Notes what must have been written by this time, whatever the journal did.
     pub(crate) fn note_written(&mut self, process: usize) {
         // What a node writes after its lease has ended is refused.
-        if !self.reaches_store(process) || !self.processes[process].is_open(self.now) {
+        if !self.may_write(process) || !self.processes[process].is_open(self.now) {
             return;
         }
         let (now, node) = (self.now, &mut self.processes[process]);

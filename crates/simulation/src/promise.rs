@@ -10,6 +10,7 @@ use crate::client::{Client, Phase};
 use crate::event::Event;
 use crate::process::Process;
 use crate::profile::Profile;
+use crate::store::StoreRoom;
 use crate::world::World;
 
 /// How long a session is out of reach at most while nothing is wrong.
@@ -150,7 +151,8 @@ impl World {
     /// Whether anything is wrong at this moment that makes nodes or the store unavailable, or no node takes sessions.
     pub(crate) fn is_troubled(&self) -> bool {
         let is_hurt = |process: &Process| process.alive && (process.frozen || !process.has_store);
-        !self.store_is_up || self.processes.iter().any(is_hurt) || !self.is_any_ready()
+        let is_store_well = self.store_is_up && self.store_room == StoreRoom::Ample;
+        !is_store_well || self.processes.iter().any(is_hurt) || !self.is_any_ready()
     }
 
     fn is_any_ready(&self) -> bool {

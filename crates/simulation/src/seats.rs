@@ -194,7 +194,7 @@ impl World {
     }
 
     pub(crate) fn seats_arrive(&mut self, question: SeatQuestion, way: StoreWay) {
-        if !self.reaches_store(question.process) {
+        if !self.may_write(question.process) {
             if way == StoreWay::Good {
                 self.fail_seats(question);
             }

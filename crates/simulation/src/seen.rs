@@ -62,6 +62,10 @@ seen! {
     reaped,
     /// Commands without an outcome.
     store_failures,
+    /// Commands that a store had no room for.
+    writes_refused,
+    /// Sessions that their owners kept because they could not be given away.
+    kept,
     /// Peers that found no seat.
     seatless,
     /// States of nodes that changed for a balancer.

@@ -12,9 +12,33 @@ use crate::world::World;
 /// When the lack of an answer is an answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a store that answers has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreRoom {
+    /// Everything.
+    Ample,
+    /// What is small. A disk that is nearly full takes heartbeats, and refuses estates.
+    Scarce,
+    /// Nothing: a disk that is full, and a database that became read-only, still let everybody read.
+    None,
+}
+
 impl World {
     pub(crate) fn reaches_store(&self, process: usize) -> bool {
         self.store_is_up && self.processes[process].has_store
+    }
+
+    /// Whether what the process writes is written, if it is no estate.
+    pub(crate) fn may_write(&self, process: usize) -> bool {
+        self.reaches_store(process) && self.store_room != StoreRoom::None
+    }
+
+    fn has_room_for(&self, command: &Command) -> bool {
+        match (self.store_room, command) {
+            (StoreRoom::Ample, _) | (_, Command::Look { .. } | Command::Read { .. }) => true,
+            (StoreRoom::Scarce, command) => !matches!(command, Command::HandOff { .. }),
+            (StoreRoom::None, _) => false,
+        }
     }
 
     pub(crate) fn send_to_store(&mut self, process: usize, id: CommandId, command: Command) {
@@ -80,16 +104,20 @@ impl World {
             }
             return;
         }
-        let outcome = self.feigned(command).unwrap_or_else(|| self.execute(command));
+        let answer = if self.has_room_for(command) {
+            Ok(self.feigned(command).unwrap_or_else(|| self.execute(command)))
+        } else {
+            self.seen.writes_refused += 1;
+            Err(self.refusal)
+        };
         if way == StoreWay::Good {
-            let delay = self.network_delay();
-            self.after(delay, Event::StoreAnswers { process, id, answer: Ok(outcome) });
+            self.soon(Event::StoreAnswers { process, id, answer });
         }
     }
 
     /// The supervisor saw the process exit.
     pub(crate) fn supervisor_ends(&mut self, lease: LeaseId) {
-        if self.store_is_up {
+        if self.store_is_up && self.store_room != StoreRoom::None {
             self.bring_in_notes(&lease);
             self.execute(&Command::EndLease { lease, beat: None, why: LeaseEnd::Exited });
         } else {
@@ -107,6 +135,7 @@ impl World {
         self.check_record(command, before, after);
         match (command, &outcome) {
             (Command::HandOff { key, .. }, Outcome::HandedOff { .. }) => self.note_handed(key),
+            (Command::Keep { .. }, Outcome::Kept { .. }) => self.seen.kept += 1,
             (Command::Create { key, .. }, Outcome::Owned { .. }) => self.note_empty(key),
             (Command::Delete { key, .. }, Outcome::Deleted) => self.note_empty(key),
             (_, Outcome::Reaped { keys, .. }) => keys.iter().for_each(|key| self.note_empty(key)),

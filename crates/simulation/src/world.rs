@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{Drain, Epoch, HandoffReason, LeaseId, NodeId, OwnershipSettings, StoreModel};
+use ctedge_ownership::{Drain, Epoch, HandoffReason, LeaseId, NodeId, OwnershipSettings, StoreFailure, StoreModel};
 use ctedge_wire::Key;
 
 use crate::agree::{Birth, Heard};
@@ -20,6 +20,7 @@ use crate::promise::{Accepted, Change, Promise, Violation};
 use crate::random::Random;
 use crate::seen::Seen;
 use crate::session::Live;
+use crate::store::StoreRoom;
 
 /// Many times what a run takes.
 const STEPS_MAX: u64 = 300_000;
@@ -44,6 +45,9 @@ pub struct World {
     pub(crate) open_connections: BTreeSet<usize>,
     pub(crate) store: StoreModel,
     pub(crate) store_is_up: bool,
+    pub(crate) store_room: StoreRoom,
+    /// How it says that it has none.
+    pub(crate) refusal: StoreFailure,
     /// How many commands of a hundred have no outcome.
     pub(crate) store_loss: usize,
     /// How many packets of a hundred are lost between balancers and nodes, and among nodes.
@@ -150,6 +154,8 @@ impl World {
             open_connections: BTreeSet::new(),
             store: StoreModel::default(),
             store_is_up: true,
+            store_room: StoreRoom::Ample,
+            refusal: StoreFailure::Full,
             store_loss,
             net_loss,
             has_supervisor,
@@ -259,6 +265,7 @@ impl World {
             Event::Listed { balancer } => self.listed(balancer),
             Event::Thaw { process } => self.thaw(process),
             Event::StoreMended { process } => self.store_mended(process),
+            Event::RoomMade => self.room_made(),
             Event::Start { slot } => self.start_process(slot),
             Event::Resume { process } => self.resume(process),
             Event::Drain { process, drain } => self.drain(process, drain),
