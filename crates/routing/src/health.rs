@@ -120,7 +120,8 @@ impl HealthMachine {
         if is_current { self.change(now, |health| health.over = Some(incarnation)) } else { None }
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether the node goes on with a lease that is over.
+    pub(crate) fn is_over(&self) -> bool {
         self.over.is_some() && self.over == self.report.as_ref().map(|report| report.incarnation)
     }
 

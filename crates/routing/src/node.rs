@@ -246,6 +246,11 @@ impl Node {
         self.health.lock().report().cloned()
     }
 
+    /// Whether it goes on with a lease that is over, as far as it has told.
+    pub(crate) fn is_over(&self) -> bool {
+        self.health.lock().is_over()
+    }
+
     /// Why the last check or connect failed, if the last one did.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {

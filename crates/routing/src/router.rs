@@ -9,8 +9,9 @@
 //!    Where nodes share ownership, the key goes on to its next rank at once: that node finds out who owns it.
 //! 4. A key without a pin goes where placement says. New keys go to ready nodes only, and obey the load bound; a key
 //!    that a node issued goes to its first rank even if that one is draining or suspended.
-//! 5. A node that says who owns a key is believed, unless a fresher answer is known; the owner may be a node outside of
-//!    the list. An owner that answers is held against what is known: one epoch has one owner, and epochs only rise.
+//! 5. A node that says who owns a key is believed, unless a fresher answer is known, or that owner is known to go on with a
+//!    lease that is over; the owner may be a node outside of the list. An owner that answers is held against what is known:
+//!    one epoch has one owner, and epochs only rise.
 //!
 //! Choosing reads the pin, ranks, and writes the pin without a lock around all three. The write decides: it finds out
 //! whether another request has placed or moved the key meanwhile, and then follows that.
@@ -342,6 +343,13 @@ impl Router {
             self.pins.count_redirect(RedirectReason::UnknownNode);
             return Redirected::UnknownNode;
         };
+        if owner.is_over() {
+            // It was said before that lease ended, or is about one that no check has told of yet. Whoever said it looks again.
+            self.pins.count_redirect(RedirectReason::NotBelieved);
+            let epoch = self.pins.peek(key, now).map_or(0, |pin| pin.epoch);
+            let (node, reason) = (by.clone(), PinReason::Redirect);
+            return Redirected::Stale(Placed { node, reason, settled: false, epoch });
+        }
         let serial = self.pins.next_serial();
         let believe = |pin: &mut Pin| {
             if epoch < pin.epoch || pin.contradicts(&owner, epoch) {

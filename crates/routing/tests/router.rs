@@ -9,7 +9,7 @@ use ctedge_routing::{
     Choice, ConnectFailure, Node, NodeId, NodeSpec, NodeState, Owner, PinReason, Placed, RedirectReason, Redirected,
     Router, RouterSettings, Standing, Thresholds,
 };
-use ctedge_wire::{HealthReport, Key, NodeStatus};
+use ctedge_wire::{HealthReport, Key, LeaseOver, NodeStatus};
 
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -433,6 +433,21 @@ fn after_a_failover_an_owner_that_is_alive_after_all_gets_the_key_back() {
     assert_eq!(redirect(&bench, "n1", 4), ("owner", 1));
     use RedirectReason::{Failover, NotBelieved, Unknown};
     assert_eq!(redirects(&bench), [(Unknown, 1), (Failover, 1), (NotBelieved, 1)]);
+}
+
+#[test]
+fn a_redirect_to_a_node_whose_lease_is_over_comes_back_to_whoever_said_it_until_the_node_has_another() {
+    let bench = Bench::new(&[1, 2]);
+    let checked = |incarnation| {
+        let report = HealthReport { node: "n2".into(), incarnation, ..HealthReport::default() };
+        bench.router.check_succeeded(&bench.node(2), Some(report), bench.now(), bench.now());
+    };
+    checked(7);
+    bench.router.leases_over(&[LeaseOver { node: "n2".into(), incarnation: 7 }], bench.now());
+    assert_eq!(redirect(&bench, "n2", 4), ("stale", 1));
+    assert_eq!(bench.named("k", &[1, 2]), (1, PinReason::Placed));
+    checked(8);
+    assert_eq!(redirect(&bench, "n2", 5), ("owner", 2));
 }
 
 #[test]
