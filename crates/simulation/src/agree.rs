@@ -67,15 +67,15 @@ impl Heard {
 
     /// Whether the balancer chose the node of the request by what it knows still.
     fn is_steady_for(&self, request: &Request) -> bool {
-        request.sent.zip(self.steady_since).is_some_and(|(sent, since)| since < sent)
+        request.chosen.zip(self.steady_since).is_some_and(|(chosen, since)| since < chosen)
     }
 
     /// Whether the request went by a pin that was led astray; its redirect leads the pin back.
-    fn leads_back(&mut self, key: &Key, sent: Option<Instant>, now: Instant) -> bool {
+    fn leads_back(&mut self, key: &Key, chosen: Option<Instant>, now: Instant) -> bool {
         let Some(back) = self.astray.get_mut(key) else {
             return false;
         };
-        sent.is_none_or(|sent| sent <= *back.get_or_insert(now))
+        chosen.is_none_or(|chosen| chosen <= *back.get_or_insert(now))
     }
 }
 
@@ -162,14 +162,14 @@ impl World {
     fn check_redirect(&mut self, request: &Request, key: &Key, epoch: Epoch, known: Option<Known>) {
         let heard = &mut self.heard[request.balancer];
         if request.is_led_astray()
-            || heard.leads_back(key, request.sent, self.now)
+            || heard.leads_back(key, request.chosen, self.now)
             || !heard.is_steady_for(request)
             || heard.unsure_until.is_some_and(|until| self.now < until)
         {
             return;
         }
-        let sent = request.sent.unwrap_or(self.now);
-        let knew = known.is_some_and(|known| known.epoch >= epoch && known.at < sent);
+        let chosen = request.chosen.unwrap_or(self.now);
+        let knew = known.is_some_and(|known| known.epoch >= epoch && known.at < chosen);
         self.check(Promise::BalancersHoldNothing, !knew, || {
             format!("balancer {} knew the owner of {key}, and asked another node", request.balancer)
         });
@@ -180,7 +180,7 @@ impl World {
         let lives = self.process_of(owner).is_some_and(|process| self.processes[process].alive);
         let heard = &mut self.heard[request.balancer];
         if request.is_led_astray()
-            || heard.leads_back(key, request.sent, self.now)
+            || heard.leads_back(key, request.chosen, self.now)
             || !heard.is_steady_for(request)
             || !lives
             || self.profile != Profile::Operated

@@ -1,19 +1,21 @@
 //! A balancer: the real router, the real placement and the real route of each request. Only how a node is asked is the
 //! simulation's own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{NodeId, Verdict, Wants};
+use ctedge_ownership::{LeaseId, NodeId, Verdict, Wants};
 use ctedge_placement::Rendezvous;
 use ctedge_routing::{
-    Answer, ConnectFailure, Finding, Found, KeySource, NodeSpec, NodeState, Retry, Route, Router, RouterSettings,
+    Answer, ConnectFailure, Finding, Found, KeySource, Node, NodeSpec, NodeState, Retry, Route, Router, RouterSettings,
     StateChange, Step, Then, Thresholds,
 };
-use ctedge_wire::{HealthReport, Key, Redirect};
+use ctedge_wire::{HealthReport, Key, LeaseOver, Redirect};
 
 use crate::event::Event;
 use crate::fault::Fault;
+use crate::process::Process;
 use crate::promise::Promise;
 use crate::random::Random;
 use crate::world::World;
@@ -30,6 +32,9 @@ const UNLISTED_MAX: usize = 64;
 pub(crate) struct Balancer {
     pub(crate) generation: u32,
     pub(crate) router: Router,
+    /// The leases that it has heard to be over while their nodes went on with them, and when. One that drops a node, because it
+    /// left the list and is down, has to hear of it again when the node is listed again.
+    pub(crate) over: BTreeMap<LeaseId, Instant>,
     /// What it ranks with.
     seed: u64,
 }
@@ -57,8 +62,14 @@ pub(crate) struct Request {
     route: Option<Route>,
     /// The nodes that cannot be reached, as the node is told that is asked.
     pub(crate) unreachable: Vec<NodeId>,
-    /// When the node was chosen that is asked: when it was sent there, or the question before it.
-    pub(crate) sent: Option<Instant>,
+    /// When the node was chosen that is asked: when it was sent there, or the question before it, or when a pause before that began.
+    pub(crate) chosen: Option<Instant>,
+    /// When it was sent there.
+    sent: Option<Instant>,
+    /// Whether it paused before it is sent to the node that was chosen.
+    has_paused: bool,
+    /// Whether it was answered by a node whose lease was over, and which could not know.
+    pub(crate) by_stray: bool,
 }
 
 /// What a request meets at a node.
@@ -100,7 +111,10 @@ impl Request {
             cleared: None,
             route: None,
             unreachable: Vec::new(),
+            chosen: None,
             sent: None,
+            has_paused: false,
+            by_stray: false,
         }
     }
 
@@ -128,7 +142,7 @@ impl Balancer {
         let pins_max = if fault == Some(Fault::PinsWithoutBound) { usize::MAX } else { PINS_MAX };
         let settings = RouterSettings { seed, pins_max, pin_idle_max, load_bound: 0.25, thresholds };
         let seed = if fault == Some(Fault::RanksApart) { seed } else { PLACEMENT_SEED };
-        Self { generation, router: Router::new(&settings), seed }
+        Self { generation, router: Router::new(&settings), over: BTreeMap::new(), seed }
     }
 
     fn placement(&self) -> (Rendezvous, Vec<SocketAddr>) {
@@ -141,6 +155,12 @@ impl Balancer {
     pub(crate) fn ranked(&self, key: &Key) -> Vec<SocketAddr> {
         let (placement, addresses) = self.placement();
         placement.rank(key.as_str().as_bytes()).map(|index| addresses[index]).collect()
+    }
+
+    /// What it has heard of a node is gone with the node, and with the lease.
+    fn forget_leases(&mut self) {
+        let Self { router, over, .. } = self;
+        over.retain(|lease, _| has_met(router, lease));
     }
 
     fn is_down(&self, address: SocketAddr) -> bool {
@@ -180,15 +200,20 @@ impl World {
         match step {
             Step::Try(ref placed) | Step::Ask(ref placed) => {
                 let follows_question = std::mem::replace(&mut request.is_question, matches!(step, Step::Ask(_)));
-                if !follows_question || request.is_question {
-                    request.sent = Some(self.now);
+                let was_chosen = follows_question && !request.is_question;
+                if !(std::mem::take(&mut request.has_paused) || was_chosen) {
+                    request.chosen = Some(self.now);
                 }
+                request.sent = Some(self.now);
                 request.unreachable =
                     route.unreachable(&balancer.router).iter().map(|name| NodeId::new(name)).collect();
                 self.forward(request, placed.node.address());
             }
             Step::Pause(pause) => {
                 self.seen.pauses += 1;
+                if route.node().is_some() {
+                    (request.chosen, request.has_paused) = (Some(self.now), true);
+                }
                 self.after(pause, Event::AtBalancer(request));
             }
             Step::Refuse(_) => self.refuse(&request, false),
@@ -213,6 +238,9 @@ impl World {
         if self.balancers[request.balancer].generation != request.generation {
             return;
         }
+        let asked = request.route.as_ref().and_then(Route::node).filter(|_| request.is_question);
+        let is_late = asked.and_then(|node| lease_of(node)).is_some_and(|lease| self.has_hung_up(&lease, &request));
+        let reply = if is_late { Reply::Died } else { reply };
         let asked = request.route.as_ref().and_then(|route| Some((route.node()?.address(), route.key().clone())));
         // A yes to the question says nothing of epochs.
         let is_yes = request.is_question && matches!(reply, Reply::Verdict(Verdict::Serve { .. }));
@@ -260,7 +288,7 @@ impl World {
             }
             Then::Refuse(_) => self.refuse(&request, false),
             Then::PassOn { fault } => {
-                self.check(Promise::OneOwner, fault.is_none(), || {
+                self.check(Promise::OneOwner, fault.is_none() || request.by_stray, || {
                     format!("two owners answer for {:?}: {fault:?}", request.key())
                 });
                 match reply {
@@ -304,10 +332,11 @@ impl World {
             let router = &self.balancers[index].router;
             let change = match process {
                 Some(process) => {
-                    let process = &self.processes[process];
-                    let (status, sessions) = (process.ownership.status(), process.rooms.len() as u64);
-                    let report = HealthReport { status, sessions, shares_ownership: true, ..HealthReport::default() };
-                    router.check_succeeded(node, Some(report), now, now)
+                    let report = report(&self.processes[process]);
+                    let over = report.over.clone();
+                    let change = router.check_succeeded(node, Some(report), now, now);
+                    self.hear_of_leases(index, &over);
+                    change
                 }
                 None => router.check_failed(node, "no answer", now),
             };
@@ -316,6 +345,7 @@ impl World {
         self.refresh(index);
         self.end_tunnels_to_down(index);
         self.balancers[index].router.expire(now);
+        self.balancers[index].forget_leases();
         let counts = self.balancers[index].router.pin_counts();
         let unlisted = self.balancers[index].router.nodes().iter().filter(|node| !node.is_listed()).count();
         let is_bounded = counts.total() <= PINS_MAX && unlisted <= UNLISTED_MAX;
@@ -325,12 +355,35 @@ impl World {
         self.after(Duration::from_secs(1), Event::Checks { balancer: index, generation });
     }
 
+    /// A node told a balancer which leases are over.
+    fn hear_of_leases(&mut self, index: usize, over: &[LeaseOver]) {
+        let (now, ignores) = (self.now, self.breaks(Fault::IgnoresOver));
+        let Balancer { router, over: known, .. } = &mut self.balancers[index];
+        for LeaseOver { node, incarnation } in over {
+            let lease = LeaseId::new(NodeId::new(node), *incarnation);
+            if has_met(router, &lease) {
+                known.entry(lease).or_insert(now);
+            }
+        }
+        let changes = if ignores { Vec::new() } else { router.leases_over(over, now) };
+        self.seen.state_changes += changes.len() as u64;
+    }
+
+    /// Whether the balancer has given a request up, since it heard while the node had it that the node's lease is over.
+    pub(crate) fn has_hung_up(&self, lease: &LeaseId, request: &Request) -> bool {
+        let over = self.balancers[request.balancer].over.get(lease);
+        over.is_some_and(|heard| request.sent.is_some_and(|sent| sent <= *heard))
+    }
+
     fn note_state(&mut self, change: Option<StateChange>) {
         self.seen.state_changes += u64::from(change.is_some());
     }
 
     /// The tunnels to nodes that are down are ended, so that their clients go where the session goes.
     fn end_tunnels_to_down(&mut self, balancer: usize) {
+        if self.breaks(Fault::KeepsTunnels) {
+            return;
+        }
         let through = |world: &Self, connection: usize| {
             let connection = &world.connections[connection];
             let address = world.processes[connection.process].address;
@@ -351,6 +404,34 @@ impl World {
         let specs: Vec<_> =
             listed.map(|(index, slot)| NodeSpec { id: id(index), address: slot.address, weight: 1 }).collect();
         self.balancers[index].router.set_nodes(&specs, self.now);
+        self.balancers[index].forget_leases();
+    }
+}
+
+/// Whether a node has told that it goes on with the lease.
+fn has_met(router: &Router, lease: &LeaseId) -> bool {
+    router.nodes().iter().any(|node| lease_of(node).as_ref() == Some(lease))
+}
+
+/// The lease that the node has told of.
+fn lease_of(node: &Node) -> Option<LeaseId> {
+    let report = node.report()?;
+    Some(LeaseId::new(NodeId::new(&report.node), report.incarnation))
+}
+
+/// What a node says of itself and of others.
+fn report(process: &Process) -> HealthReport {
+    let (lease, status) = (process.ownership.lease(), process.ownership.status());
+    let over = process.ownership.ended_by_silence();
+    let over = over.map(|lease| LeaseOver { node: lease.node.as_str().to_owned(), incarnation: lease.incarnation });
+    HealthReport {
+        status,
+        node: lease.node.as_str().to_owned(),
+        incarnation: lease.incarnation,
+        sessions: process.rooms.len() as u64,
+        shares_ownership: true,
+        over: over.collect(),
+        ..HealthReport::default()
     }
 }
 

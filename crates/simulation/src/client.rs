@@ -27,6 +27,8 @@ pub(crate) struct Client {
     attempt: u64,
     stream: u64,
     received: u64,
+    /// Whether it has had to do with a node whose lease was over. The owner gives it once more what it missed there.
+    pub(crate) strayed: bool,
     /// The last message of each sender.
     pub(crate) last_of: BTreeMap<usize, u64>,
     /// All messages that came.
@@ -78,6 +80,7 @@ impl Client {
             attempt: 0,
             stream: 0,
             received: 0,
+            strayed: false,
             last_of: BTreeMap::new(),
             got: std::collections::BTreeSet::new(),
             numbers: 0,
@@ -236,6 +239,9 @@ impl World {
                 client.away_since = None;
                 if client.stream != stream {
                     (client.stream, client.received) = (stream, 0);
+                    if client.strayed {
+                        client.last_of.clear();
+                    }
                 }
                 self.learn_key(connection);
             }

@@ -191,7 +191,7 @@ impl World {
             return self.harmless_fault();
         }
         let length = self.profile.outage(&mut self.random);
-        match self.random.below(7) {
+        match self.random.below(9) {
             0..2 => self.kill(process),
             2..5 => {
                 self.seen.freezes += 1;
@@ -203,12 +203,38 @@ impl World {
                 self.processes[process].has_store = false;
                 self.after(length, Event::StoreMended { process: Some(process) });
             }
-            _ => {
+            6 => {
                 self.store_is_up = false;
                 self.after(length, Event::StoreMended { process: None });
             }
+            _ => {
+                // Long enough for a takeover, and short beside the grace of a peer that lost its connection before.
+                let length = if self.profile.is_orderly() { self.random.millis(2_000, 8_000) } else { length };
+                self.part(process, length);
+            }
         }
         self.disturbance.next_fault = Some(self.now + length + Duration::from_secs(15));
+    }
+
+    /// A process, and others by chance, are cut off from all else but the balancers.
+    fn part(&mut self, first: usize, length: Duration) {
+        for process in 0..self.processes.len() {
+            if self.processes[process].alive && (process == first || self.random.chance(20)) {
+                self.seen.parted += 1;
+                let node = &mut self.processes[process];
+                (node.apart, node.unreached_as) = (true, Some(node.ownership.lease().clone()));
+                self.after(length, Event::Rejoined { process });
+            }
+        }
+        self.disturbed();
+    }
+
+    pub(crate) fn rejoined(&mut self, process: usize) {
+        if std::mem::take(&mut self.processes[process].apart) {
+            let now = self.now;
+            (self.processes[process].returned, self.processes[process].able_since) = (Some(now), now);
+            self.disturbed();
+        }
     }
 
     fn kill(&mut self, process: usize) {
@@ -251,7 +277,7 @@ impl World {
             return;
         }
         let now = self.now;
-        (self.processes[process].thawed, self.processes[process].able_since) = (Some(now), now);
+        (self.processes[process].returned, self.processes[process].able_since) = (Some(now), now);
         self.disturbed();
         let mut inbox = std::mem::take(&mut self.processes[process].inbox);
         if self.random.chance(50) {
@@ -294,6 +320,7 @@ impl World {
         (self.store_loss, self.net_loss) = (0, 0);
         for process in 0..self.processes.len() {
             self.store_mended(Some(process));
+            self.rejoined(process);
             self.thaw(process);
         }
         for slot in 0..self.slots.len() {

@@ -65,6 +65,8 @@ pub(crate) enum Event {
     Listed { balancer: usize },
     /// A stopped process goes on.
     Thaw { process: usize },
+    /// A process that was cut off from the store and other nodes reaches them again.
+    Rejoined { process: usize },
     /// The way between a process (or all) and the store is mended.
     StoreMended { process: Option<usize> },
     /// The store has room again.

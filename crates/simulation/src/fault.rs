@@ -39,6 +39,10 @@ faults! {
     IgnoresItsFence => OneOwner,
     /// A silent lease is ended though its node answers probes.
     EndsWithoutProbe => OneOwner,
+    /// A balancer does not listen when nodes say that the lease of another is over.
+    IgnoresOver => OneOwner,
+    /// A balancer keeps the tunnels to a node that is down.
+    KeepsTunnels => OneOwner,
     /// A session moves when the list of nodes changes.
     FollowsTheList => ListsMoveNothing,
     /// An estate stays in the store when it has been taken up.

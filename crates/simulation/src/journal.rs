@@ -115,7 +115,8 @@ impl World {
     /// Notes what must have been written by this time, whatever the journal did.
     pub(crate) fn note_written(&mut self, process: usize) {
         // What a node writes after its lease has ended is refused.
-        if !self.may_write(process) || !self.processes[process].is_open(self.now) {
+        let is_over = !self.processes[process].is_open(self.now) || self.is_astray(process);
+        if !self.may_write(process) || is_over {
             return;
         }
         let (now, node) = (self.now, &mut self.processes[process]);

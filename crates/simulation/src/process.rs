@@ -30,9 +30,14 @@ pub(crate) struct Process {
     pub(crate) rooms: BTreeMap<Key, Live>,
     pub(crate) alive: bool,
     pub(crate) frozen: bool,
-    /// When it last went on after having been stopped.
-    pub(crate) thawed: Option<Instant>,
+    /// When others last could reach it again.
+    pub(crate) returned: Option<Instant>,
     pub(crate) has_store: bool,
+    /// Whether it is cut off from the store and from all nodes that are not cut off with it. Balancers reach it, and the others
+    /// as well: one that is cut off together with it could not hear of anything.
+    pub(crate) apart: bool,
+    /// The lease under which it was out of reach of the others last.
+    pub(crate) unreached_as: Option<LeaseId>,
     /// Since when it runs and reaches the store, if it does.
     pub(crate) able_since: Instant,
     /// What its operator ordered.
@@ -96,8 +101,10 @@ impl Process {
             rooms: BTreeMap::new(),
             alive: true,
             frozen: false,
-            thawed: None,
+            returned: None,
             has_store: true,
+            apart: false,
+            unreached_as: None,
             able_since: now,
             order: None,
             started_moving: None,
@@ -224,7 +231,9 @@ impl World {
         self.processes[from].probes.insert(probe, lease.clone());
         let timeout = self.settings.probe_timeout;
         self.after(timeout, Event::ProbeEnds { process: from, probe, alive: false });
+        let reaches = |target: &usize| self.processes[*target].apart == self.processes[from].apart;
         match self.listener(address) {
+            Some(target) if !reaches(&target) => {}
             Some(target) => {
                 // A lost packet is sent again within the time.
                 let again = Duration::from_millis(300);
@@ -274,21 +283,22 @@ impl World {
     }
 
     fn answer(&mut self, process: usize, ticket: Ticket, verdict: Verdict) {
-        let Some(request) = self.processes[process].asking.remove(&ticket) else {
+        let Some(mut request) = self.processes[process].asking.remove(&ticket) else {
             self.check(Promise::OneOwner, false, || format!("{ticket:?} is answered twice"));
             return;
         };
         let verdict = self.verdict_as_given(process, verdict);
         self.check_verdict(process, &request, &verdict);
-        if let (Verdict::Serve { epoch }, Some(key)) = (&verdict, request.key()) {
-            self.check_serving(process, key, *epoch);
+        let is_left = self.has_hung_up(self.processes[process].ownership.lease(), &request);
+        if let (Verdict::Serve { epoch }, Some(key), false) = (&verdict, request.key().cloned(), is_left) {
+            request.by_stray = !self.check_serving(process, &key, *epoch, request.balancer, false);
             if !request.is_question {
-                self.attach(process, key, &request, self.now + WAITS_FOR);
+                self.attach(process, &key, &request, self.now + WAITS_FOR);
             }
         }
         let is_held_up = self.random.chance(if matches!(verdict, Verdict::Redirect { .. }) { 10 } else { 2 });
         let delay = if is_held_up { self.random.millis(300, 5_000) } else { self.network_delay() };
-        let reply = if self.loses() { Reply::Died } else { Reply::Verdict(verdict) };
+        let reply = if self.loses() || is_left { Reply::Died } else { Reply::Verdict(verdict) };
         self.after(delay, Event::Answered { request, reply });
     }
 
@@ -324,7 +334,7 @@ impl World {
     /// The process ends: by itself, or killed.
     pub(crate) fn end_process(&mut self, process: usize) {
         let node = &self.processes[process];
-        if node.frozen || !node.has_store {
+        if node.frozen || node.apart || !node.has_store {
             // What was wrong ends with it: whoever could not get to its sessions has yet to find their next owner.
             self.disturbed();
         }

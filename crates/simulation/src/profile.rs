@@ -11,7 +11,7 @@ pub enum Profile {
     /// that come, go and lose their connections. And what must do no more harm than that: a store without room. No session is
     /// lost, and no message except in broken sockets.
     Operated,
-    /// Also nodes killed, stopped, and cut off from the store, one after the other has passed. No session is lost.
+    /// Also nodes killed, stopped, cut off from the store, and from each other as well, one after the other has passed. No session is lost.
     OneFault,
     /// Anything at any time. Nothing is served twice, and in the end everything works again.
     Storm,

@@ -16,6 +16,10 @@ use crate::world::World;
 /// How long a session is out of reach at most while nothing is wrong.
 const AVAILABLE_WITHIN: Duration = Duration::from_secs(25);
 
+/// Within what time a node that reaches the store again finds that its lease is over: a beat that is under way has to fail first, and
+/// the next may be lost.
+const LETS_GO_WITHIN: Duration = Duration::from_secs(10);
+
 /// The promises of the design, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
@@ -83,17 +87,51 @@ impl World {
         if self.profile == Profile::Operated { Promise::OrdersEndNothing } else { Promise::DeathsEndNothing }
     }
 
-    /// Promise 1: what a node serves is its own, and nobody else has served it at that epoch or a later one.
-    pub(crate) fn check_serving(&mut self, process: usize, key: &Key, epoch: Epoch) {
-        let before = self.served.insert(key.clone(), (epoch, process));
-        let is_one = before.is_none_or(|(last, by)| last < epoch || (last == epoch && by == process));
-        self.check(Promise::OneOwner, is_one, || {
-            format!("{key} is served by {process} at {epoch}, and was by {before:?}")
-        });
+    /// Promise 1: what a node serves is its own, and nobody else has served it at that epoch or a later one. What it serves is
+    /// for a client behind that balancer, who `is_cut` off from it already if the connection broke.
+    ///
+    /// The promise has one exception. A node that reaches neither the store nor the others goes on when they have ended its
+    /// lease, until it reaches the store again, or every balancer behind which it has clients has heard of that end. `false`
+    /// says that this is such a case: what it does then is none of the session's history.
+    pub(crate) fn check_serving(
+        &mut self,
+        process: usize,
+        key: &Key,
+        epoch: Epoch,
+        balancer: usize,
+        is_cut: bool,
+    ) -> bool {
+        let is_astray = self.is_astray(process);
+        if is_astray {
+            self.seen.astray += 1;
+            // What was on the way when the balancer heard of it comes to the node all the same.
+            let knows =
+                !is_cut && self.balancers[balancer].over.contains_key(self.processes[process].ownership.lease());
+            self.check(Promise::OneOwner, !knows, || {
+                format!("{key} is served by {process} through {balancer}, which knows that its lease is over")
+            });
+        } else {
+            let before = self.served.insert(key.clone(), (epoch, process));
+            let is_one = before.is_none_or(|(last, by)| last < epoch || (last == epoch && by == process));
+            self.check(Promise::OneOwner, is_one, || {
+                format!("{key} is served by {process} at {epoch}, and was by {before:?}")
+            });
+        }
         let node = &self.processes[process];
         let is_open = node.alive && !node.frozen && node.ownership.fence().is_open(self.now);
         self.check(Promise::OneOwner, is_open, || format!("{key} is served by {process} behind its fence"));
         self.seen.served += 1;
+        !is_astray
+    }
+
+    /// Whether a process's lease is over and it cannot know: the others ended it while they could not reach the process, whose beats
+    /// do not come to the store, or only since a moment ago.
+    pub(crate) fn is_astray(&self, process: usize) -> bool {
+        let node = &self.processes[process];
+        let lease = node.ownership.lease();
+        node.unreached_as.as_ref() == Some(lease)
+            && !self.store.lives(lease)
+            && (!self.may_write(process) || self.now.saturating_duration_since(node.able_since) < LETS_GO_WITHIN)
     }
 
     /// Promises 2 to 5: something happened to a session that loses what was under way in it.
@@ -150,7 +188,7 @@ impl World {
 
     /// Whether anything is wrong at this moment that makes nodes or the store unavailable, or no node takes sessions.
     pub(crate) fn is_troubled(&self) -> bool {
-        let is_hurt = |process: &Process| process.alive && (process.frozen || !process.has_store);
+        let is_hurt = |process: &Process| process.alive && (process.frozen || process.apart || !process.has_store);
         let is_store_well = self.store_is_up && self.store_room == StoreRoom::Ample;
         !is_store_well || self.processes.iter().any(is_hurt) || !self.is_any_ready()
     }

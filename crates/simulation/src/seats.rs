@@ -52,9 +52,9 @@ impl World {
     /// A peer that joins needs a seat. `false` if it gets none.
     pub(crate) fn take_seat(&mut self, process: usize, key: &Key, client: usize) -> bool {
         let taken = self.processes[process].seats.holder.take();
-        if taken {
+        if taken && !self.is_astray(process) {
             self.seat(key, client);
-        } else {
+        } else if !taken {
             self.seen.seatless += 1;
             self.processes[process].seats.waits_until = Some(self.now + 2 * ASK_AGAIN);
         }
@@ -67,7 +67,8 @@ impl World {
     pub(crate) fn awaits_seat(&mut self, process: usize, request: &Request, until: Instant) {
         let serves = |key: &Key| {
             let node = &self.processes[process];
-            node.is_open(self.now) && node.rooms.get(key).is_some_and(|live| !live.moving)
+            let is_here = node.is_open(self.now) && node.rooms.get(key).is_some_and(|live| !live.moving);
+            is_here && !self.has_hung_up(node.ownership.lease(), request)
         };
         match request.key().cloned().filter(serves) {
             Some(key) => self.attach(process, &key, request, until),

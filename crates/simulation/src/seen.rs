@@ -56,6 +56,10 @@ seen! {
     ended_silent,
     /// Times that a node was cut off from the store.
     cut_off,
+    /// Node processes cut off from the store and other nodes.
+    parted,
+    /// Requests and messages that a node served whose lease was over and that could not know.
+    astray,
     /// Times that a node lost its lease.
     leases_lost,
     /// Records reaped.

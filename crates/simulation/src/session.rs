@@ -62,6 +62,7 @@ impl World {
             return;
         }
         let joins = self.processes[process].rooms.get(key).is_some_and(|live| !live.peers.contains_key(&client));
+        let is_astray = self.is_astray(process);
         if joins && !self.take_seat(process, key, client) {
             if now < until {
                 self.after(ASK_AGAIN, Event::AwaitsSeat { process, request: Box::new(request.clone()), until });
@@ -70,7 +71,9 @@ impl World {
             }
             return;
         }
-        if !joins {
+        if is_astray {
+            self.clients[client].strayed = true;
+        } else if !joins {
             self.seat(key, client);
         }
         let connection = self.connect(client, request.balancer, process, key);
@@ -95,7 +98,7 @@ impl World {
         for (offset, (sender, number)) in rest {
             self.down(connection, Frame::Data { offset, sender, number });
         }
-        if joins {
+        if joins && !is_astray {
             self.check_member(room, client);
             self.joined(process, key, epoch, client);
         }
@@ -171,9 +174,13 @@ impl World {
             to.push(*client);
             out.extend(peer.connection.map(|connection| (connection, Frame::Data { offset, sender, number })));
         }
-        self.check_serving(process, &key, epoch);
+        let (balancer, is_cut) = (self.connections[connection].balancer, self.connections[connection].cut);
         self.connections[connection].accepted += 1;
-        self.accept(&key, sender, number, to, now);
+        if self.check_serving(process, &key, epoch, balancer, is_cut) {
+            self.accept(&key, sender, number, to, now);
+        } else {
+            to.iter().for_each(|client| self.clients[*client].strayed = true);
+        }
         for (connection, frame) in out {
             self.down(connection, frame);
         }

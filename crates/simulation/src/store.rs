@@ -25,7 +25,8 @@ pub(crate) enum StoreRoom {
 
 impl World {
     pub(crate) fn reaches_store(&self, process: usize) -> bool {
-        self.store_is_up && self.processes[process].has_store
+        let node = &self.processes[process];
+        self.store_is_up && node.has_store && !node.apart
     }
 
     /// Whether what the process writes is written, if it is no estate.
@@ -191,8 +192,8 @@ impl World {
         };
         let node = &self.processes[process];
         let is_current = node.ownership.lease() == lease;
-        let was_away = node.thawed.is_some_and(|at| self.now.saturating_duration_since(at) < Duration::from_secs(8));
-        let is_gone = !node.alive || node.frozen || was_away || !node.ownership.fence().is_open(self.now);
+        let was_away = node.returned.is_some_and(|at| self.now.saturating_duration_since(at) < Duration::from_secs(8));
+        let is_gone = !node.alive || node.frozen || node.apart || was_away || !node.ownership.fence().is_open(self.now);
         let leaves = matches!(command, Command::EndLease { beat: None, .. }) && node.rooms.is_empty();
         self.check(Promise::OneOwner, is_gone || leaves || !is_current, || {
             format!("{lease} serves, and is ended by {command:?}")

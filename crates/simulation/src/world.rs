@@ -264,6 +264,7 @@ impl World {
             Event::Checks { balancer, generation } => self.checks(balancer, generation),
             Event::Listed { balancer } => self.listed(balancer),
             Event::Thaw { process } => self.thaw(process),
+            Event::Rejoined { process } => self.rejoined(process),
             Event::StoreMended { process } => self.store_mended(process),
             Event::RoomMade => self.room_made(),
             Event::Start { slot } => self.start_process(slot),
