@@ -182,6 +182,7 @@ impl World {
         if request.is_led_astray()
             || heard.leads_back(key, request.chosen, self.now)
             || !heard.is_steady_for(request)
+            || heard.unsure_until.is_some_and(|until| self.now < until)
             || !lives
             || self.profile != Profile::Operated
         {

@@ -62,7 +62,8 @@ pub(crate) struct Request {
     route: Option<Route>,
     /// The nodes that cannot be reached, as the node is told that is asked.
     pub(crate) unreachable: Vec<NodeId>,
-    /// When the node was chosen that is asked: when it was sent there, or the question before it, or when a pause before that began.
+    /// When the node was chosen that is asked: when it was sent there, or the question before it, or when a pause before that
+    /// began.
     pub(crate) chosen: Option<Instant>,
     /// When it was sent there.
     sent: Option<Instant>,
@@ -223,7 +224,9 @@ impl World {
     fn forward(&mut self, request: Box<Request>, address: SocketAddr) {
         self.check_forward(&request, address);
         match self.listener(address) {
-            Some(process) if self.processes[process].frozen && self.random.chance(50) => {
+            Some(process)
+                if self.processes[process].deaf || self.processes[process].frozen && self.random.chance(50) =>
+            {
                 let reply = Reply::ConnectTimeout;
                 self.after(Duration::from_secs(1), Event::Answered { request, reply });
             }
@@ -328,7 +331,11 @@ impl World {
         let nodes = self.balancers[index].router.nodes();
         for node in nodes.iter() {
             let is_lost = self.loses();
-            let process = self.listener(node.address()).filter(|process| !self.processes[*process].frozen && !is_lost);
+            let answers = |process: &usize| {
+                let process = &self.processes[*process];
+                !process.frozen && !process.deaf && !is_lost
+            };
+            let process = self.listener(node.address()).filter(answers);
             let router = &self.balancers[index].router;
             let change = match process {
                 Some(process) => {

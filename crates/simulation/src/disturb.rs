@@ -171,10 +171,38 @@ impl World {
 
     /// What must lose nothing goes wrong.
     fn harmless_fault(&mut self) {
-        // Longer than a handoff is tried.
-        let length = self.random.millis(5_000, 20_000);
-        self.run_out_of_room(length);
+        let is_deafness = self.random.chance(50);
+        let length = match self.any_process() {
+            Some(process) if is_deafness => self.deafen(process),
+            _ => {
+                // Longer than a handoff is tried.
+                let length = self.random.millis(5_000, 20_000);
+                self.run_out_of_room(length);
+                length
+            }
+        };
         self.disturbance.next_fault = Some(self.now + length + Duration::from_secs(15));
+    }
+
+    /// A process has no descriptors left, or its listener is dead. It passes after a moment, or never. Returns how long it takes.
+    fn deafen(&mut self, process: usize) -> Duration {
+        let node = &mut self.processes[process];
+        (node.deaf, node.unreached_as) = (true, Some(node.ownership.lease().clone()));
+        self.disturbed();
+        if self.random.chance(30) {
+            let length = self.random.millis(500, 12_000);
+            self.after(length, Event::Hears { process });
+            return length;
+        }
+        // Until the node has found out and has handed its sessions over.
+        Duration::from_secs(30)
+    }
+
+    pub(crate) fn hears(&mut self, process: usize) {
+        if std::mem::take(&mut self.processes[process].deaf) {
+            self.processes[process].returned = Some(self.now);
+            self.disturbed();
+        }
     }
 
     fn run_out_of_room(&mut self, length: Duration) {
@@ -321,6 +349,7 @@ impl World {
         for process in 0..self.processes.len() {
             self.store_mended(Some(process));
             self.rejoined(process);
+            self.hears(process);
             self.thaw(process);
         }
         for slot in 0..self.slots.len() {

@@ -31,6 +31,8 @@ pub(crate) enum Event {
     ProbeArrives { from: usize, probe: u64, lease: LeaseId, target: usize },
     /// A probe has an answer, or no more time for one.
     ProbeEnds { process: usize, probe: u64, alive: bool },
+    /// A process that asked its own listener has no answer.
+    Unheard { process: usize },
     /// A process's timer.
     Timer { process: usize, at: Instant },
     /// A process looks after its sessions' graces.
@@ -69,6 +71,8 @@ pub(crate) enum Event {
     Rejoined { process: usize },
     /// The way between a process (or all) and the store is mended.
     StoreMended { process: Option<usize> },
+    /// A process accepts connections again.
+    Hears { process: usize },
     /// The store has room again.
     RoomMade,
     /// A node is started.

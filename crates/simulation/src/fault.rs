@@ -51,6 +51,8 @@ faults! {
     LosesEstates => OrdersEndNothing,
     /// A session that could not be given away is called kept, and the store knows nothing of that.
     KeepsUnasked => OrdersEndNothing,
+    /// A node that nobody reaches does not notice.
+    GoesOnDeaf => OrdersEndNothing,
     /// An estate lacks a peer.
     ForgetsPeerInEstate => OrdersEndNothing,
     /// A session that moves does not wait for its peers to close.

@@ -36,6 +36,8 @@ pub(crate) struct Process {
     /// Whether it is cut off from the store and from all nodes that are not cut off with it. Balancers reach it, and the others
     /// as well: one that is cut off together with it could not hear of anything.
     pub(crate) apart: bool,
+    /// Whether nobody gets a connection to it any more. Those that it has go on, and so do its beats.
+    pub(crate) deaf: bool,
     /// The lease under which it was out of reach of the others last.
     pub(crate) unreached_as: Option<LeaseId>,
     /// Since when it runs and reaches the store, if it does.
@@ -104,6 +106,7 @@ impl Process {
             returned: None,
             has_store: true,
             apart: false,
+            deaf: false,
             unreached_as: None,
             able_since: now,
             order: None,
@@ -173,6 +176,9 @@ impl World {
         match action {
             Action::Store(id, command) => self.give_command(process, id, command),
             Action::Probe(lease, address) => self.probe(process, lease, address),
+            Action::ProbeOneself if self.processes[process].deaf && !self.breaks(Fault::GoesOnDeaf) => {
+                self.after(self.settings.probe_timeout, Event::Unheard { process });
+            }
             Action::ProbeOneself => self.processes[process].ownership.listener_answered(true, now),
             Action::Answer(ticket, verdict) => self.answer(process, ticket, verdict),
             Action::Begin { key, epoch, origin } => self.begin(process, key, epoch, origin),
@@ -187,6 +193,9 @@ impl World {
                 let node = &mut self.processes[process];
                 node.ownership.registers_anew(incarnation, now);
                 node.leases.push(node.ownership.lease().clone());
+                if node.deaf {
+                    node.unreached_as = Some(node.ownership.lease().clone());
+                }
             }
             // What was held is let go on after all actions are done.
             Action::Fence(_) => {}
@@ -196,8 +205,19 @@ impl World {
                     self.exit(process);
                 }
             }
-            Action::Count(event) => self.count(event),
+            Action::Count(event) => {
+                if event == Counted::Deaf {
+                    self.gives_up(process);
+                }
+                self.count(event);
+            }
         }
+    }
+
+    /// Nothing that the process sent to its own listener was answered.
+    pub(crate) fn unheard(&mut self, process: usize) {
+        self.processes[process].ownership.listener_answered(false, self.now);
+        self.carry_out(process);
     }
 
     fn give_command(&mut self, process: usize, id: CommandId, command: Command) {
@@ -220,6 +240,7 @@ impl World {
             Counted::Fenced(_) => seen.fenced += 1,
             Counted::EndedSilentLease => seen.ended_silent += 1,
             Counted::CutOff => seen.cut_off += 1,
+            Counted::Deaf => seen.deaf += 1,
             Counted::LeaseLost => seen.leases_lost += 1,
             _ => {}
         }
@@ -231,7 +252,10 @@ impl World {
         self.processes[from].probes.insert(probe, lease.clone());
         let timeout = self.settings.probe_timeout;
         self.after(timeout, Event::ProbeEnds { process: from, probe, alive: false });
-        let reaches = |target: &usize| self.processes[*target].apart == self.processes[from].apart;
+        let reaches = |target: &usize| {
+            let target = &self.processes[*target];
+            target.apart == self.processes[from].apart && !target.deaf
+        };
         match self.listener(address) {
             Some(target) if !reaches(&target) => {}
             Some(target) => {
@@ -334,7 +358,7 @@ impl World {
     /// The process ends: by itself, or killed.
     pub(crate) fn end_process(&mut self, process: usize) {
         let node = &self.processes[process];
-        if node.frozen || node.apart || !node.has_store {
+        if node.frozen || node.apart || node.deaf || !node.has_store {
             // What was wrong ends with it: whoever could not get to its sessions has yet to find their next owner.
             self.disturbed();
         }

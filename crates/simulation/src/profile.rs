@@ -8,10 +8,11 @@ use crate::random::Random;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// Only what operators and people do: nodes added, removed, drained, restarted; balancers restarted and killed; guests
-    /// that come, go and lose their connections. And what must do no more harm than that: a store without room. No session is
-    /// lost, and no message except in broken sockets.
+    /// that come, go and lose their connections. And what must do no more harm than that: a store without room, and a dead
+    /// listener. No session is lost, and no message except in broken sockets.
     Operated,
-    /// Also nodes killed, stopped, cut off from the store, and from each other as well, one after the other has passed. No session is lost.
+    /// Also nodes killed, stopped, cut off from the store, and from each other as well, one after the other has passed. No session
+    /// is lost.
     OneFault,
     /// Anything at any time. Nothing is served twice, and in the end everything works again.
     Storm,

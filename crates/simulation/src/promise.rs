@@ -16,8 +16,8 @@ use crate::world::World;
 /// How long a session is out of reach at most while nothing is wrong.
 const AVAILABLE_WITHIN: Duration = Duration::from_secs(25);
 
-/// Within what time a node that reaches the store again finds that its lease is over: a beat that is under way has to fail first, and
-/// the next may be lost.
+/// Within what time a node that reaches the store again finds that its lease is over: a beat that is under way has to fail
+/// first, and the next may be lost.
 const LETS_GO_WITHIN: Duration = Duration::from_secs(10);
 
 /// The promises of the design, by number.
@@ -124,8 +124,8 @@ impl World {
         !is_astray
     }
 
-    /// Whether a process's lease is over and it cannot know: the others ended it while they could not reach the process, whose beats
-    /// do not come to the store, or only since a moment ago.
+    /// Whether a process's lease is over and it cannot know: the others ended it while they could not reach the process, whose
+    /// beats do not come to the store, or only since a moment ago.
     pub(crate) fn is_astray(&self, process: usize) -> bool {
         let node = &self.processes[process];
         let lease = node.ownership.lease();

@@ -60,6 +60,8 @@ seen! {
     parted,
     /// Requests and messages that a node served whose lease was over and that could not know.
     astray,
+    /// Nodes that found that nobody reaches them.
+    deaf,
     /// Times that a node lost its lease.
     leases_lost,
     /// Records reaped.

@@ -193,7 +193,12 @@ impl World {
         let node = &self.processes[process];
         let is_current = node.ownership.lease() == lease;
         let was_away = node.returned.is_some_and(|at| self.now.saturating_duration_since(at) < Duration::from_secs(8));
-        let is_gone = !node.alive || node.frozen || node.apart || was_away || !node.ownership.fence().is_open(self.now);
+        let is_gone = !node.alive
+            || node.frozen
+            || node.apart
+            || node.deaf
+            || was_away
+            || !node.ownership.fence().is_open(self.now);
         let leaves = matches!(command, Command::EndLease { beat: None, .. }) && node.rooms.is_empty();
         self.check(Promise::OneOwner, is_gone || leaves || !is_current, || {
             format!("{lease} serves, and is ended by {command:?}")

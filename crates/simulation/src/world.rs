@@ -247,6 +247,7 @@ impl World {
             Event::SupervisorEnds(lease) => self.supervisor_ends(lease),
             Event::ProbeArrives { from, probe, lease, target } => self.probe_arrives(from, probe, &lease, target),
             Event::ProbeEnds { process, probe, alive } => self.probe_ends(process, probe, alive),
+            Event::Unheard { process } => self.unheard(process),
             Event::Timer { process, at } => self.timer(process, at),
             Event::Tick { process } => self.tick(process),
             Event::Journal { process } => self.write_journal(process),
@@ -266,6 +267,7 @@ impl World {
             Event::Thaw { process } => self.thaw(process),
             Event::Rejoined { process } => self.rejoined(process),
             Event::StoreMended { process } => self.store_mended(process),
+            Event::Hears { process } => self.hears(process),
             Event::RoomMade => self.room_made(),
             Event::Start { slot } => self.start_process(slot),
             Event::Resume { process } => self.resume(process),
@@ -283,6 +285,7 @@ impl World {
             | Event::AwaitsSeat { process, .. }
             | Event::SeatsAnswer { process, .. }
             | Event::ProbeEnds { process, .. }
+            | Event::Unheard { process }
             | Event::Timer { process, .. }
             | Event::Tick { process }
             | Event::Journal { process }

@@ -48,11 +48,14 @@ fn the_promises_hold_over_every_interleaving_that_the_seeds_draw() {
         .into_iter()
         .chain([seen.ended_silent, seen.cut_off, seen.leases_lost, seen.redirects, seen.elsewhere, seen.asked])
         .chain([seen.gone_for_good, seen.packets_lost, seen.guests_left, seen.reconnects])
+        .chain([seen.writes_refused, seen.parted, seen.astray])
         .min();
     assert!(seeds < SEEDS || rarest >= Some(seeds / 4), "{seen:?}");
     assert!(
         seeds < SEEDS
-            || [seen.reaped, seen.ended_by_grace, seen.given_up, seen.pauses, seen.kept].iter().all(|seen| *seen > 0),
+            || [seen.reaped, seen.ended_by_grace, seen.given_up, seen.pauses, seen.kept, seen.deaf]
+                .iter()
+                .all(|seen| *seen > 0),
         "{seen:?}"
     );
 }
