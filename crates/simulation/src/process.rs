@@ -257,7 +257,11 @@ impl World {
             target.apart == self.processes[from].apart && !target.deaf
         };
         match self.listener(address) {
-            Some(target) if !reaches(&target) => {}
+            Some(target) if !reaches(&target) => {
+                // Be it that it is the prober that is cut off.
+                let target = &mut self.processes[target];
+                (target.returned, target.unreached_as) = (Some(self.now), Some(lease));
+            }
             Some(target) => {
                 // A lost packet is sent again within the time.
                 let again = Duration::from_millis(300);
