@@ -182,7 +182,8 @@ impl World {
         if request.is_led_astray()
             || heard.leads_back(key, request.chosen, self.now)
             || !heard.is_steady_for(request)
-            || heard.unsure_until.is_some_and(|until| self.now < until)
+            // Where a node was deaf, pins may have been led elsewhere for good.
+            || self.processes.iter().any(|process| process.unreached_as.is_some())
             || !lives
             || self.profile != Profile::Operated
         {
