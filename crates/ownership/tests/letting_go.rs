@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use ctedge_ownership::{
-    Action, Command, Drain, Epoch, Estate, Event, HandoffReason, LeaseEnd, LetGo, LetGoReason, Origin, Wants,
+    Action, Command, Drain, Epoch, Estate, Event, HandoffReason, LeaseEnd, LetGo, LetGoReason, Origin, Verdict, Wants,
 };
 use support::{Node, key, lease};
 
@@ -41,6 +41,25 @@ fn the_late_end_of_a_session_that_was_lost_does_not_end_its_successor() {
     node.ownership.session_ended(&key(), second, node.now);
     node.carry_out();
     assert_eq!(node.owner(), None);
+}
+
+#[test]
+fn who_comes_while_a_session_is_deleted_finds_what_another_node_has_begun_since() {
+    let mut node = Node::beside_another();
+    let epoch = node.serve(Wants::New);
+    node.ownership.session_ended(&key(), epoch, node.now);
+    let delete = std::iter::from_fn(|| node.ownership.next_action()).find_map(|action| match action {
+        Action::Store(id, command @ Command::Delete { .. }) => Some((id, node.store.execute(&command))),
+        _ => None,
+    });
+    let (id, deleted) = delete.unwrap();
+    node.store.execute(&Command::Create { key: key(), by: lease("b") });
+    node.asks(Wants::Existing);
+    node.ownership.store_answered(id, Ok(deleted), node.now);
+    node.carry_out();
+    let is_sent_there =
+        |action: &Action| matches!(action, Action::Answer(_, Verdict::Redirect { owner, .. }) if *owner == lease("b"));
+    assert!(node.decided.iter().any(is_sent_there), "{:?}", node.decided);
 }
 
 #[test]

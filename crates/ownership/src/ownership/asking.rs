@@ -98,7 +98,8 @@ impl Ownership {
             Err(failure) => self.without_outcome(&key, failure, now),
             Ok(Outcome::Found(record) | Outcome::Taken(record)) => self.found(&key, record, now),
             Ok(Outcome::Lost(Some(record))) => self.lost(&key, record, now),
-            Ok(Outcome::Missing | Outcome::Lost(None) | Outcome::Deleted) => self.missing(&key),
+            Ok(Outcome::Missing | Outcome::Lost(None)) => self.missing(&key),
+            Ok(Outcome::Deleted) => self.deleted(&key),
             Ok(Outcome::Owned { epoch, legacy }) => self.owned(&key, epoch, legacy, now),
             Ok(Outcome::Adopted) => self.adopted(&key, now),
             Ok(Outcome::HandedOff { epoch }) => self.handed_off(&key, epoch, now),
@@ -239,6 +240,15 @@ impl Ownership {
             Wants::ExistingOrNew | Wants::New => Some(unavailable(Unavailable::NotReady)),
         });
         self.entries.remove(key);
+    }
+
+    /// The record is gone. Whoever came meanwhile may want what another node has begun under the key since.
+    fn deleted(&mut self, key: &Key) {
+        if self.entries.get(key).is_some_and(|entry| !entry.waiting.is_empty()) {
+            self.step(key, State::Looking);
+        } else {
+            self.entries.remove(key);
+        }
     }
 
     /// Answers those that wait for the key and get a verdict.
