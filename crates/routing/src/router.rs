@@ -343,7 +343,9 @@ impl Router {
             self.pins.count_redirect(RedirectReason::UnknownNode);
             return Redirected::UnknownNode;
         };
-        if owner.is_over() {
+        let is_fresher = |pin: &Pin| epoch < pin.epoch && !pin.node.is_over();
+        let knows_better = self.pins.peek(key, now).is_some_and(|pin| is_fresher(&pin));
+        if owner.is_over() && !knows_better {
             // It was said before that lease ended, or is about one that no check has told of yet. Whoever said it looks again.
             self.pins.count_redirect(RedirectReason::NotBelieved);
             let epoch = self.pins.peek(key, now).map_or(0, |pin| pin.epoch);
