@@ -342,7 +342,7 @@ pub struct NodeSettings {
     pub lease: LeaseSettings,
     /// How it gives its sessions up.
     pub drain: DrainSettings,
-    /// The weights of the nodes that the file lists, to whom it gives them.
+    /// What the nodes weigh that it gives its sessions to.
     pub weights: NodeWeights,
     /// How often a balancer looks at it.
     pub watched_every: Duration,

@@ -48,8 +48,8 @@ impl Edge {
         Ok(())
     }
 
-    /// Restarts `name`, or everything that is neither stopped nor drained nor being drained, one after the other. Fails at the first that does not
-    /// come back; what comes after it is left alone.
+    /// Restarts `name`, or everything that is neither stopped nor drained nor being drained, one after the other. Fails at the
+    /// first that does not come back; what comes after it is left alone.
     pub(crate) async fn restart_named(&self, name: Option<&str>, tell: Tell<'_>) -> anyhow::Result<()> {
         let names = self.named(name)?;
         let is_everything = name.is_none();
