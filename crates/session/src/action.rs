@@ -41,7 +41,7 @@ pub enum Action {
     },
     /// A peer has joined, or has said its first word: what is to be stored of it, so that another owner can take the session over.
     PeerJoined(StoredPeer),
-    /// A peer that was stored is none any more. Not said of each when the session ends.
+    /// A peer that was stored is none any more: it has left, or the session has ended.
     PeerLeft {
         /// The room clock that tells it from the others.
         clock: u64,

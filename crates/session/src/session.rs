@@ -308,6 +308,8 @@ impl Session {
         }
         let closed = server::room_closed();
         for slot in present {
+            // Their seats are free from here on, which a next owner must know, should there be one before all is forgotten.
+            self.say_left(slot);
             // A host that ended the session by its own going needs no telling.
             if Some(slot) != self.host || reason == EndReason::Closed {
                 self.send(slot, closed.clone());

@@ -213,6 +213,13 @@ fn a_change_in_flight_is_said_once_until_it_is_written_down() {
 }
 
 #[test]
+fn of_a_session_that_has_ended_nobody_is_stored() {
+    let (world, journal) = journaled(&["h", "a", "b"], &[("h", &["leave"])]);
+    assert!(!world.session.is_live());
+    assert_eq!(journal.peers, []);
+}
+
+#[test]
 fn a_session_without_its_host_is_not_resumed() {
     let (mut world, mut journal) = journaled(&["h", "a"], &[]);
     journal.peers.retain(|peer| !peer.host);

@@ -174,6 +174,10 @@ impl Session {
         self.actions.extend(self.peers.member(slot).map(|member| Action::PeerJoined(StoredPeer::of(member))));
     }
 
+    pub(super) fn say_left(&mut self, slot: PeerSlot) {
+        self.actions.extend(self.peers.member(slot).map(|member| Action::PeerLeft { clock: member.clock }));
+    }
+
     fn next_attachment(&mut self) -> AttachmentId {
         self.transports += 1;
         self.last_attachment += 1;
@@ -187,8 +191,7 @@ impl Session {
             return self.end(end_reason(reason), now);
         }
         let left = server::room_left(&member.to_protocol());
-        let clock = member.clock;
-        self.actions.push_back(Action::PeerLeft { clock });
+        self.say_left(slot);
         self.audit(AuditKind::Left, slot);
         self.start_closing(slot, reason, now);
         self.fail_requests_of(slot);
