@@ -14,7 +14,9 @@
 //!   exported, until the session changes its owner, and from then on those that came to the next, until that one says
 //!   that they have sat down. The counts change in the transaction that changes the owner. So what a node has in reserve
 //!   is its own all the time, and the peers under way sit on nobody else's seats.
-//! - The peers of sessions whose node died keep their seats until they are taken over or given up.
+//! - The peers of sessions whose node died keep their seats until they are taken over or given up: all that are written down in
+//!   the store. Who has left is written there before whoever has taken the seat, also if the one leaves with the end of a
+//!   session and the other goes on with a session that moves, so that no more are written down than were seated.
 //! - Whoever gets no answer has what it had, and a question that the store hears late changes nothing.
 
 use std::time::{Duration, Instant};
@@ -130,7 +132,8 @@ impl SeatHolder {
         is_free
     }
 
-    /// Peers are here whose seats come with them, because their session was taken over or handed over.
+    /// Peers are here whose seats come with them, because their session was taken over or handed over. Also those of them
+    /// who could not be brought back: they [`Self::leave`] then.
     pub fn sit(&mut self, peers: u32) {
         self.taken = self.taken.saturating_add(peers);
         self.held = self.held.saturating_add(peers);

@@ -31,6 +31,7 @@ struct World {
 }
 
 /// A session, and who has a seat in it.
+#[derive(Clone)]
 struct Session {
     key: Key,
     epoch: Epoch,
@@ -49,12 +50,21 @@ enum Place {
     Leaving,
     /// The store's, until its owner takes it up.
     Coming,
+    /// Ended, and the store has not heard of it.
+    Ended,
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Join(usize),
     Leave(usize),
+    /// A session of the node ends,
+    End {
+        node: usize,
+        pick: usize,
+    },
+    /// and its record is deleted.
+    Delete(usize),
     /// The store hears who has joined and left.
     Write(usize),
     /// The node asks while somebody waits, or does not.
@@ -70,7 +80,10 @@ enum Step {
     /// The node takes over a session of one that died.
     TakeOver(usize),
     /// A session of the node is exported.
-    Export(usize),
+    Export {
+        node: usize,
+        pick: usize,
+    },
     /// What is exported is taken back, because no node can get it.
     TakeBack(usize),
     /// What is exported is handed to another node,
@@ -133,14 +146,20 @@ impl World {
         lease
     }
 
+    /// All who have a seat, or have only to come for it: a ghost is somebody too.
     fn sitting(&self) -> usize {
-        self.sessions.iter().map(|session| session.peers.len()).sum()
+        self.sessions.iter().map(|session| session.known().len()).sum()
     }
 
     /// The sessions that the node has in memory.
     fn here(&mut self, node: usize) -> impl Iterator<Item = &mut Session> {
         let lease = &self.leases[node];
         self.sessions.iter_mut().filter(move |session| session.owner == *lease && session.place == Place::Here)
+    }
+
+    fn pick(&mut self, node: usize, pick: usize) -> Option<&mut Session> {
+        let count = self.here(node).count();
+        self.here(node).nth(pick % count.max(1))
     }
 
     fn join(&mut self, node: usize) -> bool {
@@ -163,7 +182,8 @@ impl World {
 
     fn write(&mut self, node: usize) {
         let lease = &self.leases[node];
-        for session in self.sessions.iter().filter(|session| session.owner == *lease && session.place == Place::Here) {
+        for session in self.sessions.iter().filter(|session| session.owner == *lease && session.place != Place::Coming)
+        {
             let peers = session.known().map(stored).collect();
             self.store.journal(&session.key, session.epoch, lease, |legacy| legacy.peers = peers);
         }
@@ -217,12 +237,28 @@ impl World {
         (session.owner, session.epoch, session.place) = (by, epoch, Place::Coming);
     }
 
-    fn export(&mut self, node: usize) {
+    fn end(&mut self, node: usize, pick: usize) {
+        if let Some(session) = self.pick(node, pick) {
+            let known = session.known().len();
+            *session = Session { place: Place::Ended, peers: Vec::new(), ghosts: Vec::new(), ..session.clone() };
+            self.holders[node].leave(known as u32);
+        }
+    }
+
+    fn delete(&mut self, node: usize) {
+        self.write(node);
         let by = self.leases[node].clone();
-        let is_here = |session: &&mut Session| session.owner == by && session.place == Place::Here;
-        if let Some(session) = self.sessions.iter_mut().find(is_here) {
+        for ended in self.sessions.extract_if(.., |session| session.owner == by && session.place == Place::Ended) {
+            let outcome = self.store.execute(&Command::Delete { key: ended.key, epoch: ended.epoch, by: by.clone() });
+            assert_eq!(outcome, Outcome::Deleted);
+        }
+    }
+
+    fn export(&mut self, node: usize, pick: usize) {
+        if let Some(session) = self.pick(node, pick) {
             session.place = Place::Leaving;
-            self.holders[node].hand_over(session.known().len() as u32);
+            let known = session.known().len();
+            self.holders[node].hand_over(known as u32);
         }
     }
 
@@ -236,6 +272,8 @@ impl World {
     }
 
     fn hand_off(&mut self, from: usize, to: usize) {
+        // As the store does: who left a seat is written before whoever has taken it goes.
+        self.write(from);
         let (by, to) = (self.leases[from].clone(), self.leases[to].clone());
         let is_leaving = |session: &&mut Session| session.owner == by && session.place == Place::Leaving;
         let Some(session) = self.sessions.iter_mut().find(is_leaving) else { return };
@@ -281,6 +319,8 @@ impl World {
                 let left = self.here(node).find_map(|session| session.ghosts.pop().or_else(|| session.peers.pop()));
                 self.holders[node].leave(u32::from(left.is_some()));
             }
+            Step::End { node, pick } => self.end(node, pick),
+            Step::Delete(node) => self.delete(node),
             Step::Write(node) => self.write(node),
             Step::Ask { node, waiting, loss } => self.ask(node, u32::from(waiting), loss),
             Step::Hear => {
@@ -291,7 +331,7 @@ impl World {
             Step::Wait(milliseconds) => self.now += Duration::from_millis(milliseconds),
             Step::Die(node) => self.die(node),
             Step::TakeOver(node) => self.take_over(node),
-            Step::Export(node) => self.export(node),
+            Step::Export { node, pick } => self.export(node, pick),
             Step::TakeBack(node) => self.take_back(node),
             Step::HandOff { from, to } => self.hand_off(from, to),
             Step::Adopt(node) => self.adopt(node),
@@ -308,7 +348,7 @@ impl World {
             let known: usize = self.here(node).map(|session| session.known().len()).sum();
             self.here(node).for_each(|session| (session.peers, session.ghosts) = Default::default());
             self.holders[node].leave(known as u32);
-            self.write(node);
+            self.delete(node);
         }
     }
 }
@@ -321,13 +361,15 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => node().prop_map(Step::Join),
         4 => node().prop_map(Step::Leave),
+        1 => (node(), 0..8usize).prop_map(|(node, pick)| Step::End { node, pick }),
+        1 => node().prop_map(Step::Delete),
         4 => node().prop_map(Step::Write),
         8 => (node(), any::<bool>(), loss).prop_map(|(node, waiting, loss)| Step::Ask { node, waiting, loss }),
         1 => Just(Step::Hear),
         6 => (1..3_000u64).prop_map(Step::Wait),
         1 => node().prop_map(Step::Die),
         2 => node().prop_map(Step::TakeOver),
-        2 => node().prop_map(Step::Export),
+        2 => (node(), 0..8usize).prop_map(|(node, pick)| Step::Export { node, pick }),
         1 => node().prop_map(Step::TakeBack),
         3 => (node(), node()).prop_map(|(from, to)| Step::HandOff { from, to }),
         3 => node().prop_map(Step::Adopt),
@@ -361,6 +403,43 @@ proptest! {
         }
         prop_assert_eq!(world.sitting(), licensed as usize);
     }
+}
+
+#[test]
+fn whoever_left_is_written_before_a_session_goes_in_which_their_seat_is_taken() {
+    let mut world = World::new(2);
+    world.ask(0, 1, Loss::None);
+    for step in [
+        Step::Join(0),
+        Step::Join(0),
+        Step::Write(0),
+        Step::Leave(0),
+        Step::Join(0),
+        Step::Export { node: 0, pick: 1 },
+        Step::HandOff { from: 0, to: 1 },
+        Step::Die(0),
+    ] {
+        world.step(&step);
+    }
+    assert_eq!((world.sessions.len(), world.sitting()), (2, 2));
+}
+
+#[test]
+fn who_was_in_a_session_that_has_ended_comes_to_no_seat_when_its_node_dies() {
+    let mut world = World::new(2);
+    world.ask(0, 1, Loss::None);
+    for step in [
+        Step::Join(0),
+        Step::Write(0),
+        Step::End { node: 0, pick: 0 },
+        Step::Join(0),
+        Step::Join(0),
+        Step::Write(0),
+        Step::Die(0),
+    ] {
+        world.step(&step);
+    }
+    assert_eq!(world.sitting(), 2);
 }
 
 #[test]

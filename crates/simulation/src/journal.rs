@@ -56,6 +56,15 @@ impl World {
         self.after(GATHERS_FOR, Event::Journal { process });
     }
 
+    /// Writes what was journaled by that time.
+    pub(crate) fn write_journal_of(&mut self, process: usize, sent: Instant) {
+        while self.may_write(process)
+            && self.processes[process].journal.front().is_some_and(|entry| entry.since <= sent)
+        {
+            self.write_journal(process);
+        }
+    }
+
     /// Writes the next entry.
     pub(crate) fn write_journal(&mut self, process: usize) {
         if self.processes[process].journal.is_empty() {

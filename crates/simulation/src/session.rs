@@ -234,6 +234,9 @@ impl World {
             (self.connections[connection].node_open, self.connections[connection].let_go) = (false, true);
         }
         let clients: Vec<usize> = live.peers.keys().copied().collect();
+        for client in &clients {
+            self.left(process, key, live.epoch, *client);
+        }
         self.leave_seats(process, key, &clients);
         self.processes[process].ownership.session_ended(key, live.epoch, self.now);
         self.carry_out(process);

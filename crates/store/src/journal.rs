@@ -91,7 +91,18 @@ impl Journal {
 
     /// Writes what waits at this moment. `false` if `within` was too short for it.
     pub(crate) async fn flush(&self, within: Duration) -> bool {
-        let end = self.end();
+        self.flush_to(self.end(), within).await
+    }
+
+    /// Writes what waits of sessions at this moment. `false` if `within` was too short for it.
+    pub(crate) async fn flush_sessions(&self, within: Duration) -> bool {
+        self.flush_to(self.end().of_sessions(), within).await
+    }
+
+    async fn flush_to(&self, end: Mark, within: Duration) -> bool {
+        if self.written().reaches(end) {
+            return true;
+        }
         let mut done = self.shared.done.subscribe();
         self.shared.hurry.notify_one();
         let reached = async { done.wait_for(|mark| mark.reaches(end)).await.is_ok() };

@@ -74,9 +74,15 @@ impl Store {
     /// MiB of an estate. After a failure nobody knows whether it
     /// was carried out; it may be sent again.
     ///
+    /// A command that follows the journal (see [`Command::follows_journal`]) waits for what is in there by now, as long as a
+    /// transaction may take. If that is not long enough, it is not carried out.
+    ///
     /// Before a lease ends whose process ran on this machine, what that process had noted is written.
     pub async fn execute(&self, command: Command) -> Result<Outcome, StoreFailure> {
         let database = &self.0.database;
+        if command.follows_journal() && !self.0.journal.flush_sessions(database.timeout).await {
+            return Err(StoreFailure::Slow);
+        }
         let registers = matches!(command, Command::Register { .. });
         let answer = match (&command, &self.0.notes) {
             (Command::EndLease { lease, .. }, Some(notes)) => ending::end(database, notes, lease, &command).await,

@@ -29,6 +29,11 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
+    /// The same of sessions, and nothing of records.
+    pub(crate) fn of_sessions(self) -> Self {
+        Self { records: 0, ..self }
+    }
+
     /// Whether everything up to `end` is done.
     pub(crate) fn reaches(&self, end: Self) -> bool {
         self.sessions >= end.sessions && self.records >= end.records

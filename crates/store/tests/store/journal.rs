@@ -177,6 +177,32 @@ async fn entries_wait_while_the_store_is_locked_and_records_are_dropped_first() 
     assert_eq!(store.audit(&AuditFilter::default(), None, 100).await.unwrap().0.len(), 10);
 }
 
+on_both!(what_was_journaled_is_written_before_a_session_goes, before_a_session_goes);
+
+async fn before_a_session_goes(place: Place) {
+    let store = place.open().await;
+    let by = registered(&store, "node", 1).await;
+    let room = created(&store, "room", &by).await;
+    for (number, name) in [(1, "handed-off"), (2, "kept"), (3, "deleted")] {
+        let epoch = created(&store, name, &by).await;
+        store.journal(joined("room", room, &by, number));
+        store.journal(joined(name, epoch, &by, 1));
+        let (key, owner) = (key(name), by.clone());
+        let command = match name {
+            "handed-off" => {
+                let (estate, reason) = (Estate::default(), HandoffReason::Stop);
+                Command::HandOff { key, epoch, by: owner, to: None, estate, reason }
+            }
+            "kept" => Command::Keep { key, epoch, by: owner, peers: Vec::new(), in_flight: None },
+            _ => Command::Delete { key, epoch, by: owner },
+        };
+        store.execute(command).await.unwrap();
+        assert_eq!(legacy(&store, "room", room, &by).await.peers.len() as u64, number, "{name}");
+    }
+    assert!(store.flush(PATIENCE).await);
+    assert_eq!(store.health().journal.fenced, 0);
+}
+
 on_both!(a_journal_ends_with_the_last_store_that_has_it, ends);
 
 async fn ends(place: Place) {
