@@ -1,6 +1,5 @@
 //! One session behind its lock, with the wakers of its transports.
 
-use std::cmp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -67,8 +66,8 @@ struct Transport {
 }
 
 impl SessionCell {
-    /// A session that this node owns since `epoch`; 0 where ownership is not shared.
-    pub(super) fn new(session: Session, epoch: u64) -> Arc<Self> {
+    /// A session that this node owns since `epoch`; 0 where ownership is not shared. It came with `seats`.
+    pub(super) fn new(session: Session, epoch: u64, seats: usize) -> Arc<Self> {
         // They came with the session, through the store.
         let wrote_in_flight = session.requests_in_flight() > 0;
         Arc::new(Self {
@@ -84,7 +83,7 @@ impl SessionCell {
                 is_over: false,
                 scheduled: None,
                 share: Share::default(),
-                seats: 0,
+                seats,
                 received_bytes: 0,
                 held: Held::default(),
                 wrote_in_flight,
@@ -440,17 +439,16 @@ impl State {
         }
     }
 
-    /// Gives back the seats of peers that are gone, and counts those of peers that came with the session.
+    /// Gives back the seats of peers that are gone.
     fn settle_seats(&mut self, hub: &Hub) {
-        let (had, has) = (self.seats, self.share.peers);
-        let peers = |peers: usize| u32::try_from(peers).unwrap_or(u32::MAX);
-        match has.cmp(&had) {
-            cmp::Ordering::Greater => hub.seats.sit(peers(has - had)),
-            cmp::Ordering::Less if self.is_over => hub.seats.hand_over(peers(had - has)),
-            cmp::Ordering::Less => hub.seats.leave(peers(had - has)),
-            cmp::Ordering::Equal => {}
+        debug_assert!(self.seats >= self.share.peers, "nobody is in a session without a seat");
+        let gone = self.seats.saturating_sub(self.share.peers);
+        match gone {
+            0 => {}
+            gone if self.is_over => hub.seats.hand_over(gone),
+            gone => hub.seats.leave(gone),
         }
-        self.seats = has;
+        self.seats -= gone;
     }
 
     fn share(&self) -> Share {

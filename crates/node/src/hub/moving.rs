@@ -92,8 +92,8 @@ impl Hub {
         }
     }
 
-    /// Takes in a session that another owner wrote down and that this node owns since `epoch`.
-    pub fn adopt(self: &Arc<Self>, key: &Key, estate: &[u8], epoch: u64) -> Result<(), AdoptError> {
+    /// Takes in a session that another owner wrote down, with so many `peers`, and that this node owns since `epoch`.
+    pub fn adopt(self: &Arc<Self>, key: &Key, estate: &[u8], peers: usize, epoch: u64) -> Result<(), AdoptError> {
         let now = Instant::now();
         let (session, luggage) = Session::from_estate(estate, self.session_limits(), now)?;
         if session.key() != key {
@@ -106,7 +106,7 @@ impl Hub {
             }
         }
         self.unpack_answers(&luggage, now);
-        self.keep_whatever(session, epoch).map(drop)
+        self.keep_whatever(session, peers, epoch).map(drop)
     }
 
     /// The answers to join requests that nobody has fetched yet.
@@ -134,15 +134,18 @@ impl Hub {
     }
 
     /// Puts a session into the table that was one before. Beyond the node's bound it is kept all the same: it was within
-    /// it elsewhere, and is lost otherwise.
+    /// it elsewhere, and is lost otherwise. The seats of all `peers` came along, also of those who are not in it any more.
     pub(super) fn keep_whatever(
         self: &Arc<Self>,
         session: Session,
+        peers: usize,
         epoch: u64,
     ) -> Result<Arc<SessionCell>, AdoptError> {
         let key = session.key().clone();
-        let cell = SessionCell::new(session, epoch);
+        let cell = SessionCell::new(session, epoch, peers);
+        self.seats.sit(peers);
         if !self.sessions.insert_whatever(&key, &cell) {
+            self.seats.leave(peers);
             return Err(AdoptError::InUse);
         }
         cell.begun(self);
@@ -152,7 +155,7 @@ impl Hub {
     /// Puts a session into the table.
     pub(super) fn keep(self: &Arc<Self>, session: Session, epoch: u64) -> Result<Arc<SessionCell>, AdoptError> {
         let key = session.key().clone();
-        match self.sessions.insert(&key, || SessionCell::new(session, epoch)) {
+        match self.sessions.insert(&key, || SessionCell::new(session, epoch, 0)) {
             Insertion::Inserted(cell) => {
                 cell.begun(self);
                 Ok(cell)

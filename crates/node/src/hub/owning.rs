@@ -143,8 +143,9 @@ impl Hub {
     ) -> Result<(), ResumeError> {
         let peers: Vec<_> = peers.iter().map(session_peer).collect();
         let (limits, now) = (self.session_limits(), Instant::now());
-        let session = Session::resumed(key.clone(), limits, &peers, in_flight, unix_now(), &random(), now)?;
-        match self.keep_whatever(session, epoch) {
+        let resumed = Session::resumed(key.clone(), limits, &peers, in_flight, unix_now(), &random(), now);
+        let session = resumed.inspect_err(|_| self.forgo_seats(peers.len()))?;
+        match self.keep_whatever(session, peers.len(), epoch) {
             // They have failed, and the next owner must not let them fail again.
             Ok(cell) if in_flight.is_some() => {
                 cell.has_stored_in_flight();
@@ -154,6 +155,12 @@ impl Hub {
             Err(error) => tracing::error!(session = %key, %error, "a session was taken over twice"),
         }
         Ok(())
+    }
+
+    /// The seats of peers came with a session that cannot be made.
+    fn forgo_seats(&self, peers: usize) {
+        self.seats.sit(peers);
+        self.seats.leave(peers);
     }
 
     /// Forgets everything, since the lease is over: it may be another node's.

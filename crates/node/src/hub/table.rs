@@ -114,7 +114,7 @@ mod tests {
         let beginning = Beginning::created(Duration::from_secs(1));
         table.insert(&key, || {
             let session = Session::new(key.clone(), SessionLimits::default(), beginning, &[0; 32], Instant::now());
-            SessionCell::new(session, 0)
+            SessionCell::new(session, 0, 0)
         })
     }
 

@@ -96,20 +96,20 @@ impl NodeSeats {
     }
 
     /// So many peers left.
-    pub(crate) fn leave(&self, peers: u32) {
-        self.state.lock().holder.leave(peers);
+    pub(crate) fn leave(&self, peers: usize) {
+        self.state.lock().holder.leave(number(peers));
         self.changed.notify_waiters();
     }
 
     /// So many peers came with their session from another node.
-    pub(crate) fn sit(&self, peers: u32) {
-        self.state.lock().holder.sit(peers);
+    pub(crate) fn sit(&self, peers: usize) {
+        self.state.lock().holder.sit(number(peers));
         self.wanted.notify_one();
     }
 
     /// So many peers went with their session to another node.
-    pub(crate) fn hand_over(&self, peers: u32) {
-        self.state.lock().holder.hand_over(peers);
+    pub(crate) fn hand_over(&self, peers: usize) {
+        self.state.lock().holder.hand_over(number(peers));
         self.wanted.notify_one();
     }
 
@@ -223,6 +223,11 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.0.state.lock().waiting -= 1;
     }
+}
+
+/// No license speaks of more.
+fn number(peers: usize) -> u32 {
+    u32::try_from(peers).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

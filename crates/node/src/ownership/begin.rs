@@ -47,7 +47,7 @@ impl Driver {
                 return true;
             }
         }
-        match self.app.hub.adopt(key, session, epoch.0) {
+        match self.app.hub.adopt(key, session, estate.peers.len(), epoch.0) {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(session = %key, %error, "what a session was handed over with is lost; its peers are not");

@@ -7,7 +7,7 @@ use crate::support::log::Log;
 use crate::support::peer::Peer;
 use crate::support::{Answer, DEADLINE, TestNode, info, store_in};
 use ctedge_ownership::{Command, Estate, HandoffReason, LeaseEnd, LeaseId, NodeId, Outcome, StoredPeer};
-use ctedge_store::{AuditEvent, AuditFilter, Store};
+use ctedge_store::{AuditEvent, AuditFilter, SeatWish, Store};
 use ctedge_wire::Key;
 use serde_json::json;
 use tempfile::TempDir;
@@ -264,6 +264,22 @@ async fn a_session_whose_host_is_not_in_the_store_has_ended_for_the_log_and_for_
         let line = format!("ctedge_node_sessions_lost_total{{reason=\"{reason}\"}} {sessions}\n");
         assert!(metrics.contains(&line), "{line} is missing in\n{metrics}");
     }
+
+    // The seats of their guests, which came with them, are free: the node has one in reserve.
+    let freed = async {
+        for number in 1.. {
+            // The node soon ends the lease of somebody who does not beat.
+            let lease = LeaseId::new(NodeId::new("observer"), number);
+            let register = Command::Register { lease: lease.clone(), address: ([127, 0, 0, 1], 2).into(), pid: 1 };
+            store.execute(register).await.unwrap();
+            let seats = store.hold_seats(&lease, SeatWish { want: 0, sat: 0, exported: 0, number }, 25).await.unwrap();
+            if seats.is_some_and(|seats| seats.others == 1) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, freed).await.expect("the seats are free");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ fn export(room: &Room) -> JoinHandle<Option<Export>> {
 async fn next_owner(room: &Room, leaving: JoinHandle<Option<Export>>) -> Room {
     let exported = soon(leaving).await.unwrap().expect("the session is there");
     let next = Room::start().await;
-    next.hub.adopt(&room.key, &exported.estate, 2).unwrap();
+    next.hub.adopt(&room.key, &exported.estate, exported.peers.len(), 2).unwrap();
     room.hub.let_go(&room.key);
     next
 }
