@@ -252,6 +252,9 @@ async fn say_goodbye(app: &App, server: &Server, by: Instant) {
     let begun = Instant::now();
     app.hub.status().stop();
     tracing::info!(node = app.settings().id, connections = app.hub.connections().count(), "the node stops");
+    if app.hub.owners().is_none() {
+        say_sessions_end(app);
+    }
     let goodbye = async {
         app.hub.connections().close_all();
         app.polls.stop();
@@ -264,17 +267,18 @@ async fn say_goodbye(app: &App, server: &Server, by: Instant) {
         tracing::warn!(connections, "the time to stop is over; what is still open is cut");
     }
     if app.hub.owners().is_none() {
-        let sessions = app.hub.totals().sessions;
-        if sessions > 0 {
-            app.hub.metrics().ownership.lost_all(sessions, "no_store");
-            tracing::warn!(
-                sessions,
-                "these sessions end here: without a store that nodes share (store.url) none can move"
-            );
-        }
         app.hub.audit_stop();
     }
     tracing::info!(node = app.settings().id, took = ?begun.elapsed(), "the node has stopped");
+}
+
+/// Of a node without a store. It is counted while somebody can still read the metrics.
+fn say_sessions_end(app: &App) {
+    let sessions = app.hub.totals().sessions;
+    if sessions > 0 {
+        app.hub.metrics().ownership.lost_all(sessions, "no_store");
+        tracing::warn!(sessions, "these sessions end here: without a store that nodes share (store.url) none can move");
+    }
 }
 
 async fn housekeeping(app: Arc<App>) {

@@ -186,12 +186,14 @@ async fn a_stop_answers_long_polls_and_ends_idle_connections_at_once() {
 
 #[tokio::test]
 async fn a_stop_takes_no_longer_than_it_may_although_a_peer_does_not_read() {
-    let mut node = TestNode::start_with(|settings| settings.timeouts.stop = Duration::from_millis(300)).await;
+    let mut node = TestNode::start_with(|settings| settings.timeouts.stop = Duration::from_secs(2)).await;
     let login = node.login("Ada").await;
     let created = node.post("/api/session/create").key("room").token(&login).send().await.json();
     let _host = Peer::connect(&node, "room", created["roomToken"].as_str().unwrap()).await;
     node.stop();
     let begun = Instant::now();
+    let lost = "ctedge_node_sessions_lost_total{reason=\"no_store\"} 1\n";
+    node.until(|| node.get("/metrics"), |answer| answer.body.contains(lost)).await;
     node.stopped().await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
