@@ -50,7 +50,7 @@ fn verdict(license: &LicenseReport) -> Finding {
             LICENSE,
             "license.evaluation",
             sentence,
-            "For more people, put licensing.properties into the data folder, or set CT_LICENSEE and the others.",
+            "For more people, install a license: `ctedge license show` names the files that it is looked for in.",
         ),
         _ => Finding::error(
             LICENSE,
