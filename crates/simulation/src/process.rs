@@ -258,9 +258,11 @@ impl World {
         };
         match self.listener(address) {
             Some(target) if !reaches(&target) => {
-                // Be it that it is the prober that is cut off.
+                // Be it that it is the prober that is cut off. A probe of a former lease says nothing of this one.
                 let target = &mut self.processes[target];
-                (target.returned, target.unreached_as) = (Some(self.now), Some(lease));
+                if *target.ownership.lease() == lease {
+                    (target.returned, target.unreached_as) = (Some(self.now), Some(lease));
+                }
             }
             Some(target) => {
                 // A lost packet is sent again within the time.
