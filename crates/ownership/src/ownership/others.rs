@@ -119,10 +119,13 @@ impl Seen {
         if lease.beat != self.lease.beat {
             (self.beat_at, self.beats, self.silence) = (now, true, Silence::No);
         }
-        if lease.ended.is_some() {
+        // What was true when a beat was executed may be heard after the answer to what ended the lease since. It is
+        // over for ever.
+        let ended = lease.ended.or(self.lease.ended);
+        if ended.is_some() {
             self.ended_at.get_or_insert(now);
         }
-        self.lease = lease;
+        self.lease = Lease { ended, ..lease };
     }
 }
 
