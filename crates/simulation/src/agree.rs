@@ -33,7 +33,10 @@ pub(crate) struct Heard {
     unsure_until: Option<Instant>,
     /// Keys of requests that could not reach a node, or were refused there: their pins may have been led elsewhere, until a
     /// redirect leads them back at the time noted.
-    astray: BTreeMap<Key, Option<Instant>>,
+    astray: Elsewhere,
+    /// Keys that were asked for elsewhere because the node of their first rank was down: their pins stay there when it
+    /// is back, until a redirect leads them to it, at the time noted.
+    passed_over: Elsewhere,
     /// The request that a stale redirect sends there.
     stale: Option<(usize, u64, SocketAddr)>,
 }
@@ -69,14 +72,16 @@ impl Heard {
     fn is_steady_for(&self, request: &Request) -> bool {
         request.chosen.zip(self.steady_since).is_some_and(|(chosen, since)| since < chosen)
     }
+}
 
-    /// Whether the request went by a pin that was led astray; its redirect leads the pin back.
-    fn leads_back(&mut self, key: &Key, chosen: Option<Instant>, now: Instant) -> bool {
-        let Some(back) = self.astray.get_mut(key) else {
-            return false;
-        };
-        chosen.is_none_or(|chosen| chosen <= *back.get_or_insert(now))
-    }
+/// A key and when a redirect led its pin back, for pins that are not where they should be.
+type Elsewhere = BTreeMap<Key, Option<Instant>>;
+
+/// Whether the request was `chosen` by such a pin, before the first redirect of the key. If none came before, it is
+/// this one.
+fn is_led_back(elsewhere: &mut Elsewhere, key: &Key, chosen: Option<Instant>, now: Instant) -> bool {
+    let back = elsewhere.get_mut(key).map(|back| *back.get_or_insert(now));
+    back.is_some_and(|back| chosen.is_none_or(|chosen| chosen <= back))
 }
 
 impl World {
@@ -128,7 +133,8 @@ impl World {
             let goes_on = heard.generation == generation && heard.steady_since.is_some();
             let unsure_until = heard.unsure_until.filter(|_| goes_on);
             let relisted_at = if heard.list == list { heard.relisted_at } else { Some(self.now) }.filter(|_| goes_on);
-            let astray = if goes_on { std::mem::take(&mut heard.astray) } else { BTreeMap::new() };
+            let kept = |keys: &mut Elsewhere| if goes_on { std::mem::take(keys) } else { Elsewhere::new() };
+            let (astray, passed_over) = (kept(&mut heard.astray), kept(&mut heard.passed_over));
             *heard = Heard {
                 generation,
                 dropped,
@@ -138,6 +144,7 @@ impl World {
                 steady_since,
                 unsure_until,
                 astray,
+                passed_over,
                 ..Heard::default()
             };
         }
@@ -162,7 +169,7 @@ impl World {
     fn check_redirect(&mut self, request: &Request, key: &Key, epoch: Epoch, known: Option<Known>) {
         let heard = &mut self.heard[request.balancer];
         if request.is_led_astray()
-            || heard.leads_back(key, request.chosen, self.now)
+            || is_led_back(&mut heard.astray, key, request.chosen, self.now)
             || !heard.is_steady_for(request)
             || heard.unsure_until.is_some_and(|until| self.now < until)
         {
@@ -179,8 +186,10 @@ impl World {
     fn check_birth(&mut self, request: &Request, key: &Key, epoch: Epoch, owner: &LeaseId) {
         let lives = self.process_of(owner).is_some_and(|process| self.processes[process].alive);
         let heard = &mut self.heard[request.balancer];
+        let was_passed_over = is_led_back(&mut heard.passed_over, key, request.chosen, self.now);
         if request.is_led_astray()
-            || heard.leads_back(key, request.chosen, self.now)
+            || was_passed_over
+            || is_led_back(&mut heard.astray, key, request.chosen, self.now)
             || !heard.is_steady_for(request)
             // Where a node was deaf, pins may have been led elsewhere for good.
             || self.processes.iter().any(|process| process.unreached_as.is_some())
@@ -202,9 +211,16 @@ impl World {
     /// A request is sent to a node: not to one that only an older redirect names.
     pub(crate) fn check_forward(&mut self, request: &Request, address: SocketAddr) {
         self.refresh(request.balancer);
+        let first = request.key().and_then(|key| self.balancers[request.balancer].ranked(key).first().copied());
         let heard = &mut self.heard[request.balancer];
-        if let Some(key) = request.key().filter(|_| request.is_led_astray()) {
-            heard.astray.insert(key.clone(), None);
+        let is_passed_over = first.is_some_and(|first| first != address && !heard.up.contains(&first));
+        if let Some(key) = request.key() {
+            if request.is_led_astray() {
+                heard.astray.insert(key.clone(), None);
+            }
+            if is_passed_over {
+                heard.passed_over.insert(key.clone(), None);
+            }
         }
         let stale = heard.stale.take();
         let is_stale = stale == Some((request.client, request.attempt, address));
