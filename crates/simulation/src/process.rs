@@ -40,6 +40,11 @@ pub(crate) struct Process {
     pub(crate) deaf: bool,
     /// The lease under which it was out of reach of the others last.
     pub(crate) unreached_as: Option<LeaseId>,
+    /// When a beat of it was last executed.
+    pub(crate) beaten_at: Instant,
+    /// The lease that the others had to end since it gave no sign of life: nobody got a connection to it, and its beats
+    /// were lost.
+    pub(crate) mute_as: Option<LeaseId>,
     /// Since when it runs and reaches the store, if it does.
     pub(crate) able_since: Instant,
     /// What its operator ordered.
@@ -108,6 +113,8 @@ impl Process {
             apart: false,
             deaf: false,
             unreached_as: None,
+            beaten_at: now,
+            mute_as: None,
             able_since: now,
             order: None,
             started_moving: None,

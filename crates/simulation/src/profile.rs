@@ -9,7 +9,8 @@ use crate::random::Random;
 pub enum Profile {
     /// Only what operators and people do: nodes added, removed, drained, restarted; balancers restarted and killed; guests
     /// that come, go and lose their connections. And what must do no more harm than that: a store without room, and a dead
-    /// listener. No session is lost, and no message except in broken sockets.
+    /// listener. No session is lost, and no message except in broken sockets; but a node whose listener is dead while its beats
+    /// are lost for so long that its lease is over has died.
     Operated,
     /// Also nodes killed, stopped, cut off from the store, and from each other as well, one after the other has passed. No session
     /// is lost.

@@ -141,14 +141,22 @@ impl World {
         };
         self.rooms[room].lossy = Some(self.now);
         let goes_on = what.starts_with("taken over");
-        let may_be = self.profile.may_lose(goes_on);
+        // An owner that nobody reaches, and of which the store hears nothing, is dead to all others.
+        let may_be = self.profile.may_lose(goes_on) || goes_on && self.rooms[room].orphaned;
         self.seen.lost_sessions += u64::from(!goes_on);
         self.check(self.promise_to_keep(), may_be, || format!("room {room} ({key}) was {what}"));
     }
 
     pub(crate) fn note_change(&mut self, key: &Key, change: Change) {
         if let Some(room) = self.room_of(key) {
-            self.rooms[room].change = change;
+            (self.rooms[room].change, self.rooms[room].orphaned) = (change, false);
+        }
+    }
+
+    /// A session is taken from an owner that gave no sign of life.
+    pub(crate) fn note_orphaned(&mut self, key: &Key) {
+        if let Some(room) = self.room_of(key) {
+            self.rooms[room].orphaned = true;
         }
     }
 

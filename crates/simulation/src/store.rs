@@ -147,6 +147,7 @@ impl World {
         match (command, &outcome) {
             (Command::HandOff { key, .. }, Outcome::HandedOff { .. }) => self.note_handed(key),
             (Command::Keep { .. }, Outcome::Kept { .. }) => self.seen.kept += 1,
+            (Command::Beat { lease, .. }, Outcome::Beaten { .. }) => self.note_beaten(lease),
             (Command::Create { key, .. }, Outcome::Owned { .. }) => self.note_empty(key),
             (Command::Delete { key, .. }, Outcome::Deleted) => self.note_empty(key),
             (_, Outcome::Reaped { keys, .. }) => keys.iter().for_each(|key| self.note_empty(key)),
@@ -159,6 +160,12 @@ impl World {
             }
         }
         outcome
+    }
+
+    fn note_beaten(&mut self, lease: &LeaseId) {
+        if let Some(process) = self.process_of(lease) {
+            self.processes[process].beaten_at = self.now;
+        }
     }
 
     fn living_leases(&self) -> Vec<LeaseId> {
@@ -185,6 +192,10 @@ impl World {
                 self.check(Promise::OneOwner, before.owner_ended.is_some(), || {
                     format!("{key} is taken from {} that lives", before.owner)
                 });
+                let is_mute = |process: usize| self.processes[process].mute_as.as_ref() == Some(&before.owner);
+                if self.process_of(&before.owner).is_some_and(is_mute) {
+                    self.note_orphaned(&key);
+                }
             }
             Command::HandOff { .. } => {
                 let giver = self.process_of(&before.owner);
@@ -213,6 +224,12 @@ impl World {
         self.check(Promise::OneOwner, is_gone || leaves || !is_current, || {
             format!("{lease} serves, and is ended by {command:?}")
         });
+        let node = &mut self.processes[process];
+        let is_silent = self.now.saturating_duration_since(node.beaten_at) >= self.settings.lost_after;
+        if matches!(command, Command::EndLease { why: LeaseEnd::Silent, .. }) && is_silent && (node.deaf || was_away) {
+            // Whatever became of its beats, it did not reach the store until this moment.
+            (node.mute_as, node.able_since) = (Some(lease.clone()), self.now);
+        }
     }
 }
 

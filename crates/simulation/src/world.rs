@@ -102,6 +102,8 @@ pub(crate) struct Room {
     /// Who was in it when it was last exported.
     pub(crate) exported: Vec<usize>,
     pub(crate) change: Change,
+    /// Whether it was taken from an owner that gave no sign of life, and is yet to begin where it went.
+    pub(crate) orphaned: bool,
     pub(crate) birth: Option<Birth>,
     /// The host has ended it.
     pub(crate) over: bool,
@@ -381,6 +383,7 @@ impl World {
             gone: BTreeSet::new(),
             exported: Vec::new(),
             change: Change::Begun,
+            orphaned: false,
             birth: None,
             over: false,
             lossy: None,
