@@ -18,7 +18,8 @@
 //! 2. A node that went away under a request may have done it: only what may be repeated is, and not for ever.
 //! 3. 421 means that the node did nothing: the request follows, whatever it is, as long as all of it is still there.
 //! 4. 503 sends a request on that is harmless, unless the node answers as the owner of a living key: another one could
-//!    only send the request back.
+//!    only send the request back. If a node could not be reached before, that one is next: it is the likely owner, and
+//!    the others could only wait for its end as well.
 //! 5. A request that could not be sent again goes to no node that might say that it is not its own: a node that shares
 //!    ownership is asked first, and its 421 is followed like any other.
 //! 6. Any other answer is the client's. What lives under the key lives there from then on.
@@ -166,6 +167,8 @@ pub struct Route {
     tried: Vec<Arc<Node>>,
     /// Nodes that this request could not connect to, for nodes that would send it on to one of them.
     unreachable: Vec<Arc<Node>>,
+    /// Where the request was sent and could not connect, for when another node refuses it.
+    missed: Option<Placed>,
     /// Whether the node of the next try was asked a moment ago, so that asking it again at once would not help.
     wants_pause: bool,
     /// Whether nodes are asked before the request is sent to them.
@@ -211,6 +214,7 @@ impl Route {
             placed,
             tried: Vec::new(),
             unreachable: Vec::new(),
+            missed: None,
             wants_pause: false,
             asks_first: false,
             is_cleared: false,
@@ -302,12 +306,17 @@ impl Route {
         failure: ConnectFailure,
         now: Instant,
     ) -> Option<(Arc<Node>, StateChange)> {
-        let node = self.placed.take()?.node;
+        let placed = self.placed.take()?;
+        let node = Arc::clone(&placed.node);
         let change = router.connect_failed(&node, failure, now);
         if !is_among(&node, &self.unreachable) {
             self.unreachable.push(Arc::clone(&node));
         }
         self.exclude(&node);
+        // What is known to own the key comes before what was asked by rank.
+        if placed.settled || self.missed.is_none() {
+            self.missed = Some(placed);
+        }
         change.map(|change| (node, change))
     }
 
@@ -397,7 +406,7 @@ impl Route {
                 // A session that is being created has got another unused key; anything else names one that lives.
                 self.standing = if self.finding.wants_fresh { Standing::Fresh } else { Standing::Issued };
                 self.tried.clear();
-                self.placed = None;
+                (self.placed, self.missed) = (None, None);
                 Ok(Retry::RedirectKey)
             }
             Redirect::Owner { node, epoch, address } => {
@@ -430,9 +439,23 @@ impl Route {
             return false;
         }
         self.exclude(&placed.node);
+        if let Some(missed) = self.take_missed(placed) {
+            self.tried.retain(|tried| !Arc::ptr_eq(tried, &missed.node));
+            self.take(missed);
+            return true;
+        }
         let Choice::Node(elsewhere) = self.look(router, rank, now) else { return false };
         self.take(elsewhere);
         true
+    }
+
+    /// Where to come back to from `refuser`, which was told that the request could not connect there, and has waited for
+    /// that node's end in vain or cannot wait: if it is not down, one packet may have been lost, or a moment of overload
+    /// has passed.
+    fn take_missed(&mut self, refuser: &Placed) -> Option<Placed> {
+        let missed = self.missed.take()?;
+        let was_told = refuser.node.shares_ownership() && !Arc::ptr_eq(&refuser.node, &missed.node);
+        (was_told && !self.finding.wants_fresh && missed.node.state().serves_own()).then_some(missed)
     }
 
     fn take(&mut self, placed: Placed) -> Placed {

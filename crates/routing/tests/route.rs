@@ -342,6 +342,32 @@ fn an_owner_that_refuses_for_now_is_not_left() {
 }
 
 #[test]
+fn an_owner_that_was_missed_is_asked_again_before_a_third_node_waits_for_it() {
+    let bench = Bench::sharing().living();
+    // The second waits for the end of the first, which does not come.
+    let table = [("", "try 1"), ("timeout", "try 2"), ("503", "try 1"), ("timeout", "try 3"), ("503", "try 1")];
+    bench.check(Asks::Living, &[&table[..], &[("200", "pass on")]].concat());
+    let bench = Bench::sharing();
+    bench.check(Asks::Living, &[("", "try 1"), ("421 owner=3 @4", "try 3"), ("200 @4", "pass on")]);
+    bench.check(Asks::Living, &[("", "try 3"), ("timeout", "try 1"), ("503", "try 3"), ("200 @4", "pass on")]);
+    let bench = Bench::sharing().living();
+    let table = [("", "ask 1"), ("timeout", "ask 2"), ("told 503", "ask 1"), ("told 204", "try 1")];
+    bench.check(Asks::Much, &table);
+}
+
+#[test]
+fn a_node_that_was_missed_is_not_asked_again_where_it_cannot_be_the_owner() {
+    let bench = Bench::sharing();
+    bench.check(Asks::Fresh, &[("", "try 1"), ("timeout", "try 2"), ("503", "try 3")]);
+    let bench = Bench::sharing().living();
+    bench.check(Asks::Living, &[("", "try 1"), ("refused", "try 2"), ("503", "try 3")]);
+    let bench = Bench::sharing().living();
+    bench.check(Asks::Living, &[("", "try 1"), ("timeout", "try 2"), ("421 key=other", "try 1"), ("503", "try 2")]);
+    let bench = Bench::strangers();
+    bench.check(Asks::Living, &[("", "try 1"), ("timeout", "try 2"), ("503", "try 3")]);
+}
+
+#[test]
 fn a_node_that_goes_down_under_a_request_is_not_asked_again() {
     let bench = Bench::sharing().living();
     bench.check(Asks::Living, &[("", "try 1"), ("down 1", "try 2"), ("200", "pass on")]);
