@@ -18,7 +18,7 @@ pub(crate) struct Client {
     pub(crate) phase: Phase,
     /// Since when it has no connection.
     pub(crate) away_since: Option<Instant>,
-    /// When it was last refused for want of a seat.
+    /// When it last stood before its session without a seat, if it has not had a connection since.
     pub(crate) seatless_at: Option<Instant>,
     /// When its session last went on without it: what was under way to it until then is lost.
     pub(crate) given_up_at: Option<Instant>,
@@ -146,7 +146,6 @@ impl World {
     pub(crate) fn no_seat(&mut self, client: usize, attempt: u64) {
         if self.clients[client].waits_for(attempt) {
             self.check_seatless(client);
-            self.clients[client].seatless_at = Some(self.now);
             self.try_again(client);
         }
     }
@@ -236,7 +235,7 @@ impl World {
                     return;
                 }
                 client.phase = Phase::Attached(connection);
-                client.away_since = None;
+                (client.away_since, client.seatless_at) = (None, None);
                 if client.stream != stream {
                     (client.stream, client.received) = (stream, 0);
                     if client.strayed {

@@ -180,7 +180,8 @@ impl World {
         self.check(promise, !is_known, || format!("client {client} finds that its peer in room {room} is gone"));
     }
 
-    /// A client was refused, or heard nothing. Where nothing is wrong, that must not go on for long.
+    /// A client was refused, or heard nothing. Where nothing is wrong, that must not go on for long. Whoever finds a session without a
+    /// seat has found it, also if its node ends before it says so.
     pub(crate) fn check_available(&mut self, client: usize) {
         let room = &self.rooms[self.clients[client].room];
         if room.key.is_none() || room.over || self.is_troubled() {

@@ -63,7 +63,8 @@ impl World {
         taken
     }
 
-    /// A request has waited for a seat. Its session may be another process's by now, or over.
+    /// A request has waited for a seat. Its session may be another process's by now, or over; and where the process has ended, so
+    /// has the connection on which it waited.
     pub(crate) fn awaits_seat(&mut self, process: usize, request: &Request, until: Instant) {
         let serves = |key: &Key| {
             let node = &self.processes[process];

@@ -64,6 +64,7 @@ impl World {
         let joins = self.processes[process].rooms.get(key).is_some_and(|live| !live.peers.contains_key(&client));
         let is_astray = self.is_astray(process);
         if joins && !self.take_seat(process, key, client) {
+            self.clients[client].seatless_at = Some(now);
             if now < until {
                 self.after(ASK_AGAIN, Event::AwaitsSeat { process, request: Box::new(request.clone()), until });
             } else {

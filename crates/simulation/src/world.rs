@@ -224,14 +224,15 @@ impl World {
         Ok(())
     }
 
-    /// Gives an event to whom it is for. Who is stopped gets it later; who is gone, never.
+    /// Gives an event to whom it is for. Who is stopped gets it later; who is gone, never: clients only notice that.
     fn deliver(&mut self, event: Event) {
         if let Some(process) = self.recipient(&event) {
             if self.processes[process].frozen {
                 self.processes[process].inbox.push(event);
                 return;
             }
-            if !self.processes[process].alive && !matches!(event, Event::AtProcess { .. }) {
+            let is_of_client = matches!(event, Event::AtProcess { .. } | Event::AwaitsSeat { .. });
+            if !self.processes[process].alive && !is_of_client {
                 return;
             }
         }
