@@ -141,8 +141,10 @@ impl World {
         };
         self.rooms[room].lossy = Some(self.now);
         let goes_on = what.starts_with("taken over");
-        // An owner that nobody reaches, and of which the store hears nothing, is dead to all others.
-        let may_be = self.profile.may_lose(goes_on) || goes_on && self.rooms[room].orphaned;
+        // An owner that nobody reaches, and of which the store hears nothing, is dead to all others. Until its host finds a seat and
+        // begins it anew, a session that ended for want of one is missing.
+        let excuse = if goes_on { self.rooms[room].orphaned } else { self.lacked_seats(key) };
+        let may_be = self.profile.may_lose(goes_on) || excuse;
         self.seen.lost_sessions += u64::from(!goes_on);
         self.check(self.promise_to_keep(), may_be, || format!("room {room} ({key}) was {what}"));
     }

@@ -386,9 +386,7 @@ impl World {
             self.remove_peer(process, &key, client);
         }
         for key in ended {
-            if !self.lacked_seats(&key) {
-                self.check_lost(&key, "ended though its peers wanted it");
-            }
+            self.check_lost(&key, "ended though its peers wanted it");
             self.seen.ended_by_grace += 1;
             self.end_session(process, &key);
         }
