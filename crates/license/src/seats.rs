@@ -15,8 +15,7 @@
 //!   that they have sat down. The counts change in the transaction that changes the owner. So what a node has in reserve
 //!   is its own all the time, and the peers under way sit on nobody else's seats.
 //! - The peers of sessions whose node died keep their seats until they are taken over or given up: all that are written down in
-//!   the store. Who has left is written there before whoever has taken the seat, also if the one leaves with the end of a
-//!   session and the other goes on with a session that moves, so that no more are written down than were seated.
+//!   the store. So the seat of somebody who leaves is free when that is written down there, and no sooner.
 //! - Whoever gets no answer has what it had, and a question that the store hears late changes nothing.
 
 use std::time::{Duration, Instant};
@@ -143,7 +142,7 @@ impl SeatHolder {
         }
     }
 
-    /// So many peers are gone.
+    /// So many peers are gone, and nobody takes them for present any more, not even should this node die.
     pub fn leave(&mut self, peers: u32) {
         self.taken = self.taken.saturating_sub(peers);
     }

@@ -191,14 +191,6 @@ impl Command {
             Self::EndLease { .. } | Self::Look { .. } | Self::Reap { .. } => None,
         }
     }
-
-    /// Whether what the giver has said of its sessions behind the messages must be in the store before the command. Who is in a
-    /// session that is handed off or kept may have the seat of somebody who left another one, and must not be written
-    /// down before that; and of a session that is deleted nothing can be written any more.
-    #[must_use]
-    pub fn follows_journal(&self) -> bool {
-        matches!(self, Self::HandOff { .. } | Self::Keep { .. } | Self::Delete { .. })
-    }
 }
 
 /// A session as its owner gives it away.

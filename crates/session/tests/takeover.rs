@@ -237,6 +237,16 @@ fn a_session_without_its_host_is_not_resumed() {
 }
 
 #[test]
+fn who_cannot_be_brought_back_is_not_stored_any_more() {
+    let (world, mut journal) = journaled(&["h", "a", "b"], &[]);
+    journal.peers[1].user = "{".to_owned();
+    let (key, now) = (world.session.key().clone(), Duration::from_millis(HOST_CLOCK + 60_000));
+    let resumed = Session::resumed(key, SessionLimits::default(), &journal.peers, None, now, &[9; 32], world.now);
+    journal.write(&mut resumed.unwrap());
+    assert_eq!(journal.peers.iter().map(|peer| peer.clock - HOST_CLOCK).collect::<Vec<_>>(), [0, 2]);
+}
+
+#[test]
 fn what_cannot_be_read_of_a_peer_costs_that_peer_alone() {
     let (mut world, mut journal) = journaled(&["h", "a", "b"], &[("h", &["request", "4", "to", "a"])]);
     journal.peers[1].handshake = Bytes::from_static(b"\xc1");

@@ -12,7 +12,7 @@ use crate::seats::SeatQuestion;
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// A command reaches the store.
-    StoreArrives { process: usize, id: CommandId, command: Command, answer: StoreWay, sent: Instant },
+    StoreArrives { process: usize, id: CommandId, command: Command, answer: StoreWay },
     /// The store's answer, or the lack of one, reaches a process.
     StoreAnswers { process: usize, id: CommandId, answer: Result<Outcome, StoreFailure> },
     /// A process looks after its seats.

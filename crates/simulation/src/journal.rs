@@ -27,6 +27,8 @@ pub(crate) struct Entry {
     by: LeaseId,
     client: usize,
     leaves: bool,
+    /// Whether the seat of one who left is still taken.
+    pub(crate) holds_seat: bool,
     since: Instant,
 }
 
@@ -50,19 +52,10 @@ impl World {
     fn enter(&mut self, process: usize, key: &Key, epoch: Epoch, client: usize, leaves: bool) {
         let (since, node) = (self.now, &mut self.processes[process]);
         let (key, by) = (key.clone(), node.ownership.lease().clone());
-        let entry = Entry { key, epoch, by, client, leaves, since };
+        let entry = Entry { key, epoch, by, client, leaves, holds_seat: leaves, since };
         node.unsure.push(entry.clone());
         node.journal.push_back(entry);
         self.after(GATHERS_FOR, Event::Journal { process });
-    }
-
-    /// Writes what was journaled by that time.
-    pub(crate) fn write_journal_of(&mut self, process: usize, sent: Instant) {
-        while self.may_write(process)
-            && self.processes[process].journal.front().is_some_and(|entry| entry.since <= sent)
-        {
-            self.write_journal(process);
-        }
     }
 
     /// Writes the next entry.
@@ -75,11 +68,16 @@ impl World {
             return;
         }
         let Some(entry) = self.processes[process].journal.pop_front() else { return };
+        if entry.holds_seat {
+            self.free_seat(process);
+        }
         if self.breaks(if entry.leaves { Fault::NeverJournalsLeaving } else { Fault::NeverJournals }) {
             return;
         }
-        let Entry { key, epoch, by, .. } = &entry;
-        if !self.store_entry(&entry) && self.store.lives(by) {
+        let Entry { key, epoch, by, leaves, .. } = &entry;
+        // Who leaves with a session may leave after it.
+        let is_over = *leaves && self.store.record(key).is_none();
+        if !self.store_entry(&entry) && self.store.lives(by) && !is_over {
             self.processes[process].ownership.fenced(key, *epoch, self.now);
             self.carry_out(process);
         }

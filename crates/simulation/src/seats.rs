@@ -105,13 +105,19 @@ impl World {
         });
     }
 
-    /// Peers are gone, and their seats are free on this process.
+    /// Peers are gone. Their seats are free on this process when that is written.
     pub(crate) fn leave_seats(&mut self, process: usize, key: &Key, clients: &[usize]) {
         self.note_fullness();
-        self.processes[process].seats.holder.leave(clients.len() as u32);
         if let Some(seated) = self.seated.get_mut(key) {
             seated.retain(|client| !clients.contains(client));
         }
+        self.look_for_seats(process);
+    }
+
+    /// It is written that a peer is gone.
+    pub(crate) fn free_seat(&mut self, process: usize) {
+        self.note_fullness();
+        self.processes[process].seats.holder.leave(1);
         self.look_for_seats(process);
     }
 
@@ -188,11 +194,19 @@ impl World {
 
     /// The lease is over, and everything is let go.
     pub(crate) fn lose_seats(&mut self, process: usize) {
-        let seats = &mut self.processes[process].seats;
-        seats.holder.lost();
+        self.holds_nothing(process);
         // What the next lease is told is the answer to a question of its own.
-        seats.asked += 1;
+        self.processes[process].seats.asked += 1;
         self.look_for_seats(process);
+    }
+
+    /// What is yet to be written under the lease frees no seat of the next one.
+    fn holds_nothing(&mut self, process: usize) {
+        let node = &mut self.processes[process];
+        for left in &mut node.journal {
+            node.seats.holder.leave(u32::from(std::mem::take(&mut left.holds_seat)));
+        }
+        node.seats.holder.lost();
     }
 
     pub(crate) fn seats_arrive(&mut self, question: SeatQuestion, way: StoreWay) {
@@ -229,10 +243,10 @@ impl World {
                 let (held, others, wanted_elsewhere) = (number(held), number(others), number(wanted_elsewhere));
                 seats.holder.answered(Share { held, others, wanted_elsewhere }, now);
             }
-            Ok(None) => seats.holder.lost(),
+            Ok(None) => self.holds_nothing(process),
             Err(_) => seats.holder.unanswered(),
         }
-        if seats.waits_until.is_some_and(|until| now < until) {
+        if self.processes[process].seats.waits_until.is_some_and(|until| now < until) {
             self.look_for_seats(process);
         }
     }

@@ -1,6 +1,6 @@
 //! The way to the store and back, and what must hold of everything that the store executes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ctedge_ownership::{Command, CommandId, LeaseEnd, LeaseId, Outcome, Record, StoreFailure};
 
@@ -53,7 +53,7 @@ impl World {
             self.fail(process, id, STORE_TIMEOUT);
         }
         if let Some((delay, answer)) = way {
-            self.after(delay, Event::StoreArrives { process, id, command, answer, sent: self.now });
+            self.after(delay, Event::StoreArrives { process, id, command, answer });
         }
     }
 
@@ -98,22 +98,12 @@ impl World {
         self.after(after, Event::StoreAnswers { process, id, answer });
     }
 
-    pub(crate) fn store_arrives(
-        &mut self,
-        process: usize,
-        id: CommandId,
-        command: &Command,
-        way: StoreWay,
-        sent: Instant,
-    ) {
+    pub(crate) fn store_arrives(&mut self, process: usize, id: CommandId, command: &Command, way: StoreWay) {
         if !self.reaches_store(process) {
             if way == StoreWay::Good {
                 self.fail(process, id, STORE_TIMEOUT);
             }
             return;
-        }
-        if command.follows_journal() {
-            self.write_journal_of(process, sent);
         }
         let answer = if self.has_room_for(command) {
             Ok(self.feigned(command).unwrap_or_else(|| self.execute(command)))

@@ -240,9 +240,7 @@ impl World {
             tell((self.now - self.start).as_secs_f64(), &event);
         }
         match event {
-            Event::StoreArrives { process, id, command, answer, sent } => {
-                self.store_arrives(process, id, &command, answer, sent);
-            }
+            Event::StoreArrives { process, id, command, answer } => self.store_arrives(process, id, &command, answer),
             Event::StoreAnswers { process, id, answer } => self.store_answers(process, id, answer),
             Event::Seats { process } => self.ask_for_seats(process),
             Event::SeatsArrive { question, answer } => self.seats_arrive(question, answer),

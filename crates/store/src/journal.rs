@@ -22,7 +22,8 @@ use tokio::task::JoinHandle;
 use self::batch::Batch;
 pub(crate) use self::batch::write_sessions;
 use self::fenced::LostSessions;
-pub(crate) use self::queue::{Mark, Queue};
+pub use self::queue::JournalMark;
+pub(crate) use self::queue::Queue;
 use crate::entry::Entry;
 use crate::fault::FaultKind;
 use crate::health::JournalHealth;
@@ -49,7 +50,7 @@ struct Shared {
     /// Somebody waits for what is in the queue.
     hurry: Notify,
     /// How far the writing is.
-    done: watch::Sender<Mark>,
+    done: watch::Sender<JournalMark>,
     lost: LostSessions,
     written: AtomicU64,
     fenced: AtomicU64,
@@ -63,7 +64,7 @@ impl Journal {
             queue: Mutex::new(Queue::new(entries_max)),
             arrived: Notify::new(),
             hurry: Notify::new(),
-            done: watch::Sender::new(Mark::default()),
+            done: watch::Sender::new(JournalMark::default()),
             // Each of them needs an entry to be found out.
             lost: LostSessions::new(entries_max),
             written: AtomicU64::new(0),
@@ -80,33 +81,26 @@ impl Journal {
     }
 
     /// Where the next entry will come to stand.
-    pub(crate) fn end(&self) -> Mark {
+    pub(crate) fn end(&self) -> JournalMark {
         self.shared.queue.lock().end()
     }
 
     /// How far the writing is.
-    pub(crate) fn written(&self) -> Mark {
+    pub(crate) fn written(&self) -> JournalMark {
         *self.shared.done.borrow()
     }
 
     /// Writes what waits at this moment. `false` if `within` was too short for it.
     pub(crate) async fn flush(&self, within: Duration) -> bool {
-        self.flush_to(self.end(), within).await
-    }
-
-    /// Writes what waits of sessions at this moment. `false` if `within` was too short for it.
-    pub(crate) async fn flush_sessions(&self, within: Duration) -> bool {
-        self.flush_to(self.end().of_sessions(), within).await
-    }
-
-    async fn flush_to(&self, end: Mark, within: Duration) -> bool {
-        if self.written().reaches(end) {
-            return true;
-        }
-        let mut done = self.shared.done.subscribe();
+        let end = self.end();
         self.shared.hurry.notify_one();
-        let reached = async { done.wait_for(|mark| mark.reaches(end)).await.is_ok() };
-        tokio::time::timeout(within, reached).await.unwrap_or(false)
+        tokio::time::timeout(within, self.reached(end)).await.is_ok()
+    }
+
+    /// Waits until the writing is as far as that.
+    pub(crate) async fn reached(&self, mark: JournalMark) {
+        // The writer lives as long as this.
+        let _ = self.shared.done.subscribe().wait_for(|done| done.reaches(mark)).await;
     }
 
     /// See [`crate::Store::lost_sessions`].

@@ -34,6 +34,7 @@ pub use entry::{Audit, AuditEvent, AuditUser, Day, Download, Entry, UnixMillis, 
 pub use fault::OpenError;
 pub use health::{JournalHealth, NotesHealth, StoreHealth};
 pub use inspect::{Inspection, inspect};
+pub use journal::JournalMark;
 pub use report::{
     AuditCursor, AuditFilter, ClientFigures, DayFigures, DownloadFigures, Forgotten, Lifetime, SessionNow, Totals,
 };

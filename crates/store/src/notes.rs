@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use self::pages::Pages;
 use crate::entry::Entry;
 use crate::health::NotesHealth;
-use crate::journal::Mark;
+use crate::journal::JournalMark;
 
 /// The most that one file of the two holds: what a busy node is told in some ten seconds. A store that is away for longer
 /// takes away what is older.
@@ -59,7 +59,7 @@ struct Open {
     lease: LeaseId,
     pages: Pages,
     /// How far the journal must be for the former page to be done with. `None` while nobody knows.
-    former_until: Option<Mark>,
+    former_until: Option<JournalMark>,
 }
 
 /// Which page a round began with; see [`Notes::begin_round`].
@@ -91,7 +91,7 @@ impl Notes {
 
     /// Everything that was noted until this moment will be in the journal's queue by [`Self::end_round`]; the journal has written
     /// everything up to `written`.
-    pub(crate) fn begin_round(&self, written: Mark) -> Round {
+    pub(crate) fn begin_round(&self, written: JournalMark) -> Round {
         let mut state = self.state.lock();
         let turned = state.open.as_mut().map(|open| open.begin_round(written));
         let round = turned.transpose().unwrap_or_else(|error| {
@@ -102,7 +102,7 @@ impl Notes {
     }
 
     /// The journal's queue ends at `end`.
-    pub(crate) fn end_round(&self, Round(turn): Round, end: Mark) {
+    pub(crate) fn end_round(&self, Round(turn): Round, end: JournalMark) {
         let mut state = self.state.lock();
         if let Some(open) = &mut state.open
             && turn == Some(open.pages.turn())
@@ -177,7 +177,7 @@ impl State {
 }
 
 impl Open {
-    fn begin_round(&mut self, written: Mark) -> io::Result<u64> {
+    fn begin_round(&mut self, written: JournalMark) -> io::Result<u64> {
         if self.former_until.is_some_and(|until| written.reaches(until)) {
             self.pages.empty_former()?;
             self.former_until = None;
@@ -268,7 +268,7 @@ mod tests {
     struct World {
         notes: Notes,
         queue: Queue,
-        written: Mark,
+        written: JournalMark,
         truth: Session,
         store: Session,
         changed: bool,
@@ -336,7 +336,7 @@ mod tests {
             let mut world = World {
                 notes,
                 queue: Queue::new(1_000),
-                written: Mark::default(),
+                written: JournalMark::default(),
                 truth: Session::default(),
                 store: Session::default(),
                 changed: false,
@@ -368,9 +368,9 @@ mod tests {
             end
         };
         notes.note(&requested(1, &[1]));
-        let first = round(Mark::default());
+        let first = round(JournalMark::default());
         notes.note(&requested(1, &[2]));
-        round(Mark::default());
+        round(JournalMark::default());
         assert_eq!(notes.read(&lease(1)), [requested(1, &[1]), requested(1, &[2])]);
         round(first);
         assert_eq!(notes.read(&lease(1)), [requested(1, &[2])]);

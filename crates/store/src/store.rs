@@ -18,7 +18,7 @@ use crate::entry::Entry;
 use crate::fault::{Fault, FaultKind, OpenError};
 use crate::file::{Seen, StoreFile};
 use crate::health::{StoreHealth, Watch};
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalMark};
 use crate::lane::Lane;
 use crate::notes::{Notes, ending};
 use crate::schema::{self, Found};
@@ -74,15 +74,9 @@ impl Store {
     /// MiB of an estate. After a failure nobody knows whether it
     /// was carried out; it may be sent again.
     ///
-    /// A command that follows the journal (see [`Command::follows_journal`]) waits for what is in there by now, as long as a
-    /// transaction may take. If that is not long enough, it is not carried out.
-    ///
     /// Before a lease ends whose process ran on this machine, what that process had noted is written.
     pub async fn execute(&self, command: Command) -> Result<Outcome, StoreFailure> {
         let database = &self.0.database;
-        if command.follows_journal() && !self.0.journal.flush_sessions(database.timeout).await {
-            return Err(StoreFailure::Slow);
-        }
         let registers = matches!(command, Command::Register { .. });
         let answer = match (&command, &self.0.notes) {
             (Command::EndLease { lease, .. }, Some(notes)) => ending::end(database, notes, lease, &command).await,
@@ -136,6 +130,18 @@ impl Store {
     /// written after `within`.
     pub async fn flush(&self, within: Duration) -> bool {
         self.0.journal.flush(within).await
+    }
+
+    /// How far the journal will be when everything is written that it was told of sessions by now.
+    #[must_use]
+    pub fn journaled(&self) -> JournalMark {
+        self.0.journal.end().of_sessions()
+    }
+
+    /// Waits until the journal is as far as that. What it had no room for, or what the database refused, counts as
+    /// written. Cancel safe.
+    pub async fn written(&self, mark: JournalMark) {
+        self.0.journal.reached(mark).await;
     }
 
     /// Sessions of which the journal was told that another lease owns them, or the same one since another time, or nobody:

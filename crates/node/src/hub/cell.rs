@@ -41,6 +41,8 @@ struct State {
     transports: Transports,
     /// Waits until the session can be exported.
     move_ready: Option<oneshot::Sender<()>>,
+    /// Whether it was written down for the next owner.
+    is_exported: bool,
     /// Whether the session was let go: whatever becomes of it here is no concern of anybody.
     is_over: bool,
     /// The entry among the node's timers.
@@ -80,6 +82,7 @@ impl SessionCell {
                 session,
                 transports: Transports::default(),
                 move_ready: None,
+                is_exported: false,
                 is_over: false,
                 scheduled: None,
                 share: Share::default(),
@@ -125,14 +128,18 @@ impl SessionCell {
         handshake: Handshake,
     ) -> Result<Attached, NotAttached> {
         self.change(hub, |state| {
-            // A peer that comes back has its seat. One that is refused below gives it back as the change is settled.
-            if !state.session.has_peer(claim.room_clock) && !state.session.is_ended() {
-                if !hub.seats.take() {
-                    return Err(NotAttached::NoSeat);
-                }
-                state.seats += 1;
+            // A peer that comes back has its seat.
+            let joins = !state.session.has_peer(claim.room_clock) && !state.session.is_ended();
+            if joins && !hub.seats.take() {
+                return Err(NotAttached::NoSeat);
             }
-            let attached = state.session.attach(claim, id, handshake, Instant::now())?;
+            let attached = state.session.attach(claim, id, handshake, Instant::now());
+            match joins {
+                true if attached.is_ok() => state.seats += 1,
+                true => hub.seats.leave(1, None),
+                false => {}
+            }
+            let attached = attached?;
             state.transports.add(attached.peer, attached.attachment);
             Ok(attached)
         })
@@ -203,7 +210,7 @@ impl SessionCell {
     /// The session stays after all.
     pub(super) fn cancel_move(self: &Arc<Self>, hub: &Hub) {
         self.change(hub, |state| {
-            state.move_ready = None;
+            (state.move_ready, state.is_exported) = (None, false);
             state.session.cancel_move(Instant::now());
         });
         self.is_cut.store(false, Ordering::Release);
@@ -236,6 +243,7 @@ impl SessionCell {
         if state.is_over {
             return None;
         }
+        state.is_exported = true;
         let session = &mut state.session;
         let estate = session.export(luggage, Instant::now());
         Some(Export { estate, peers: session.stored_peers(), in_flight: session.in_flight_bytes() })
@@ -439,14 +447,18 @@ impl State {
         }
     }
 
-    /// Gives back the seats of peers that are gone.
+    /// Gives back the seats of peers that are gone. Those of a session that was written down to be handed over go with it as it was
+    /// then.
     fn settle_seats(&mut self, hub: &Hub) {
+        if self.is_exported && !self.is_over {
+            return;
+        }
         debug_assert!(self.seats >= self.share.peers, "nobody is in a session without a seat");
         let gone = self.seats.saturating_sub(self.share.peers);
         match gone {
             0 => {}
             gone if self.is_over => hub.seats.hand_over(gone),
-            gone => hub.seats.leave(gone),
+            gone => hub.seats.leave(gone, hub.journaled()),
         }
         self.seats -= gone;
     }

@@ -145,7 +145,7 @@ impl Hub {
         let cell = SessionCell::new(session, epoch, peers);
         self.seats.sit(peers);
         if !self.sessions.insert_whatever(&key, &cell) {
-            self.seats.leave(peers);
+            self.seats.leave(peers, None);
             return Err(AdoptError::InUse);
         }
         cell.begun(self);

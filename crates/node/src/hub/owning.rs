@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ctedge_ownership::{NodeId, StoredPeer, Unavailable, Verdict, Wants};
 use ctedge_session::{Beginning, ResumeError, Session};
+use ctedge_store::JournalMark;
 use ctedge_wire::{Key, Redirect};
 
 use super::Hub;
@@ -144,7 +145,7 @@ impl Hub {
         let peers: Vec<_> = peers.iter().map(session_peer).collect();
         let (limits, now) = (self.session_limits(), Instant::now());
         let resumed = Session::resumed(key.clone(), limits, &peers, in_flight, unix_now(), &random(), now);
-        let session = resumed.inspect_err(|_| self.forgo_seats(peers.len()))?;
+        let session = resumed.inspect_err(|_| self.forget_peers(key, epoch, &peers))?;
         match self.keep_whatever(session, peers.len(), epoch) {
             // They have failed, and the next owner must not let them fail again.
             Ok(cell) if in_flight.is_some() => {
@@ -157,10 +158,16 @@ impl Hub {
         Ok(())
     }
 
-    /// The seats of peers came with a session that cannot be made.
-    fn forgo_seats(&self, peers: usize) {
-        self.seats.sit(peers);
-        self.seats.leave(peers);
+    /// Peers came, and their seats with them, of a session that cannot be made. Nor shall the next owner find them.
+    fn forget_peers(&self, key: &Key, epoch: u64, peers: &[ctedge_session::StoredPeer]) {
+        self.seats.sit(peers.len());
+        self.journal_peer(|journal| peers.iter().for_each(|peer| journal.peer_left(key, epoch, peer.clock)));
+        self.seats.leave(peers.len(), self.journaled());
+    }
+
+    /// How far the journal will be when what was said by now is written.
+    pub(super) fn journaled(&self) -> Option<JournalMark> {
+        self.journal.as_ref()?.journaled()
     }
 
     /// Forgets everything, since the lease is over: it may be another node's.

@@ -1,14 +1,17 @@
 //! The seats of a node: who gets one, who waits for one, and the task that asks the store for more.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ctedge_license::seats::{ASK_AGAIN, SeatHolder, Share, Wish};
 use ctedge_ownership::{LeaseId, StoreFailure};
-use ctedge_store::Seats;
+use ctedge_store::{JournalMark, Seats};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::ownership::Journal;
 
 /// How long somebody waits for a seat. Long enough for every other node to hear of it, at [`ctedge_license::seats::ASK_EVERY`],
 /// and give its reserve back; short enough for a person who is refused in the end.
@@ -64,12 +67,26 @@ pub(crate) struct NodeSeats {
     wanted: Notify,
     /// Wakes those who wait.
     changed: Notify,
+    /// Wakes the task that frees the seats of those who left.
+    left: Notify,
 }
 
 struct State {
     holder: SeatHolder,
     waiting: u32,
     is_store_away: bool,
+    /// Those who left, and how far the journal is when the store knows.
+    leaving: VecDeque<(JournalMark, u32)>,
+}
+
+impl State {
+    /// What was written down under the lease is another's to say.
+    fn lost(&mut self) {
+        for (_, peers) in self.leaving.drain(..) {
+            self.holder.leave(peers);
+        }
+        self.holder.lost();
+    }
 }
 
 impl NodeSeats {
@@ -84,8 +101,9 @@ impl NodeSeats {
     }
 
     fn new(holder: SeatHolder, wait_max: Duration) -> Arc<Self> {
-        let state = State { holder, waiting: 0, is_store_away: false };
-        Arc::new(Self { wait_max, state: Mutex::new(state), wanted: Notify::new(), changed: Notify::new() })
+        let state = State { holder, waiting: 0, is_store_away: false, leaving: VecDeque::new() };
+        let [wanted, changed, left] = std::array::from_fn(|_| Notify::new());
+        Arc::new(Self { wait_max, state: Mutex::new(state), wanted, changed, left })
     }
 
     /// Takes a seat for a peer that joins, if one is free at this moment.
@@ -95,9 +113,41 @@ impl NodeSeats {
         is_taken
     }
 
-    /// So many peers left.
-    pub(crate) fn leave(&self, peers: usize) {
-        self.state.lock().holder.leave(number(peers));
+    /// So many peers left. Their seats are free when the store has what is in the journal by now, as `journaled` says: until
+    /// then they are written down there, and may come back if this node dies. At once if nobody wrote them down.
+    pub(crate) fn leave(&self, peers: usize, journaled: Option<JournalMark>) {
+        let mut state = self.state.lock();
+        match journaled {
+            Some(mark) => {
+                state.leaving.push_back((mark, number(peers)));
+                self.left.notify_one();
+            }
+            None => {
+                state.holder.leave(number(peers));
+                self.changed.notify_waiters();
+            }
+        }
+    }
+
+    /// Frees the seats of those who left as `journal` gets written, until it is dropped.
+    pub(crate) async fn free_left(self: Arc<Self>, journal: Journal) {
+        loop {
+            let next = self.state.lock().leaving.front().map(|(mark, _)| *mark);
+            match next {
+                Some(mark) => {
+                    journal.written(mark).await;
+                    self.written(mark);
+                }
+                None => self.left.notified().await,
+            }
+        }
+    }
+
+    fn written(&self, reached: JournalMark) {
+        let state = &mut *self.state.lock();
+        while let Some((_, peers)) = state.leaving.pop_front_if(|(mark, _)| reached.reaches(*mark)) {
+            state.holder.leave(peers);
+        }
         self.changed.notify_waiters();
     }
 
@@ -115,7 +165,7 @@ impl NodeSeats {
 
     /// The lease is over, and everything is let go.
     pub(crate) fn lost(&self) {
-        self.state.lock().holder.lost();
+        self.state.lock().lost();
         self.wanted.notify_one();
     }
 
@@ -208,7 +258,7 @@ impl NodeSeats {
                     Share { held: number(held), others: number(others), wanted_elsewhere: number(wanted_elsewhere) };
                 state.holder.answered(share, Instant::now());
             }
-            Ok(None) => state.holder.lost(),
+            Ok(None) => state.lost(),
             Err(_) => state.holder.unanswered(),
         }
         drop(state);
@@ -291,7 +341,7 @@ mod tests {
         }
         assert_eq!(join(&one).await, Err(NoSeat::AllTaken { licensed: 25 }));
         assert_eq!(join(&other).await, Err(NoSeat::AllTaken { licensed: 25 }));
-        one.leave(1);
+        one.leave(1, None);
         assert_eq!(join(&other).await, Ok(()));
         assert_eq!((one.counts().taken, other.counts().taken), (24, 1));
     }
@@ -319,7 +369,7 @@ mod tests {
         assert_eq!((join(&one).await, join(&one).await), (Ok(()), Ok(())));
         let waiting = tokio::spawn(async move { join(&other).await });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        one.leave(1);
+        one.leave(1, None);
         assert_eq!(waiting.await.unwrap(), Ok(()));
     }
 

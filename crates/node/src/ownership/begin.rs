@@ -5,6 +5,7 @@ use ctedge_wire::Key;
 
 use super::driver::Driver;
 use super::logins;
+use crate::hub::AdoptError;
 
 impl Driver {
     /// Makes the session of a key that the node owns since `epoch`. What cannot be made is over: its record goes, and
@@ -49,6 +50,10 @@ impl Driver {
         }
         match self.app.hub.adopt(key, session, estate.peers.len(), epoch.0) {
             Ok(()) => true,
+            Err(error @ AdoptError::InUse) => {
+                tracing::error!(session = %key, %error, "a session was taken up twice");
+                true
+            }
             Err(error) => {
                 tracing::error!(session = %key, %error, "what a session was handed over with is lost; its peers are not");
                 self.app.hub.metrics().ownership.lost("estate_unreadable");

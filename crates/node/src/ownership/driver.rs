@@ -18,7 +18,7 @@ use ctedge_store::Seats;
 use ctedge_wire::Key;
 use ctedge_wire::health::NodeStatus;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::giving::Given;
 use super::keeper::Keeper;
@@ -73,10 +73,9 @@ impl DriverThread {
                 let tidying = tokio::spawn(tidy::run(Arc::clone(&keeper), journal.clone()));
                 let pool = SharedSeats { owners: owners.clone(), keeper: Arc::clone(&keeper) };
                 let seating = tokio::spawn(Arc::clone(&app.hub.seats).run(pool));
+                let freeing = tokio::spawn(Arc::clone(&app.hub.seats).free_left(journal.clone()));
                 let leaves = Driver::new(app, owners, journal, Arc::clone(&keeper)).run(inbox).await;
-                opening.abort();
-                tidying.abort();
-                seating.abort();
+                [opening, tidying, seating, freeing].iter().for_each(JoinHandle::abort);
                 keeper.flush().await;
                 if let Some(lease) = leaves {
                     // Whatever the answer is: if the store does not hear it, others will find the lease silent.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ctedge_logs::Zone;
 use ctedge_ownership::{Epoch, LeaseId};
 use ctedge_session::{AuditEvent, AuditKind, StoredPeer};
-use ctedge_store::{Audit, Day, Download, Entry, UnixMillis, UsageSample};
+use ctedge_store::{Audit, Day, Download, Entry, JournalMark, UnixMillis, UsageSample};
 use ctedge_wire::Key;
 use parking_lot::RwLock;
 
@@ -45,6 +45,16 @@ impl Journal {
     pub(crate) fn peer_left(&self, key: &Key, epoch: u64, clock: u64) {
         let (key, epoch, by) = self.owned(key, epoch);
         self.write(Entry::PeerLeft { key, epoch, by, clock });
+    }
+
+    /// How far the journal will be when what was said by now is written. `None` where it is written nowhere.
+    pub(crate) fn journaled(&self) -> Option<JournalMark> {
+        self.0.keeper.journaled()
+    }
+
+    /// Waits until the journal is as far as that.
+    pub(crate) async fn written(&self, mark: JournalMark) {
+        self.0.keeper.written(mark).await;
     }
 
     /// The requests in flight; empty when there are none.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ctedge_license::seats::Wish;
 use ctedge_ownership::{Command, Epoch, LeaseId, Outcome, StoreFailure};
 use ctedge_settings::StoreSettings;
-use ctedge_store::{Entry, SeatWish, Seats, Store, StoreHealth};
+use ctedge_store::{Entry, JournalMark, SeatWish, Seats, Store, StoreHealth};
 use ctedge_wire::{Key, StoreState};
 use tokio::sync::SetOnce;
 
@@ -96,6 +96,16 @@ impl Keeper {
         if let Some(store) = self.store.get() {
             store.journal(entry);
         }
+    }
+
+    /// How far the journal will be when what was said by now is written. `None` before the store is open.
+    pub(super) fn journaled(&self) -> Option<JournalMark> {
+        self.store.get().map(Store::journaled)
+    }
+
+    /// Waits until the journal is as far as that.
+    pub(super) async fn written(&self, mark: JournalMark) {
+        self.store.wait().await.written(mark).await;
     }
 
     /// Notes the entry on this machine. See [`Store::note`].

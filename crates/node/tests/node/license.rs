@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::peer::Peer;
-use crate::support::{Answer, TestNode, info};
+use crate::support::{Answer, DEADLINE, TestNode, info};
 use ctedge_license::{FileKind, License, Locator, PrivateKey, Terms};
 use ctedge_settings::{LicenseSettings, NodeSettings};
 use serde_json::json;
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tempfile::TempDir;
 
 fn key() -> PrivateKey {
@@ -148,6 +149,34 @@ async fn who_finds_no_seat_is_told_how_many_there_are() {
     // That one waits for the host; the late guest takes the seat first.
     host.answer_join(None).await;
     Peer::connect(&node, "room", &late).await;
+}
+
+#[tokio::test]
+async fn the_seat_of_somebody_who_left_is_free_when_the_store_knows() {
+    let (folder, store) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    license(folder.path(), 2, "2999/12/31");
+    let node = TestNode::sharing_with(store.path(), "a", licensed(folder.path())).await;
+    let (mut host, _) = hosted(&node, "room").await;
+    let early = admitted(&node, "room", &mut host).await;
+    let late = admitted(&node, "room", &mut host).await;
+    let guest = Peer::connect(&node, "room", &early).await;
+    let mut hog =
+        SqliteConnection::connect(&format!("sqlite:{}", store.path().join("ctedge.db").display())).await.unwrap();
+    let is_written = async {
+        while sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM peers").fetch_one(&mut hog).await.unwrap() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, is_written).await.unwrap();
+    hog.execute("BEGIN EXCLUSIVE").await.unwrap();
+    guest.hang_up().await;
+    node.until(|| node.get("/ct-health/"), |answer| answer.json()["peers"] == 1).await;
+    // Should the node die now, its guest would come back with the session.
+    let (_, answer) = Peer::knock(&node, "room", &late).await;
+    assert!(answer.starts_with("44{") && answer.contains("cannot let in more people"), "{answer}");
+    hog.execute("ROLLBACK").await.unwrap();
+    let letting_in = async { while !Peer::knock(&node, "room", &late).await.1.starts_with("40{") {} };
+    tokio::time::timeout(DEADLINE, letting_in).await.unwrap();
 }
 
 #[tokio::test]

@@ -55,6 +55,10 @@ impl Session {
             return Err(ResumeError::HostMissing);
         }
         session.state = State::Live;
+        // Nor shall the next owner find whom this one did not.
+        for lost in peers.iter().filter(|peer| session.peers.find(|member| member.clock == peer.clock).is_none()) {
+            session.actions.push_back(Action::PeerLeft { clock: lost.clock });
+        }
         session.find_next_given_up();
         session.announce_the_silent();
         session.fail_lost_requests(in_flight.unwrap_or_default());

@@ -61,6 +61,10 @@ pub(crate) async fn write_sessions(tx: &mut Tx<'_>, entries: &[Entry]) -> Result
             changes.add(entry);
             continue;
         }
+        if matches!(entry, Entry::PeerLeft { .. }) && held.is_gone(fence) {
+            // Everybody leaves with a session, and its record may be deleted before they are.
+            continue;
+        }
         fenced.entries += 1;
         if held.is_lost(fence) {
             let (key, epoch, _) = fence;
@@ -115,6 +119,11 @@ impl<'e> Held<'e> {
     /// lost everything.
     fn is_lost(&self, (key, epoch, by): Fence<'_>) -> bool {
         self.living.contains(by) && !self.is_owned((key, epoch, by))
+    }
+
+    /// Whether there is no such session, and the writer lives: nobody else ever owned it.
+    fn is_gone(&self, (key, _, by): Fence<'_>) -> bool {
+        self.living.contains(by) && !self.owners.contains_key(key)
     }
 
     fn is_owned(&self, (key, epoch, by): Fence<'_>) -> bool {

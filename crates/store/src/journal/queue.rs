@@ -21,21 +21,22 @@ pub(crate) struct Queue {
     dropped: JournalHealth,
 }
 
-/// How far something is, in both lines.
+/// How far the journal is, or will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Mark {
+pub struct JournalMark {
     sessions: u64,
     records: u64,
 }
 
-impl Mark {
+impl JournalMark {
     /// The same of sessions, and nothing of records.
     pub(crate) fn of_sessions(self) -> Self {
         Self { records: 0, ..self }
     }
 
     /// Whether everything up to `end` is done.
-    pub(crate) fn reaches(&self, end: Self) -> bool {
+    #[must_use]
+    pub fn reaches(&self, end: Self) -> bool {
         self.sessions >= end.sessions && self.records >= end.records
     }
 }
@@ -160,19 +161,19 @@ impl Queue {
     }
 
     /// What was taken is written. How far that brings it.
-    pub(crate) fn taken_are_done(&mut self) -> Mark {
+    pub(crate) fn taken_are_done(&mut self) -> JournalMark {
         (self.sessions.taken, self.records.taken) = (0, 0);
         self.begin()
     }
 
     /// The first entry of each line that is not done.
-    pub(crate) fn begin(&self) -> Mark {
-        Mark { sessions: self.sessions.begin(), records: self.records.begin() }
+    pub(crate) fn begin(&self) -> JournalMark {
+        JournalMark { sessions: self.sessions.begin(), records: self.records.begin() }
     }
 
     /// Where the next entry of each line will come to stand.
-    pub(crate) fn end(&self) -> Mark {
-        Mark { sessions: self.sessions.end(), records: self.records.end() }
+    pub(crate) fn end(&self) -> JournalMark {
+        JournalMark { sessions: self.sessions.end(), records: self.records.end() }
     }
 
     /// How many wait, those being written included.

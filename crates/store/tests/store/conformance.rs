@@ -133,7 +133,9 @@ fn journal(model: &mut StoreModel, entry: &Entry) -> bool {
             legacy.peers.sort_by_key(|peer| peer.clock);
         }),
         Entry::PeerLeft { key, epoch, by, clock } => {
-            model.journal(key, *epoch, by, |legacy| legacy.peers.retain(|peer| peer.clock != *clock))
+            // Nothing is lost when somebody leaves a session that is over.
+            let is_over = model.lives(by) && model.record(key).is_none();
+            is_over || model.journal(key, *epoch, by, |legacy| legacy.peers.retain(|peer| peer.clock != *clock))
         }
         Entry::InFlight { key, epoch, by, bytes } => {
             model.journal(key, *epoch, by, |legacy| legacy.in_flight.clone_from(bytes))

@@ -177,28 +177,22 @@ async fn entries_wait_while_the_store_is_locked_and_records_are_dropped_first() 
     assert_eq!(store.audit(&AuditFilter::default(), None, 100).await.unwrap().0.len(), 10);
 }
 
-on_both!(what_was_journaled_is_written_before_a_session_goes, before_a_session_goes);
+on_both!(who_left_has_left_as_far_as_the_journal_is_written, left);
 
-async fn before_a_session_goes(place: Place) {
+async fn left(place: Place) {
     let store = place.open().await;
     let by = registered(&store, "node", 1).await;
-    let room = created(&store, "room", &by).await;
-    for (number, name) in [(1, "handed-off"), (2, "kept"), (3, "deleted")] {
-        let epoch = created(&store, name, &by).await;
-        store.journal(joined("room", room, &by, number));
-        store.journal(joined(name, epoch, &by, 1));
-        let (key, owner) = (key(name), by.clone());
-        let command = match name {
-            "handed-off" => {
-                let (estate, reason) = (Estate::default(), HandoffReason::Stop);
-                Command::HandOff { key, epoch, by: owner, to: None, estate, reason }
-            }
-            "kept" => Command::Keep { key, epoch, by: owner, peers: Vec::new(), in_flight: None },
-            _ => Command::Delete { key, epoch, by: owner },
-        };
-        store.execute(command).await.unwrap();
-        assert_eq!(legacy(&store, "room", room, &by).await.peers.len() as u64, number, "{name}");
-    }
+    let (room, over) = (created(&store, "room", &by).await, created(&store, "over", &by).await);
+    store.journal(joined("room", room, &by, 1));
+    store.journal(joined("over", over, &by, 1));
+    assert!(store.flush(PATIENCE).await);
+    store.journal(Entry::PeerLeft { key: key("room"), epoch: room, by: by.clone(), clock: 1 });
+    tokio::time::timeout(PATIENCE, store.written(store.journaled())).await.unwrap();
+    assert_eq!(legacy(&store, "room", room, &by).await.peers, []);
+
+    // Everybody leaves with a session, be it that its record was faster.
+    store.execute(Command::Delete { key: key("over"), epoch: over, by: by.clone() }).await.unwrap();
+    store.journal(Entry::PeerLeft { key: key("over"), epoch: over, by: by.clone(), clock: 1 });
     assert!(store.flush(PATIENCE).await);
     assert_eq!(store.health().journal.fenced, 0);
 }
