@@ -308,7 +308,7 @@ impl Session {
         }
         let closed = server::room_closed();
         for slot in present {
-            // Their seats are free from here on, which a next owner must know, should there be one before all is forgotten.
+            // A next owner, should there be one before all is forgotten, must not bring them back.
             self.say_left(slot);
             // A host that ended the session by its own going needs no telling.
             if Some(slot) != self.host || reason == EndReason::Closed {
