@@ -139,6 +139,12 @@ impl Ownership {
         }
     }
 
+    /// Whether the key is one of [`Self::sessions`].
+    #[must_use]
+    pub fn has_session(&self, key: &Key) -> bool {
+        self.entries.state(key).is_some_and(State::is_session)
+    }
+
     /// How many sessions the node has in memory, those included that are being handed off.
     #[must_use]
     pub fn sessions(&self) -> usize {

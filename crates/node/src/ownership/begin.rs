@@ -31,7 +31,7 @@ impl Driver {
             }
             return is_wanted;
         };
-        self.login_keys.remove(key);
+        self.login_keys.become_session(key);
         let is_begun = self.app.hub.begin_owned(key, beginning, epoch.0);
         if is_begun {
             self.questions.begun(ticket);

@@ -331,7 +331,7 @@ impl Driver {
             self.carry_out(action);
         }
         // Keys that are owned for logins are no sessions.
-        let login_keys = self.login_keys.owned();
+        let login_keys = self.login_keys.owned(|key| self.machine.has_session(key));
         let drain = self.machine.drain_progress(clock::awake_or_not());
         let view = View {
             lease: self.machine.lease().clone(),
@@ -396,7 +396,7 @@ impl Driver {
                         self.app.hub.let_go_all();
                     }
                     LetGo::One(key) => {
-                        self.login_keys.remove(&key);
+                        self.login_keys.leave(&key);
                         self.app.hub.let_go(&key);
                     }
                 }

@@ -25,7 +25,7 @@ pub(super) struct Given {
 impl Driver {
     /// Lets the session close its transports, which takes a moment.
     pub(super) fn start_moving(&mut self, key: Key, epoch: Epoch) {
-        if self.login_keys.remove(&key) {
+        if self.login_keys.leave(&key) {
             let waiting = logins::take(&self.app.logins, &key, Instant::now());
             let estate = waiting.map(|waiting| Estate { bytes: logins::write(waiting, b""), ..Estate::default() });
             return self.given(Given { key, epoch, estate }, clock::awake_or_not());

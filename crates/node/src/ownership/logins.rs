@@ -4,7 +4,7 @@
 //! because a client names its session in all of its requests, the login goes with the session. A node that is about to end
 //! owns the other keys for a moment, and hands them off like sessions.
 
-use std::collections::{HashMap, hash_map};
+use std::collections::{HashMap, HashSet, hash_map};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -38,6 +38,8 @@ pub(super) struct LoginKeys {
     /// Each with whether it is owned.
     keys: HashMap<Key, bool>,
     owned: usize,
+    /// Keys that were owned, and are on their way to other nodes or being deleted.
+    leaving: HashSet<Key>,
 }
 
 impl LoginKeys {
@@ -54,6 +56,7 @@ impl LoginKeys {
 
     /// Takes in a key that is owned.
     pub(super) fn own(&mut self, key: Key) {
+        self.leaving.remove(&key);
         self.owned += usize::from(!self.keys.insert(key, true).unwrap_or(false));
     }
 
@@ -61,16 +64,31 @@ impl LoginKeys {
         self.keys.contains_key(key)
     }
 
-    /// How many are owned.
-    pub(super) fn owned(&self) -> usize {
-        self.owned
+    /// How many are owned, those included that are leaving as long as `is_left` does not say that they are gone.
+    pub(super) fn owned(&mut self, is_left: impl Fn(&Key) -> bool) -> usize {
+        self.leaving.retain(is_left);
+        self.owned + self.leaving.len()
     }
 
-    /// Whether it was there.
-    pub(super) fn remove(&mut self, key: &Key) -> bool {
+    /// The key leaves the node. `false` if it was not there.
+    pub(super) fn leave(&mut self, key: &Key) -> bool {
+        let removed = self.remove(key);
+        if removed == Some(true) {
+            self.leaving.insert(key.clone());
+        }
+        removed.is_some()
+    }
+
+    /// The key is a session's from here on.
+    pub(super) fn become_session(&mut self, key: &Key) {
+        self.remove(key);
+    }
+
+    /// Gives whether it was owned, if it was there.
+    fn remove(&mut self, key: &Key) -> Option<bool> {
         let removed = self.keys.remove(key);
         self.owned -= usize::from(removed == Some(true));
-        removed.is_some()
+        removed
     }
 
     pub(super) fn clear(&mut self) {
@@ -82,7 +100,7 @@ impl LoginKeys {
         let now = Instant::now();
         let idle: Vec<Key> = self.keys.keys().filter(|key| !logins.has_any_of(key, now)).cloned().collect();
         for key in &idle {
-            self.remove(key);
+            self.leave(key);
         }
         idle
     }
@@ -173,16 +191,20 @@ mod tests {
         let mut keys = LoginKeys::default();
         let key = |text: &str| Key::parse(text).unwrap();
         assert!(keys.ask(key("a")) && keys.ask(key("b")) && !keys.ask(key("a")));
-        assert_eq!(keys.owned(), 0);
+        let mut left = vec![key("c")];
+        assert_eq!(keys.owned(|key| left.contains(key)), 0);
         for own in ["a", "a", "c"] {
             keys.own(key(own));
         }
-        assert_eq!(keys.owned(), 2);
-        assert!(keys.remove(&key("a")) && keys.remove(&key("b")) && !keys.remove(&key("b")));
-        assert_eq!(keys.owned(), 1);
+        assert_eq!(keys.owned(|key| left.contains(key)), 2);
+        keys.become_session(&key("a"));
+        assert!(keys.leave(&key("b")) && !keys.leave(&key("b")));
+        assert_eq!(keys.owned(|key| left.contains(key)), 1);
         let logins = PendingTable::new(10, MINUTE);
         assert_eq!(keys.take_idle(&logins), [key("c")]);
-        assert_eq!(keys.owned(), 0);
+        assert_eq!(keys.owned(|key| left.contains(key)), 1, "it is no session on its way either");
+        left.clear();
+        assert_eq!(keys.owned(|key| left.contains(key)), 0);
     }
 
     #[test]
