@@ -38,7 +38,7 @@ pub(super) struct LoginKeys {
     /// Each with whether it is owned.
     keys: HashMap<Key, bool>,
     owned: usize,
-    /// Keys that were owned, and are on their way to other nodes or being deleted.
+    /// Keys that were owned, and are on their way to other nodes.
     leaving: HashSet<Key>,
 }
 
@@ -64,9 +64,9 @@ impl LoginKeys {
         self.keys.contains_key(key)
     }
 
-    /// How many are owned, those included that are leaving as long as `is_left` does not say that they are gone.
-    pub(super) fn owned(&mut self, is_left: impl Fn(&Key) -> bool) -> usize {
-        self.leaving.retain(is_left);
+    /// How many are owned, those included that are leaving and still here, as `is_here` says.
+    pub(super) fn owned(&mut self, is_here: impl Fn(&Key) -> bool) -> usize {
+        self.leaving.retain(is_here);
         self.owned + self.leaving.len()
     }
 
@@ -191,20 +191,20 @@ mod tests {
         let mut keys = LoginKeys::default();
         let key = |text: &str| Key::parse(text).unwrap();
         assert!(keys.ask(key("a")) && keys.ask(key("b")) && !keys.ask(key("a")));
-        let mut left = vec![key("c")];
-        assert_eq!(keys.owned(|key| left.contains(key)), 0);
+        let mut here = vec![key("c")];
+        assert_eq!(keys.owned(|key| here.contains(key)), 0);
         for own in ["a", "a", "c"] {
             keys.own(key(own));
         }
-        assert_eq!(keys.owned(|key| left.contains(key)), 2);
+        assert_eq!(keys.owned(|key| here.contains(key)), 2);
         keys.become_session(&key("a"));
         assert!(keys.leave(&key("b")) && !keys.leave(&key("b")));
-        assert_eq!(keys.owned(|key| left.contains(key)), 1);
+        assert_eq!(keys.owned(|key| here.contains(key)), 1);
         let logins = PendingTable::new(10, MINUTE);
         assert_eq!(keys.take_idle(&logins), [key("c")]);
-        assert_eq!(keys.owned(|key| left.contains(key)), 1, "it is no session on its way either");
-        left.clear();
-        assert_eq!(keys.owned(|key| left.contains(key)), 0);
+        assert_eq!(keys.owned(|key| here.contains(key)), 1, "it is no session on its way either");
+        here.clear();
+        assert_eq!(keys.owned(|key| here.contains(key)), 0);
     }
 
     #[test]
