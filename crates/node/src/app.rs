@@ -165,7 +165,7 @@ impl App {
 
     /// Whether somebody reaches this node, as far as it can know.
     pub(crate) fn is_reached(&self) -> bool {
-        self.reach.is_reached(self.hub.connections().count(), Instant::now())
+        self.reach.is_reached(self.hub.connections().present(), Instant::now())
     }
 
     /// Whether this is the control token.

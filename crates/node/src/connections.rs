@@ -4,6 +4,7 @@
 //! stop waits until every slot is back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
@@ -14,7 +15,15 @@ use crate::stop::{StopSignal, StopSwitch};
 pub struct Connections {
     open: watch::Sender<usize>,
     open_max: usize,
+    present: AtomicUsize,
     stop: StopSwitch,
+}
+
+/// Somebody who is here: a request that is being served, or a WebSocket. One who polls has a connection between two polls as well,
+/// and still has it for a while after the last.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    connections: Arc<Connections>,
 }
 
 /// One open transport connection. Dropping it gives the slot back.
@@ -25,7 +34,19 @@ pub struct ConnectionSlot {
 
 impl Connections {
     pub(crate) fn new(open_max: usize) -> Arc<Self> {
-        Arc::new(Self { open: watch::Sender::new(0), open_max, stop: StopSwitch::new() })
+        Arc::new(Self { open: watch::Sender::new(0), open_max, present: AtomicUsize::new(0), stop: StopSwitch::new() })
+    }
+
+    /// Somebody is here until the returned value is dropped.
+    pub(crate) fn come(self: &Arc<Self>) -> Presence {
+        self.present.fetch_add(1, Ordering::Relaxed);
+        Presence { connections: Arc::clone(self) }
+    }
+
+    /// How many are here.
+    #[must_use]
+    pub fn present(&self) -> usize {
+        self.present.load(Ordering::Relaxed)
     }
 
     /// A slot for one more connection, or `None` when the node is full or stopping.
@@ -61,6 +82,12 @@ impl Connections {
     pub(crate) async fn all_closed(&self) {
         // The sender lives in `self`, so that waiting cannot fail.
         let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.connections.present.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -348,6 +348,11 @@ impl Hub {
         all
     }
 
+    /// Gives whoever is away from a session a whole grace period from now on.
+    pub(crate) fn renew_graces(&self) {
+        self.sessions.for_each(SessionCell::renew_graces);
+    }
+
     /// Visits the users of all sessions, with whether each has a transport. One that is in several is visited again.
     pub(crate) fn for_each_user(&self, mut visit: impl FnMut(&User, bool)) {
         self.sessions.for_each(|cell| cell.for_each_user(&mut visit));

@@ -3,7 +3,7 @@
 //! A node that beats keeps its sessions, and nobody takes them from it. If something between the machines, a firewall or a
 //! route, keeps everybody else from it, it is the one to find out and to give them up. Three things together say so: people look
 //! for its sessions at another node, since their balancer does not reach this one, which reads that beside the other's lease;
-//! nobody has asked this one for anything for a while, not even for its health; and no client is connected to it.
+//! nobody has asked this one for anything for a while, not even for its health; and nobody is here, with a WebSocket or a request.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use ctedge_ownership::{Lease, NodeId};
 use serde::Deserialize;
 
-/// How long nobody may ask for anything, at least.
-const UNASKED_MAX: Duration = Duration::from_secs(10);
+/// How long nobody may ask for anything, at least. Clients give up 30 s after they were cut: by then the node must have found out,
+/// and the next owner must serve them.
+const UNASKED_MAX: Duration = Duration::from_secs(5);
 
-/// How long it counts that somebody looked for a session in vain. Clients try again sooner.
-const MISSED: Duration = Duration::from_secs(10);
+/// How long it counts that somebody looked for a session in vain. Clients rest for 5 s at most before they try again.
+const MISSED: Duration = Duration::from_secs(20);
 
 /// The query by which a node tells its questions to itself from those of others.
 pub(crate) const OWN_QUESTION: &str = "own";
@@ -63,14 +64,14 @@ impl Reach {
         }
     }
 
-    /// Whether somebody reaches this node, as far as it can know. It has so many connections of clients.
-    pub(crate) fn is_reached(&self, connections: usize, now: Instant) -> bool {
+    /// Whether somebody reaches this node, as far as it can know. So many are `present`.
+    pub(crate) fn is_reached(&self, present: usize, now: Instant) -> bool {
         let millis_since = |at: u64| Duration::from_millis(self.millis(now).saturating_sub(at));
         let is_missed = match self.missed.load(Ordering::Relaxed) {
             0 => false,
             missed => millis_since(missed - 1) < MISSED,
         };
-        connections > 0 || !is_missed || millis_since(self.asked.load(Ordering::Relaxed)) < self.unasked_max
+        present > 0 || !is_missed || millis_since(self.asked.load(Ordering::Relaxed)) < self.unasked_max
     }
 
     fn millis(&self, now: Instant) -> u64 {
@@ -103,12 +104,12 @@ mod tests {
         reach.asked(Some("own"), after(60));
         assert!(!reach.is_reached(0, after(60)), "its own question says nothing");
         reach.asked(None, after(60));
-        missed(69);
-        assert!(reach.is_reached(0, after(69)), "somebody has asked");
-        assert!(!reach.is_reached(0, after(70)));
-        reach.learn(&own, reports[..2].iter(), after(78));
-        assert!(!reach.is_reached(0, after(78)), "who tries again may rest for a moment");
-        assert!(reach.is_reached(0, after(79)), "nobody has missed it for long");
+        missed(64);
+        assert!(reach.is_reached(0, after(64)), "somebody has asked");
+        assert!(!reach.is_reached(0, after(65)));
+        reach.learn(&own, reports[..2].iter(), after(83));
+        assert!(!reach.is_reached(0, after(83)), "who tries again may rest for a moment");
+        assert!(reach.is_reached(0, after(84)), "nobody has missed it for long");
     }
 
     #[test]

@@ -164,7 +164,12 @@ impl Transports {
             },
         };
         let limits = &self.hub.settings().limits;
-        let response = upgrade.accept(carried, limits.message_bytes_max, Arc::clone(&self.stopping));
+        let response = upgrade.accept(
+            carried,
+            limits.message_bytes_max,
+            Arc::clone(&self.stopping),
+            self.hub.connections().come(),
+        );
         self.owned(response, epoch)
     }
 

@@ -28,6 +28,8 @@ pub enum Action {
     /// Ask the node's own listener for anything over a connection of its own, as others would, and tell
     /// [`crate::Ownership::listener_answered`] whether it answered at all within [`crate::OwnershipSettings::probe_timeout`].
     ProbeOneself,
+    /// Nobody got in just now: give whoever is away from any session a whole grace period from here on.
+    RenewGraces,
     /// Answer the request.
     Answer(Ticket, Verdict),
     /// The node owns the key: make the session. Requests for it are answered after this.

@@ -218,6 +218,35 @@ fn an_ended_session_does_not_wait_for_absent_guests_longer_than_their_grace() {
 }
 
 #[test]
+fn the_grace_of_who_is_away_begins_anew_while_nobody_gets_in() {
+    check(
+        "
+        h attaches
+          h gets notification peer/info h
+          audit: created by h
+        a attaches
+          a gets notification peer/info a
+          h gets broadcast room/joined a
+          audit: joined: a
+        a is cut
+        29 s pass
+        nobody gets in
+        29 s pass
+        a attaches
+          a is back
+        nobody gets in
+        a is cut
+        29 s pass
+        nobody gets in
+        29 s pass
+        1 s pass
+          h gets broadcast room/left a
+          audit: left: a
+        ",
+    );
+}
+
+#[test]
 fn when_all_are_lost_at_once_the_session_ends_without_a_farewell_for_each() {
     check(
         "

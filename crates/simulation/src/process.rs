@@ -187,6 +187,7 @@ impl World {
                 self.after(self.settings.probe_timeout, Event::Unheard { process });
             }
             Action::ProbeOneself => self.processes[process].ownership.listener_answered(true, now),
+            Action::RenewGraces => self.renew_graces(process),
             Action::Answer(ticket, verdict) => self.answer(process, ticket, verdict),
             Action::Begin { key, epoch, origin } => self.begin(process, key, epoch, origin),
             Action::StartMoving { key, .. } => {

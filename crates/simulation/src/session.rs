@@ -355,6 +355,13 @@ impl World {
         self.down(connection, Frame::Close);
     }
 
+    /// Whoever is away has a whole grace from now on.
+    pub(crate) fn renew_graces(&mut self, process: usize) {
+        for peer in self.processes[process].rooms.values_mut().flat_map(|live| live.peers.values_mut()) {
+            peer.away_since = self.now;
+        }
+    }
+
     /// Looks after the graces, once a second.
     pub(crate) fn tick(&mut self, process: usize) {
         let now = self.now;

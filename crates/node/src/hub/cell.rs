@@ -282,6 +282,11 @@ impl SessionCell {
         }
     }
 
+    /// The session's entry among the timers may stay: it is early.
+    pub(super) fn renew_graces(&self) {
+        self.state.lock().session.renew_graces(Instant::now());
+    }
+
     pub(super) fn timer_fired(self: &Arc<Self>, hub: &Hub, deadline: Deadline) {
         self.change(hub, |state| {
             // An entry that was moved in the meantime is still among the timers.

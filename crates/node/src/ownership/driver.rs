@@ -142,7 +142,7 @@ impl SeatStore for SharedSeats {
 pub(super) enum Done {
     Stored(CommandId, Result<Outcome, StoreFailure>),
     Probed(LeaseId, bool),
-    Heard(bool),
+    Heard { is_served: bool, is_reached: bool },
     Given(Given),
     Settled,
 }
@@ -160,6 +160,8 @@ pub(super) struct Driver {
     /// How many questions the store is asked about without a lease.
     settling: usize,
     probe_timeout: Duration,
+    /// Whether the node's own listener answered when it was last asked.
+    is_served: bool,
     /// When everything must be given away, if that is ordered.
     leave_by: Option<Instant>,
 }
@@ -186,6 +188,7 @@ impl Driver {
             login_keys: LoginKeys::default(),
             settling: 0,
             probe_timeout: ownership.probe_timeout,
+            is_served: true,
             leave_by: None,
         }
     }
@@ -308,8 +311,9 @@ impl Driver {
                 }
             }
             Ok(Done::Probed(lease, alive)) => self.machine.probe_answered(&lease, alive, now),
-            Ok(Done::Heard(answered)) => {
-                self.machine.listener_answered(answered && self.app.is_reached(), now);
+            Ok(Done::Heard { is_served, is_reached }) => {
+                self.is_served = is_served;
+                self.machine.listener_answered(is_served && is_reached, now);
             }
             Ok(Done::Given(given)) => self.given(given, now),
             Ok(Done::Settled) => self.settling -= 1,
@@ -383,8 +387,13 @@ impl Driver {
             }
             Action::ProbeOneself => {
                 let (listener, timeout) = (self.app.listener, self.probe_timeout);
-                self.tasks.spawn(async move { Done::Heard(probe::is_served(listener, timeout).await) });
+                // Before it asks: whoever asks is here.
+                let is_reached = self.app.is_reached();
+                self.tasks.spawn(async move {
+                    Done::Heard { is_served: probe::is_served(listener, timeout).await, is_reached }
+                });
             }
+            Action::RenewGraces => self.app.hub.renew_graces(),
             Action::Answer(ticket, verdict) => self.answer(ticket, verdict),
             Action::Begin { key, epoch, origin } => self.begin(&key, epoch, origin),
             Action::StartMoving { key, epoch } => self.start_moving(key, epoch),
@@ -451,7 +460,7 @@ impl Driver {
     fn count(&self, event: Event) {
         self.app.hub.metrics().ownership.happened(event);
         match event {
-            Event::Deaf if !self.app.is_reached() => tracing::error!(
+            Event::Deaf if self.is_served => tracing::error!(
                 address = %self.app.address,
                 "nobody reaches this node: people look for its sessions elsewhere, and nobody asks it for anything. It gives them away \
                  and ends, to be started again; look at the way to its address, a firewall or a route"

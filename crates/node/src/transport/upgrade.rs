@@ -11,6 +11,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tungstenite::handshake::derive_accept_key;
 
+use crate::connections::Presence;
+
 use super::socket::{Carried, Connection};
 use super::stopping::Stopping;
 
@@ -36,9 +38,16 @@ impl Upgrade {
     }
 
     /// Answers 101 and carries the session over the socket once that answer is out.
-    pub(super) fn accept(self, carried: Carried, message_bytes_max: usize, stopping: Arc<Stopping>) -> Response {
+    pub(super) fn accept(
+        self,
+        carried: Carried,
+        message_bytes_max: usize,
+        stopping: Arc<Stopping>,
+        presence: Presence,
+    ) -> Response {
         let on_upgrade = self.on_upgrade;
         tokio::spawn(async move {
+            let _presence = presence;
             let upgraded = match on_upgrade.await {
                 Ok(upgraded) => upgraded,
                 // The client went away before the answer was out; dropping what is carried tells the session.

@@ -94,6 +94,34 @@ pub(crate) async fn request(room: &Room, method: &str, path: &str, headers: &str
     soon(exchange).await
 }
 
+/// Waits until so many are there, be it with a WebSocket or a request.
+async fn until_present(room: &Room, count: usize) {
+    let connections = room.hub.connections();
+    soon(async {
+        while connections.present() != count {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_who_polls_is_present_with_a_request_alone() {
+    let room = Room::start().await;
+    let mut host = Client::websocket(&room, &room.host_token()).await;
+    host.connect("/").await;
+    let (guest, _) = Polling::connected(&room, &room.guest_token(1)).await;
+    until_present(&room, 1).await;
+    assert_eq!(room.hub.connections().count(), 2);
+    let mut poll = TcpStream::connect(room.address).await.unwrap();
+    poll.write_all(format!("GET {} HTTP/1.1\r\nhost: node\r\n\r\n", guest.path()).as_bytes()).await.unwrap();
+    until_present(&room, 2).await;
+    drop(poll);
+    until_present(&room, 1).await;
+    host.close().await;
+    until_present(&room, 0).await;
+}
+
 #[tokio::test]
 async fn a_polling_peer_and_one_on_a_websocket_hear_each_other() {
     let room = Room::start().await;

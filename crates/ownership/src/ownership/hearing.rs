@@ -47,7 +47,13 @@ impl Ownership {
     /// The own listener has answered, or has not.
     pub(super) fn heard(&mut self, answered: bool, now: Instant) {
         self.hearing.is_asking = false;
-        self.hearing.unheard = if answered { 0 } else { self.hearing.unheard + 1 };
+        if answered {
+            self.hearing.unheard = 0;
+            return;
+        }
+        self.hearing.unheard += 1;
+        // Peers that cannot come back must not be given up for it, here or, a moment later, at the next owner.
+        self.actions.push_back(Action::RenewGraces);
         if self.hearing.unheard == UNHEARD_MAX {
             self.count(Event::Deaf);
             let (deadline, reason) = (Some(Duration::ZERO), HandoffReason::Deaf);

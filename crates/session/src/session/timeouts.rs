@@ -37,6 +37,17 @@ impl Session {
         self.go_on_moving(now);
     }
 
+    /// Gives whoever is away a whole grace period from `now` on, since nobody could come back until then.
+    pub fn renew_graces(&mut self, now: Instant) {
+        let given_up_at = now + self.limits.grace;
+        for slot in self.peers.iter().map(|(slot, _)| slot).collect::<Vec<_>>() {
+            if let Some(at) = self.peers.member_mut(slot).and_then(|member| member.given_up_at.as_mut()) {
+                *at = given_up_at;
+            }
+        }
+        self.find_next_given_up();
+    }
+
     /// The host came first, so it is first in the table: when it is gone, its guests hear `room/closed` and nothing of
     /// each other.
     fn give_up_the_absent(&mut self, now: Instant) {

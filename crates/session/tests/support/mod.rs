@@ -91,6 +91,7 @@ impl World {
         match words[..] {
             [seconds, "s", "pass"] => self.pass(Duration::from_secs(seconds.parse().unwrap())),
             ["the", "node", "ends", "the", "session"] => self.session.end(ctedge_session::EndReason::Closed, self.now),
+            ["nobody", "gets", "in"] => self.session.renew_graces(self.now),
             [name, "attaches"] => outcome.extend(self.attach(name, "key")),
             [name, "attaches", "anew"] => outcome.extend(self.attach(name, "another key")),
             [name, "is", "cut"] => self.cut(name),
