@@ -98,7 +98,7 @@ impl Changes {
         license.public_key = license::public_key(license.public_key)?;
         portal::ensure_login(&settings.portal(), &self.secret);
         self.pages.take_over(settings.portal());
-        self.node.take_over(settings.metrics(), license, settings.weights()).await;
+        self.node.take_over(settings.metrics(), license, settings.weights(), settings.health().interval).await;
 
         let in_force = |setting: &String| takes(setting) == Takes::Reading;
         let changed = |before| settings.changed_since(before).into_iter().filter(|setting| is_of_nodes(setting));

@@ -89,7 +89,14 @@ impl Changeable {
 
 impl App {
     /// Takes over what can change while the node runs.
-    pub(crate) async fn take_over(&self, metrics: &MetricsSettings, license: LicenseSettings, weights: NodeWeights) {
+    pub(crate) async fn take_over(
+        &self,
+        metrics: &MetricsSettings,
+        license: LicenseSettings,
+        weights: NodeWeights,
+        watched_every: Duration,
+    ) {
+        self.reach.watched_every(watched_every);
         self.changeable.prometheus.store(metrics.prometheus, Ordering::Relaxed);
         self.changeable.metrics_token.lock().clone_from(&metrics.token);
         *self.changeable.weights.lock() = weights;
@@ -158,7 +165,7 @@ impl App {
 
     /// Somebody has reached the node, who found no room. Tells whose it is, for the refusal.
     pub(crate) fn turned_away(&self) -> String {
-        self.reach.asked(None, Instant::now());
+        self.reach.asked_by_others(Instant::now());
         let lease = self.hub.owners().map(|owners| owners.view().lease);
         lease.map(|lease| lease.to_string()).unwrap_or_default()
     }

@@ -19,8 +19,8 @@ pub struct Connections {
     stop: StopSwitch,
 }
 
-/// Somebody who is here: a request that is being served, or a WebSocket. One who polls has a connection between two polls as well,
-/// and still has it for a while after the last.
+/// Somebody who is here: a poll that waits, or a WebSocket. Both end by themselves some time after their client has vanished. One who
+/// polls has a connection between two polls as well, and still has it for a while after the last.
 #[derive(Debug)]
 pub(crate) struct Presence {
     connections: Arc<Connections>,

@@ -1,6 +1,7 @@
 //! What others in the process may know of a node and tell it: the pages that are mounted beside its interface.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ctedge_settings::{LicenseSettings, MetricsSettings, NodeWeights};
 use ctedge_store::Store;
@@ -25,8 +26,14 @@ impl NodeHandle {
 
     /// Takes over what can change while the node runs: who may read the figures, where the license is, and what the nodes
     /// weigh. Call it when everything else of these settings is in force: the health report then tells of one more time that settings were read.
-    pub async fn take_over(&self, metrics: &MetricsSettings, license: LicenseSettings, weights: NodeWeights) {
-        self.0.take_over(metrics, license, weights).await;
+    pub async fn take_over(
+        &self,
+        metrics: &MetricsSettings,
+        license: LicenseSettings,
+        weights: NodeWeights,
+        watched_every: Duration,
+    ) {
+        self.0.take_over(metrics, license, weights, watched_every).await;
     }
 
     /// The shared store: none without one, and none before it is open.

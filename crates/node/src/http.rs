@@ -90,9 +90,7 @@ fn is_transport(path: &str) -> bool {
 /// browsers.
 async fn layer(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    // Dropped with the request, also when its client is gone.
-    let _presence = app.hub.connections().come();
-    app.reach.asked(request.uri().query(), began);
+    app.reach.asked(request.uri(), began);
     let route = route(request.uri().path());
     let request_id = request.headers().get(REQUEST_ID).cloned();
     let origin = cors::judge(request.headers(), &app.settings().cors_origins);

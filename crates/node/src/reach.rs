@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::http::Uri;
 use ctedge_ownership::{Lease, NodeId};
 use serde::Deserialize;
 
@@ -21,11 +22,15 @@ const MISSED: Duration = Duration::from_secs(20);
 /// The query by which a node tells its questions to itself from those of others.
 pub(crate) const OWN_QUESTION: &str = "own";
 
+/// Where figures are read.
+const METRICS_PATH: &str = "/metrics";
+
 /// What is known of it.
 #[derive(Debug)]
 pub(crate) struct Reach {
     started: Instant,
-    unasked_max: Duration,
+    /// In milliseconds.
+    unasked_max: AtomicU64,
     /// When somebody else last asked for anything, in milliseconds since the start.
     asked: AtomicU64,
     /// When another node last said that this one is missed, and one more. 0 stands for never.
@@ -35,17 +40,29 @@ pub(crate) struct Reach {
 impl Reach {
     /// Balancers look at a node each `watched_every`.
     pub(crate) fn new(watched_every: Duration, now: Instant) -> Self {
-        // One look may fail, and a balancer looks up to a fifth later.
-        let unasked_max = UNASKED_MAX.max(3 * watched_every);
-        let (asked, missed) = Default::default();
-        Self { started: now, unasked_max, asked, missed }
+        let (unasked_max, asked, missed) = Default::default();
+        let reach = Self { started: now, unasked_max, asked, missed };
+        reach.watched_every(watched_every);
+        reach
     }
 
-    /// A request has come with this query.
-    pub(crate) fn asked(&self, query: Option<&str>, now: Instant) {
-        if query != Some(OWN_QUESTION) {
-            self.asked.store(self.millis(now), Ordering::Relaxed);
+    /// From now on balancers look so often.
+    pub(crate) fn watched_every(&self, interval: Duration) {
+        // One look may fail, and a balancer looks up to a fifth later.
+        let unasked_max = UNASKED_MAX.max(interval.saturating_mul(3));
+        self.unasked_max.store(u64::try_from(unasked_max.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// A request has come. That figures are read says nothing of the way of those who look for sessions.
+    pub(crate) fn asked(&self, uri: &Uri, now: Instant) {
+        if uri.query() != Some(OWN_QUESTION) && uri.path() != METRICS_PATH {
+            self.asked_by_others(now);
         }
+    }
+
+    /// Somebody else has come.
+    pub(crate) fn asked_by_others(&self, now: Instant) {
+        self.asked.store(self.millis(now), Ordering::Relaxed);
     }
 
     /// Takes what the others say of this node, which is called `own`, beside their leases.
@@ -71,7 +88,8 @@ impl Reach {
             0 => false,
             missed => millis_since(missed - 1) < MISSED,
         };
-        present > 0 || !is_missed || millis_since(self.asked.load(Ordering::Relaxed)) < self.unasked_max
+        let unasked_max = Duration::from_millis(self.unasked_max.load(Ordering::Relaxed));
+        present > 0 || !is_missed || millis_since(self.asked.load(Ordering::Relaxed)) < unasked_max
     }
 
     fn millis(&self, now: Instant) -> u64 {
@@ -101,9 +119,11 @@ mod tests {
         missed(60);
         assert!(!reach.is_reached(0, after(60)));
         assert!(reach.is_reached(1, after(60)), "a client does");
-        reach.asked(Some("own"), after(60));
+        reach.asked(&Uri::from_static("/ct-health/?own"), after(60));
         assert!(!reach.is_reached(0, after(60)), "its own question says nothing");
-        reach.asked(None, after(60));
+        reach.asked(&Uri::from_static("/metrics"), after(60));
+        assert!(!reach.is_reached(0, after(60)), "nor does who reads its figures");
+        reach.asked(&Uri::from_static("/ct-health/"), after(60));
         missed(64);
         assert!(reach.is_reached(0, after(64)), "somebody has asked");
         assert!(!reach.is_reached(0, after(65)));
@@ -115,7 +135,8 @@ mod tests {
     #[test]
     fn a_node_that_is_rarely_looked_at_waits_for_longer() {
         let start = Instant::now();
-        let reach = Reach::new(Duration::from_secs(60), start);
+        let reach = Reach::new(Duration::from_secs(1), start);
+        reach.watched_every(Duration::from_secs(60));
         let after = |seconds| start + Duration::from_secs(seconds);
         for (seconds, expected) in [(179, true), (180, false)] {
             reach.learn(&NodeId::new("node-1"), [lease(r#"{"awaited":["node-1"]}"#)].iter(), after(seconds));

@@ -107,7 +107,8 @@ impl Transports {
                     // What a POST brings may be relayed only by the session's owner.
                     self.hub.gate().opened().await;
                     let epoch = session.epoch();
-                    let response = polling::serve(session, request, self.engine.payload_bytes_max).await;
+                    let response =
+                        polling::serve(session, request, self.engine.payload_bytes_max, self.hub.connections()).await;
                     self.owned(response, epoch)
                 }
                 None => self.unknown_sid(sid, request.headers()).await,

@@ -7,6 +7,7 @@ use ctedge_wire::Key;
 
 use crate::ask::{Ticket, Verdict};
 use crate::command::{Command, Estate};
+use crate::drain::Drain;
 use crate::event::Event;
 use crate::id::{Epoch, LeaseId};
 use crate::record::Legacy;
@@ -30,6 +31,8 @@ pub enum Action {
     ProbeOneself,
     /// Nobody got in just now: give whoever is away from any session a whole grace period from here on.
     RenewGraces,
+    /// Nobody gets in any more: own what else the node has to give away, and call [`crate::Ownership::drain`] with this.
+    Drain(Drain),
     /// Answer the request.
     Answer(Ticket, Verdict),
     /// The node owns the key: make the session. Requests for it are answered after this.

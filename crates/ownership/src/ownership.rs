@@ -185,7 +185,7 @@ impl Ownership {
     /// The own listener answered, or did not in time: the answer to [`Action::ProbeOneself`].
     pub fn listener_answered(&mut self, answered: bool, now: Instant) {
         self.tick(now);
-        self.heard(answered, now);
+        self.heard(answered);
         self.look_around(now);
     }
 

@@ -30,9 +30,27 @@ fn a_node_that_answers_now_and_then_is_not_deaf() {
     node.serve(Wants::New);
     answered(&mut node, &[true, false, false, true, false, false, true]);
     assert!(!node.decided.contains(&Action::Count(Event::Deaf)));
-    let renewed = node.decided.iter().filter(|action| **action == Action::RenewGraces);
-    assert_eq!(renewed.count(), 4, "once for each question without an answer");
     assert_eq!(node.ownership.drain_progress(node.now), None);
+}
+
+/// How often the graces of who is away were renewed.
+fn renewals(node: &Node) -> usize {
+    node.decided.iter().filter(|action| **action == Action::RenewGraces).count()
+}
+
+#[test]
+fn a_node_that_answers_now_and_then_renews_no_graces_for_ever() {
+    let mut node = Node::beside_another();
+    node.serve(Wants::New);
+    answered(&mut node, &[false, false, true]);
+    assert_eq!(renewals(&node), 2, "once for each question without an answer");
+    for _ in 0..20 {
+        answered(&mut node, &[false, false, true]);
+    }
+    assert_eq!(renewals(&node), 3);
+    answered(&mut node, &[true; 20]);
+    answered(&mut node, &[false, false, true]);
+    assert_eq!(renewals(&node), 5, "it was heard for a minute");
 }
 
 #[test]

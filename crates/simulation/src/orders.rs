@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ctedge_ownership::{Command, Drain, Fence, HandoffReason, LeaseId};
+use ctedge_ownership::{Command, Drain, Fence, LeaseId};
 use ctedge_wire::Key;
 
 use crate::event::Event;
@@ -48,20 +48,6 @@ impl World {
             self.at(stops, Event::StopTimeout { process });
         }
         self.carry_out(process);
-    }
-
-    /// A node found that nobody reaches it, and orders itself to hand everything over and to end.
-    pub(crate) fn gives_up(&mut self, process: usize) {
-        let now = self.now;
-        let node = &mut self.processes[process];
-        let order = node.ownership.drain_progress(now).map(|progress| progress.drain.reason);
-        // It may have been about to end anyway.
-        if order == Some(HandoffReason::Deaf) {
-            let stops = now + STOP_TIMEOUT;
-            (node.order, node.started_moving) = (Some(Order { since: now, gives_at: Some(now) }), None);
-            node.stops = Some(stops);
-            self.at(stops, Event::StopTimeout { process });
-        }
     }
 
     pub(crate) fn suspend(&mut self, process: usize) {

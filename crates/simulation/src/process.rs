@@ -188,6 +188,7 @@ impl World {
             }
             Action::ProbeOneself => self.processes[process].ownership.listener_answered(true, now),
             Action::RenewGraces => self.renew_graces(process),
+            Action::Drain(drain) => self.drain(process, drain),
             Action::Answer(ticket, verdict) => self.answer(process, ticket, verdict),
             Action::Begin { key, epoch, origin } => self.begin(process, key, epoch, origin),
             Action::StartMoving { key, .. } => {
@@ -213,12 +214,7 @@ impl World {
                     self.exit(process);
                 }
             }
-            Action::Count(event) => {
-                if event == Counted::Deaf {
-                    self.gives_up(process);
-                }
-                self.count(event);
-            }
+            Action::Count(event) => self.count(event),
         }
     }
 

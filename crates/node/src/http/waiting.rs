@@ -41,6 +41,7 @@ pub(super) async fn waiting<T: Clone>(
 
 /// Waits for the answer for as long as one poll may wait.
 pub(super) async fn decision<T: Clone>(app: &App, poll: &mut Poll<T>) -> Decision<T> {
+    let _presence = app.hub.connections().come();
     let mut stop = app.polls.signal();
     let decided = tokio::select! {
         decided = tokio::time::timeout(app.settings().timeouts.poll, poll.decided()) => decided,

@@ -49,7 +49,10 @@ impl Driver {
             }
         }
         match self.app.hub.adopt(key, session, estate.peers.len(), epoch.0) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.login_keys.become_session(key);
+                true
+            }
             Err(error @ AdoptError::InUse) => {
                 tracing::error!(session = %key, %error, "a session was taken up twice");
                 true
@@ -65,7 +68,10 @@ impl Driver {
     /// A session without its host is none, unless it is its host that has asked: it begins the session anew.
     fn take_over(&mut self, key: &Key, epoch: Epoch, peers: &[StoredPeer], in_flight: Option<&[u8]>) -> bool {
         match self.app.hub.resume(key, peers, in_flight, epoch.0) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.login_keys.become_session(key);
+                true
+            }
             Err(error) => {
                 tracing::info!(session = %key, %error, peers = peers.len(), "a session cannot be taken over");
                 if !peers.is_empty() {

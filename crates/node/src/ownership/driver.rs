@@ -394,6 +394,7 @@ impl Driver {
                 });
             }
             Action::RenewGraces => self.app.hub.renew_graces(),
+            Action::Drain(drain) => self.drain(drain, clock::awake_or_not()),
             Action::Answer(ticket, verdict) => self.answer(ticket, verdict),
             Action::Begin { key, epoch, origin } => self.begin(&key, epoch, origin),
             Action::StartMoving { key, epoch } => self.start_moving(key, epoch),

@@ -70,13 +70,13 @@ impl LoginKeys {
         self.owned + self.leaving.len()
     }
 
-    /// The key leaves the node. `false` if it was not there.
+    /// The key leaves the node. Whether it was owned for its logins: one that was only asked for may be a session's.
     pub(super) fn leave(&mut self, key: &Key) -> bool {
-        let removed = self.remove(key);
-        if removed == Some(true) {
+        let was_owned = self.remove(key) == Some(true);
+        if was_owned {
             self.leaving.insert(key.clone());
         }
-        removed.is_some()
+        was_owned
     }
 
     /// The key is a session's from here on.
@@ -95,13 +95,11 @@ impl LoginKeys {
         *self = Self::default();
     }
 
-    /// Takes out the keys under which nothing waits any more.
+    /// Takes out the keys under which nothing waits any more. Gives those that are owned.
     pub(super) fn take_idle(&mut self, logins: &PendingTable<LoginToken>) -> Vec<Key> {
         let now = Instant::now();
-        let idle: Vec<Key> = self.keys.keys().filter(|key| !logins.has_any_of(key, now)).cloned().collect();
-        for key in &idle {
-            self.leave(key);
-        }
+        let mut idle: Vec<Key> = self.keys.keys().filter(|key| !logins.has_any_of(key, now)).cloned().collect();
+        idle.retain(|key| self.leave(key));
         idle
     }
 }
@@ -198,10 +196,12 @@ mod tests {
         }
         assert_eq!(keys.owned(|key| here.contains(key)), 2);
         keys.become_session(&key("a"));
-        assert!(keys.leave(&key("b")) && !keys.leave(&key("b")));
+        assert!(!keys.leave(&key("b")), "it was asked for alone");
         assert_eq!(keys.owned(|key| here.contains(key)), 1);
         let logins = PendingTable::new(10, MINUTE);
+        assert!(keys.ask(key("d")));
         assert_eq!(keys.take_idle(&logins), [key("c")]);
+        assert!(!keys.contains(&key("d")));
         assert_eq!(keys.owned(|key| here.contains(key)), 1, "it is no session on its way either");
         here.clear();
         assert_eq!(keys.owned(|key| here.contains(key)), 0);

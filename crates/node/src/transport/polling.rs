@@ -21,6 +21,8 @@ use tokio::sync::Notify;
 
 use turn::Turn;
 
+use crate::connections::{Connections, Presence};
+
 use super::answer::{self, EngineError};
 use super::link::{Link, Owed};
 use super::stopping::SETTLE;
@@ -121,15 +123,20 @@ pub(super) fn keep(session: Arc<PollingSession>, transports: Arc<Transports>) {
 }
 
 /// Answers a request of the session's client.
-pub(super) async fn serve(session: Arc<PollingSession>, request: Request, body_bytes_max: usize) -> Response {
+pub(super) async fn serve(
+    session: Arc<PollingSession>,
+    request: Request,
+    body_bytes_max: usize,
+    connections: &Arc<Connections>,
+) -> Response {
     match *request.method() {
-        Method::GET => get(session).await,
+        Method::GET => get(session, connections.come()).await,
         Method::POST => post(session, request, body_bytes_max).await,
         _ => StatusCode::METHOD_NOT_ALLOWED.into_response(),
     }
 }
 
-async fn get(session: Arc<PollingSession>) -> Response {
+async fn get(session: Arc<PollingSession>, _presence: Presence) -> Response {
     let Some(mut turn) = Turn::poll(&session) else { return EngineError::BadRequest.into() };
     let body = poll_fn(|cx| session.poll_payload(cx)).await;
     turn.is_done = true;

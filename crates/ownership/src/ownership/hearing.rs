@@ -15,21 +15,37 @@ use crate::event::Event;
 /// without a beat, so that no moment of load ends a node, and none in which its machine stood still.
 const UNHEARD_MAX: u32 = 3;
 
+/// How many answers in a row it takes until a node counts as one that was always heard: about a minute. A node that is heard now and
+/// then renews no graces for ever.
+const HEARD_AGAIN: u32 = 20;
+
 /// What a node knows of its own listener.
 #[derive(Debug)]
 pub(super) struct Hearing {
     is_asking: bool,
     next: Instant,
+    /// In a row.
     unheard: u32,
+    /// In a row.
+    heard: u32,
+    /// How often graces may still be renewed.
+    renewals: u32,
 }
 
 impl Hearing {
     pub(super) fn new(first: Instant) -> Self {
-        Self { is_asking: false, next: first, unheard: 0 }
+        Self { is_asking: false, next: first, unheard: 0, heard: 0, renewals: UNHEARD_MAX }
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
         (!self.is_asking).then_some(self.next)
+    }
+
+    /// Whether graces are to be renewed for a question that was not answered.
+    fn renews(&mut self) -> bool {
+        let renews = self.renewals > 0;
+        self.renewals = self.renewals.saturating_sub(1);
+        renews
     }
 }
 
@@ -45,19 +61,26 @@ impl Ownership {
     }
 
     /// The own listener has answered, or has not.
-    pub(super) fn heard(&mut self, answered: bool, now: Instant) {
-        self.hearing.is_asking = false;
+    pub(super) fn heard(&mut self, answered: bool) {
+        let hearing = &mut self.hearing;
+        hearing.is_asking = false;
         if answered {
-            self.hearing.unheard = 0;
+            (hearing.unheard, hearing.heard) = (0, hearing.heard.saturating_add(1));
+            if hearing.heard >= HEARD_AGAIN {
+                hearing.renewals = UNHEARD_MAX;
+            }
             return;
         }
-        self.hearing.unheard += 1;
+        (hearing.unheard, hearing.heard) = (hearing.unheard.saturating_add(1), 0);
+        let is_deaf = hearing.unheard == UNHEARD_MAX;
         // Peers that cannot come back must not be given up for it, here or, a moment later, at the next owner.
-        self.actions.push_back(Action::RenewGraces);
-        if self.hearing.unheard == UNHEARD_MAX {
+        if hearing.renews() || is_deaf {
+            self.actions.push_back(Action::RenewGraces);
+        }
+        if is_deaf {
             self.count(Event::Deaf);
             let (deadline, reason) = (Some(Duration::ZERO), HandoffReason::Deaf);
-            self.giving.drain(Drain { deadline, exit: true, reason }, now);
+            self.actions.push_back(Action::Drain(Drain { deadline, exit: true, reason }));
         }
     }
 }

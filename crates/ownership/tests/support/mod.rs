@@ -74,6 +74,7 @@ impl Node {
                     self.ownership.store_answered(id, Ok(outcome), self.now);
                     return true;
                 }
+                Action::Drain(drain) => self.ownership.drain(drain, self.now),
                 other => self.decided.push(other),
             }
         }
