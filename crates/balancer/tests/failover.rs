@@ -197,7 +197,7 @@ async fn a_tunnel_that_waits_on_a_node_that_freezes_is_opened_elsewhere() {
     };
     let backends = [echo(1).await, echo(2).await];
     let mut settings = support::settings(&[&backends[0], &backends[1]]);
-    settings.health.timeout = Duration::from_millis(200);
+    settings.health.timeout = Duration::from_millis(600);
     settings.timeouts.response = Duration::from_secs(600);
     let edge = Edge::start(settings).await;
     let key = key_on(&edge, "node-1").await;
@@ -210,7 +210,7 @@ async fn a_tunnel_that_waits_on_a_node_that_freezes_is_opened_elsewhere() {
 async fn a_request_that_waits_on_a_node_that_freezes_goes_elsewhere_or_is_refused_at_once() {
     let backends = [Backend::named(1).await, Backend::named(2).await];
     let mut settings = support::settings(&[&backends[0], &backends[1]]);
-    settings.health.timeout = Duration::from_millis(200);
+    settings.health.timeout = Duration::from_millis(600);
     settings.timeouts.response = Duration::from_secs(600);
     let edge = Edge::start(settings).await;
     let key = key_on(&edge, "node-1").await;

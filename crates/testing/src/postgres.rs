@@ -75,7 +75,7 @@ impl Postgres {
     pub fn begin(&mut self) {
         assert!(self.server.is_none(), "the server runs");
         if self.port == 0 {
-            self.port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+            self.port = free_port();
         }
         let log = fs::File::create(self.folder.path().join("log")).expect("a log");
         // Reading ends when this process does. The server gets no part of the pipe.
@@ -165,6 +165,15 @@ impl Postgres {
             command.gid(gid).uid(uid);
         }
     }
+}
+
+/// A port that is free, and that no system gives to whoever asks for any: it would be taken before the server has it.
+fn free_port() -> u16 {
+    let ports = 20_000..30_000u32;
+    let first = std::process::id();
+    let mut from_there = (0..ports.len() as u32).map(|number| ports.start + (first + number) % ports.len() as u32);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    from_there.find_map(|port| u16::try_from(port).ok().filter(is_free)).expect("a free port")
 }
 
 impl Drop for Postgres {

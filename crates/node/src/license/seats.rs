@@ -368,7 +368,8 @@ mod tests {
         let (_store, [one, other]) = both(2);
         assert_eq!((join(&one).await, join(&one).await), (Ok(()), Ok(())));
         let waiting = tokio::spawn(async move { join(&other).await });
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Until it has said that it needs one, and long before it gives up.
+        tokio::time::sleep(Duration::from_millis(500)).await;
         one.leave(1, None);
         assert_eq!(waiting.await.unwrap(), Ok(()));
     }

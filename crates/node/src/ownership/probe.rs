@@ -75,7 +75,7 @@ mod tests {
     use ctedge_ownership::NodeId;
     use tokio::net::TcpListener;
 
-    const TIME_MAX: Duration = Duration::from_millis(300);
+    const TIME_MAX: Duration = Duration::from_secs(2);
 
     fn lease(incarnation: u64) -> LeaseId {
         LeaseId::new(NodeId::new("node-1"), incarnation)

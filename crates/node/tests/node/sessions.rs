@@ -82,7 +82,7 @@ async fn a_host_may_refuse() {
 
 #[tokio::test]
 async fn a_host_that_does_not_answer_in_time_has_not_agreed() {
-    let node = TestNode::start_with(|settings| settings.timeouts.decision = Duration::from_millis(300)).await;
+    let node = TestNode::start_with(|settings| settings.timeouts.decision = Duration::from_secs(2)).await;
     let (_host, _) = hosted(&node, "room").await;
     let login = node.login("Guest").await;
     let joining = node.post("/api/session/join/room").token(&login).send().await.json();
@@ -125,7 +125,7 @@ async fn a_session_is_found_only_while_its_host_is_there() {
 async fn a_session_whose_host_never_comes_makes_room() {
     let node = TestNode::start_with(|settings| {
         settings.limits.sessions_max = 1;
-        settings.timeouts.decision = Duration::from_millis(300);
+        settings.timeouts.decision = Duration::from_secs(2);
     })
     .await;
     let login = node.login("Host").await;

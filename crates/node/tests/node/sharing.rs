@@ -171,7 +171,6 @@ async fn metrics_say_how_ownership_is_shared() {
         (&first, r#"ctedge_node_ownership_total{event="created",reason=""} 1"#),
         (&first, r#"ctedge_node_asked_total{verdict="serve"} 1"#),
         (&second, r#"ctedge_node_asked_total{verdict="redirect"} 1"#),
-        (&second, r#"ctedge_node_store{state="ok"} 1"#),
     ] {
         let text = node.get("/metrics").send().await.body;
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
@@ -179,6 +178,8 @@ async fn metrics_say_how_ownership_is_shared() {
             assert!(!text.contains(unknown), "nothing is known of {unknown}\n{text}");
         }
     }
+    // It counts as slow for a moment now and then on a busy machine.
+    second.until(|| second.get("/metrics"), |answer| answer.body.contains("ctedge_node_store{state=\"ok\"} 1\n")).await;
     second.order("drain?deadline_s=600").await;
     let text = second.get("/metrics").send().await.body;
     let left = text.lines().find_map(|line| line.strip_prefix("ctedge_node_drain_seconds_left "));

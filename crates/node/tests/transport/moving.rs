@@ -80,11 +80,11 @@ async fn what_a_client_has_handled_is_not_delivered_again() {
 async fn a_client_that_does_not_understand_is_closed_and_read_until_it_has_closed_too() {
     let room = Room::start().await;
     let (mut host, guest) = room.pair().await;
+    let guest_id = guest.peer_id.clone();
     drop(guest);
     let leaving = export(&room);
     host.sent_away().await;
     assert_eq!(host.frame().await, Frame::Close(1012, "moved".into()));
-    let guest_id = room_guest_id(&room).await;
     host.send(b"before its close", &[&guest_id]).await;
     host.close().await;
     let next = next_owner(&room, leaving).await;
@@ -107,16 +107,6 @@ async fn a_client_is_not_sent_away_before_it_has_proven_what_it_has() {
     }
 }
 
-/// The id that the guest has everywhere: it follows from its token.
-async fn room_guest_id(room: &Room) -> String {
-    let other = Room::start().await;
-    let mut host = Client::websocket(&other, &room.host_token()).await;
-    host.connect("/").await;
-    let mut guest = Client::websocket(&other, &room.guest_token(1)).await;
-    guest.connect("/").await;
-    guest.peer_id
-}
-
 #[tokio::test]
 async fn a_client_that_neither_reads_nor_closes_is_cut_and_loses_nothing() {
     let room = Room::start().await;
@@ -130,7 +120,7 @@ async fn a_client_that_neither_reads_nor_closes_is_cut_and_loses_nothing() {
     host.sent_away().await;
     host.close().await;
     let next = next_owner(&room, leaving).await;
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     // The connection itself ends soon too, though its peer does not read.
     soon(async {
         while room.hub.connections().count() > 0 {
@@ -138,7 +128,7 @@ async fn a_client_that_neither_reads_nor_closes_is_cut_and_loses_nothing() {
         }
     })
     .await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
     let mut guest = back(&next, &next.guest_token(1), &guest).await;
     for _ in 0..3 {
         assert!(guest.broadcast().await == large);
@@ -283,7 +273,7 @@ async fn answers_name_the_owner_of_a_session_whose_ownership_is_shared() {
 
 #[tokio::test]
 async fn handshakes_beyond_the_pace_wait_and_hosts_go_first() {
-    let room = Room::start_with(|settings| settings.limits.handshakes_per_second = 2).await;
+    let room = Room::start_with(|settings| settings.limits.handshakes_per_second = 1).await;
     let (_host, _guest) = room.pair().await;
     let begun = Instant::now();
     let order = tokio::sync::Mutex::new(Vec::new());
@@ -308,5 +298,5 @@ async fn handshakes_beyond_the_pace_wait_and_hosts_go_first() {
     };
     tokio::join!(guest, another, host);
     assert_eq!(*order.lock().await, ["host", "guest", "guest"]);
-    assert!(begun.elapsed() >= Duration::from_millis(1200), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
 }

@@ -154,14 +154,19 @@ async fn an_entry_that_the_database_refuses_takes_no_other_with_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_wait_while_the_store_is_locked_and_records_are_dropped_first() {
     let mut place = Place::sqlite();
+    let patient = place.open().await;
+    let by = registered(&patient, "node", 1).await;
+    let epoch = created(&patient, "room", &by).await;
+    drop(patient);
     place.settings.timeout = Duration::from_millis(200);
     place.settings.journal_entries_max = 50;
     let store = place.open().await;
-    let by = registered(&store, "node", 1).await;
-    let epoch = created(&store, "room", &by).await;
     let mut file = connection(&place).await;
     sqlx::query("BEGIN EXCLUSIVE").execute(&mut file).await.unwrap();
-    for number in 0..40 {
+    // The writer has this one in its hands, and takes no other before it is written.
+    store.journal(audit(0));
+    assert!(!store.flush(Duration::from_millis(300)).await);
+    for number in 1..40 {
         store.journal(audit(number));
     }
     for clock in 0..40 {

@@ -84,7 +84,7 @@ async fn a_message_waits_until_its_node_has_made_sure_that_the_session_is_its_ow
     let room = Room::start_with(|settings| {
         share(settings, folder.path(), "a");
         // Between two heartbeats the node does not know for most of the time.
-        settings.lease.beat = 3 * LOST_AFTER;
+        (settings.lease.lost_after, settings.lease.beat) = (3 * LOST_AFTER, 9 * LOST_AFTER);
     })
     .await;
     let gate = room.hub.gate();

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
@@ -51,8 +53,21 @@ async fn signal(child: &Child, signal: &str) {
     assert!(tokio::process::Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
 }
 
-/// Stops every thread of a process. The last one stops a moment after the signal.
-async fn stop(child: &Child) {
+/// Stops every thread of a node's process, which does not hold the lock of its store then.
+async fn stop(child: &Child, folder: &Path) {
+    loop {
+        stop_threads(child).await;
+        let options = SqliteConnectOptions::new().filename(folder.join("ctedge.db"));
+        let mut store = options.busy_timeout(Duration::from_millis(100)).connect().await.unwrap();
+        if sqlx::query("BEGIN IMMEDIATE").execute(&mut store).await.is_ok() {
+            return;
+        }
+        signal(child, "-CONT").await;
+    }
+}
+
+/// The last one stops a moment after the signal.
+async fn stop_threads(child: &Child) {
     signal(child, "-STOP").await;
     let tasks = format!("/proc/{}/task", child.id().unwrap());
     let is_stopped = |task: std::fs::DirEntry| {
@@ -77,7 +92,7 @@ async fn a_node_that_was_stopped_for_a_while_relays_nothing_and_lets_go() {
     let before = ids([&host, &guest]);
     pair_written(folder.path()).await;
 
-    stop(&child).await;
+    stop(&child, folder.path()).await;
     // This waits in the socket for the node to go on.
     host.send(b"to a session that is not there any more", &[&guest.peer_id]).await;
     let host_again = let_in(&second, &second.host_token()).await;
@@ -101,7 +116,7 @@ async fn a_node_that_was_stopped_for_a_moment_goes_on() {
     let mut room = Room::start().await;
     let child = start(folder.path(), &mut room).await;
     let (mut host, mut guest) = room.pair().await;
-    stop(&child).await;
+    stop(&child, folder.path()).await;
     host.send(b"late, but here", &[&guest.peer_id]).await;
     // Nobody else is there who could have missed it.
     tokio::time::sleep(2 * LOST_AFTER).await;
