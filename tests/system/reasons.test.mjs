@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { withCluster } from '../harness/cluster.mjs';
 import { eventually } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { meeting } from '../harness/person.mjs';
@@ -47,7 +48,9 @@ test('each way in which a session comes to another node is counted with its reas
             await eventually(`${event} for ${reason}`, async () => await counted(edge, event, reason) >= 1, 60_000);
             await ada.say(order);
             await bob.hears(order, 30_000);
+            await eventually('its end', async () => (await edge.listed(id)).pid !== node.pid, 60_000);
             if ((await edge.listed(id)).state === 'drained') await edge.operate(['start', id]);
+            await edge.admin.anotherProcess(id, node.pid);
             await edge.admin.nodesReady(3);
         }
         // Everybody was sent on by a node, or by the balancer, which say so.
@@ -57,4 +60,21 @@ test('each way in which a session comes to another node is counted with its reas
         assert.equal(metrics.sum('ctedge_balancer_pins_lost_total', { reason: 'evicted_with_tunnel' }), 0);
         assert.ok(metrics.has('ctedge_balancer_pins_lost_total'));
     }));
+});
+
+test('a session that nobody comes back to after its node has died is counted as lost, and said to be', async () => {
+    await withCluster({ nodes: 2, settings: '[node.timeouts]\ngrace = "1s"\n' }, async cluster => {
+        const balancer = await cluster.balancer();
+        await meeting(async meet => {
+            const [dying, other] = cluster.nodes;
+            const host = await cluster.hostAt(dying, balancer, meet);
+            dying.child.kill('SIGKILL');
+            host.close();
+            // The store keeps it for the grace period and half a minute.
+            await eventually('a lost session', async () => {
+                return (await other.metrics()).sum('ctedge_node_sessions_lost_total', { reason: 'nobody_came' }) === 1;
+            }, 90_000);
+            await other.child.line(new RegExp(`event="ended" reason="lost" session=${host.roomId}`));
+        });
+    });
 });
