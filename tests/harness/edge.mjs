@@ -86,6 +86,20 @@ export class Admin {
     }
 
     /**
+     * Waits until a node is ready again, as another process.
+     *
+     * @param {string} id
+     * @param {number} pid of the one before
+     */
+    async anotherProcess(id, pid) {
+        return eventually(`another process of ${id}`, async () => {
+            // What the balancer heard last may still be of the one before.
+            const node = await this.node(id);
+            return node?.state === 'ready' && node.pid !== pid;
+        }, 60_000);
+    }
+
+    /**
      * Waits until so many nodes are ready.
      *
      * @param {number} count
@@ -260,7 +274,8 @@ export class Edge {
      * @returns {Promise<() => number>} the call gives its pid
      */
     async aimAt(id) {
-        const { pid } = await this.admin.node(id);
+        // Its supervisor knows; what the balancer heard last may be of the process before.
+        const { pid } = await this.listed(id);
         assert.ok(pid > 1, `node ${id} has no pid`);
         return () => {
             process.kill(pid, 'SIGKILL');

@@ -51,7 +51,8 @@ export class Machine {
     run(...command) {
         const into = ['--target', `${this.init}`, '--mount', '--pid', '--uts', '--ipc', '--net', '--cgroup', '--root', '--wd'];
         const paths = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-        return run('nsenter', [...into, 'env', '--ignore-environment', paths, ...command]);
+        // As long as a restart of a whole edge may take.
+        return run('nsenter', [...into, 'env', '--ignore-environment', paths, ...command], undefined, 180_000);
     }
 
     /** The same; an error if it fails. @param {string[]} command */

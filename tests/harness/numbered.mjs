@@ -14,7 +14,7 @@ import { eventually, pause, within } from './deadline.mjs';
  */
 
 /** What somebody wrote this long before a process died may have been in its hands. */
-export const ON_ITS_WAY_MS = 250;
+export const ON_ITS_WAY_MS = 500;
 
 /** A conversation in which everybody speaks and listens. */
 export class Numbered {
@@ -165,11 +165,12 @@ export function disconnects(item) {
  * Waits until somebody has been cut off once more, from now on, and is back.
  *
  * @param {Person} person
+ * @param {number} [ms] for each of the two
  * @returns {Promise<number>} when the cut was noticed
  */
-export async function reconnected(person) {
+export async function reconnected(person, ms = 40_000) {
     const before = person.heard.all.filter(disconnects).length;
-    const is = (/** @type {string} */ what, /** @type {() => boolean} */ condition) => eventually(`${person.name} ${what}`, condition, 40_000);
+    const is = (/** @type {string} */ what, /** @type {() => boolean} */ condition) => eventually(`${person.name} ${what}`, condition, ms);
     await is('cut off', () => person.heard.all.filter(disconnects).length > before);
     const cut = Date.now();
     await is('back', () => person.socket.connected);
@@ -180,10 +181,11 @@ export async function reconnected(person) {
  * Waits until everybody has been cut off once more, from now on, and is back.
  *
  * @param {Person[]} people
+ * @param {number} [ms] for each of the two
  * @returns {Promise<number>} when the last one noticed
  */
-export async function everybodyBack(people) {
-    return Math.max(...(await Promise.all(people.map(reconnected))));
+export async function everybodyBack(people, ms) {
+    return Math.max(...(await Promise.all(people.map(person => reconnected(person, ms)))));
 }
 
 /** Several sessions at once in which everybody speaks and listens. */

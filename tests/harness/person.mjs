@@ -14,7 +14,7 @@ import { OpenCollaborationYjsProvider } from 'open-collaboration-yjs';
 import { io } from 'socket.io-client';
 import { Awareness } from 'y-protocols/awareness';
 import * as Y from 'yjs';
-import { Inbox, within } from './deadline.mjs';
+import { Inbox, SOON_MS, within } from './deadline.mjs';
 
 initializeProtocol({ cryptoModule: /** @type {any} */ (webcrypto) });
 
@@ -118,7 +118,8 @@ export class Person {
     }
 
     async login() {
-        this.loginToken = await within(`login of ${this.name}`, this.provider.login({}));
+        // A page that has to be opened takes a browser its time.
+        this.loginToken = await within(`login of ${this.name}`, this.provider.login({}), this.open ? 90_000 : SOON_MS);
         return this.loginToken;
     }
 

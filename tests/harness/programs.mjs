@@ -30,9 +30,10 @@ function find(program) {
  * @param {string} program
  * @param {string[]} args
  * @param {string} [input]
+ * @param {number} [timeout] in milliseconds
  */
-export function run(program, args, input) {
-    const { status, stdout, stderr, error } = spawnSync(program, args, { input, encoding: 'utf8', timeout: 30_000 });
+export function run(program, args, input, timeout = 30_000) {
+    const { status, stdout, stderr, error } = spawnSync(program, args, { input, encoding: 'utf8', timeout });
     if (error) throw error;
     return { code: status, output: stdout, said: stdout + stderr };
 }

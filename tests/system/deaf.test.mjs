@@ -31,6 +31,8 @@ test('a node that can accept no connection gives its sessions to another and end
         await meeting(async meet => {
             const ada = await meet('ada', balancer.http).host();
             const bob = await meet('bob', balancer.http).join(ada.roomId);
+            // A client that is cut in the middle of its upgrade finds out at its next ping only.
+            await Promise.all([ada.upgraded(), bob.upgraded()]);
             const ids = [ada.peer.id, bob.peer.id];
             const deaf = await cluster.ownerOf(balancer, ada.roomId);
             const other = cluster.nodes.find(node => node !== deaf);
@@ -62,7 +64,6 @@ test('a node that reaches the store, and that nobody reaches, gives its sessions
         await meeting(async meet => {
             const ada = await cluster.hostAt(lonely, balancer, meet);
             const bob = await meet('bob', balancer.http).join(ada.roomId);
-            // A client that is cut in the middle of its upgrade finds out at its next ping only.
             await Promise.all([ada.upgraded(), bob.upgraded()]);
             const ids = [ada.peer.id, bob.peer.id];
             // From here on nobody connects to it: whoever asks it for its health reaches it.

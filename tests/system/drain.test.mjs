@@ -38,7 +38,7 @@ for (const { name, skip, open } of STORES) {
             assert.deepEqual([plan.sessions, plan.peers], [sessions, peers]);
             assert.equal(plan.targets.reduce((/** @type {number} */ sum, /** @type {any} */ target) => sum + target.sessions, 0), sessions);
 
-            await edge.operate(['drain', node, '--deadline', '4s']);
+            await edge.operate(['drain', node, '--deadline', '10s']);
             const draining = await edge.admin.nodeIs(node, 'draining');
             assert.deepEqual([draining.drain.phase, draining.drain.sessions, draining.drain.peers], ['waiting', sessions, peers]);
             const room = await there(edge, node, conversations);
@@ -47,7 +47,7 @@ for (const { name, skip, open } of STORES) {
             const fresh = await meet('fresh', edge.http).host();
             assert.notEqual((await edge.admin.explain(fresh.roomId)).node, node, 'a new session begins elsewhere');
 
-            await eventually('the end of the node', async () => (await edge.listed(node)).state === 'drained', 40_000);
+            await eventually('the end of the node', async () => (await edge.listed(node)).state === 'drained', 60_000);
             await conversations.goOn();
             for (const { people: [host] } of conversations.rooms) {
                 assert.notEqual((await edge.admin.explain(host.roomId)).node, node);

@@ -49,6 +49,7 @@ for (const { name, skip, open } of STORES) {
                 const fay = await meet('fay', `http://${stopped.address}`).only('websocket').join(ada.roomId);
                 await eve.say('all is well');
                 for (const other of [ada, bob, fay]) await other.hears('all is well');
+                for (const person of [ada, bob]) await person.upgraded();
 
                 const since = Date.now();
                 const back = everybodyBack([ada, bob]);

@@ -168,7 +168,10 @@ test('whoever guesses has to pause, and server.log tells of it', async () => {
         const paused = await ask(edge, '/dashboard', OPERATOR_LOGIN);
         assert.equal(paused.status, 429);
         assert.ok(Number(paused.headers.get('retry-after')) <= 60);
-        const told = await eventually('the line', () => serverLog(edge).split('\n').filter(line => line.includes('wrong logins')));
+        const told = await eventually('the line', () => {
+            const lines = serverLog(edge).split('\n').filter(line => line.includes('wrong logins'));
+            return lines.length > 0 && lines;
+        });
         assert.equal(told.length, 1);
         assert.match(told[0], /127\.0\.0\.1/);
     });
@@ -210,17 +213,16 @@ test('the dashboard tells of nodes, sessions, seats and license, of all nodes to
         await meeting(async meet => {
             const ada = await meet('ada', edge.http).host();
             await meet('grace', edge.http).join(ada.roomId);
-            const all = await eventually('a session of two', async () => {
-                const { sessions, users } = await state(edge, OPERATOR_LOGIN);
-                return sessions.open === 1 && users.in_sessions === 2;
+            // Any node may answer, and each hears of the others a moment later.
+            const told = await eventually('a session of two', async () => {
+                const told = await state(edge, OPERATOR_LOGIN);
+                const isHeardOf = told.sessions.open === 1 && told.users.in_sessions === 2 && told.seats.taken === 2;
+                return isHeardOf && told.days.at(-1)?.sessions === 1 && told;
             }, 20_000);
-            assert.ok(all);
-            const told = await state(edge, OPERATOR_LOGIN);
             assert.equal(told.of_all_nodes, true);
             assert.deepEqual(told.nodes.map((/** @type {any} */ node) => `${node.id} ${node.state}`), ['node-1 ready', 'node-2 ready', 'node-3 ready']);
-            assert.deepEqual([told.seats.licensed, told.seats.taken], [25, 2]);
+            assert.equal(told.seats.licensed, 25);
             assert.equal(told.license.verdict, 'evaluation');
-            assert.equal(told.days.at(-1).sessions, 1);
             assert.deepEqual(told.problems.map((/** @type {any} */ problem) => problem.severity), ['note']);
             const json = JSON.stringify(told);
             for (const secret of [ada.roomId, ada.roomToken, ada.loginToken, edge.secret()]) {
@@ -229,12 +231,11 @@ test('the dashboard tells of nodes, sessions, seats and license, of all nodes to
 
             await edge.operate(['suspend', 'node-2']);
             await edge.operate(['stop', 'node-3']);
-            await eventually('what is wrong', async () => {
-                const { nodes, seats } = await state(edge, OPERATOR_LOGIN);
+            const problems = await eventually('what is wrong', async () => {
+                const { nodes, seats, problems } = await state(edge, OPERATOR_LOGIN);
                 // The session may have been on the node that was stopped.
-                return nodes[1].state === 'suspended' && nodes[2].stopped && seats.taken === 2;
+                return nodes[1].state === 'suspended' && nodes[2].stopped && seats.taken === 2 && problems;
             }, 20_000);
-            const { problems } = await state(edge, OPERATOR_LOGIN);
             assert.ok(problems.some((/** @type {any} */ { node, advice }) => node === 'node-2' && advice.includes('ctedge resume node-2')), JSON.stringify(problems));
             assert.ok(problems.some((/** @type {any} */ { node, advice }) => node === 'node-3' && advice.includes('ctedge start node-3')), JSON.stringify(problems));
             assert.equal(problems.length, 3, 'what an operator did is nothing to be warned of');
@@ -242,9 +243,10 @@ test('the dashboard tells of nodes, sessions, seats and license, of all nodes to
             await looked(edge);
 
             // Nobody asked for this.
+            const kill = await edge.aimAt('node-2');
             process.kill(edge.child.pid, 'SIGSTOP');
             try {
-                await edge.killNode('node-2');
+                kill();
                 const found = await eventually('the death', async () => {
                     const told = await ask(edge, '/dashboard/api/state', OPERATOR_LOGIN);
                     const problems = told.status === 200 ? JSON.parse(told.bytes.toString()).problems : [];

@@ -137,6 +137,7 @@ test('a host that stays away longer than the grace period ends the session', asy
             await meeting(async meet => {
                 const host = await meet('host', wire.url).host();
                 const guest = await meet('guest', short.http).join(host.roomId);
+                await host.upgraded();
                 wire.cut();
                 await guest.told('room/closed');
                 await assert.rejects(meet('late', short.http).ask(host.roomId), { code: 'RoomNotFound' });

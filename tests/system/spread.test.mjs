@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
+import { eventually } from '../harness/deadline.mjs';
 import { withEdge } from '../harness/edge.mjs';
 import { Issuer } from '../harness/license.mjs';
 import { meeting } from '../harness/person.mjs';
@@ -30,7 +31,10 @@ test('100 sessions of 4 peers, each on its own connection, never reach a wrong n
             }
             await Promise.all(sessions.map(speakAndListen));
 
-            const { nodes } = await edge.admin.status();
+            const nodes = await eventually('everybody in the status', async () => {
+                const { nodes } = await edge.admin.status();
+                return sum(nodes.map((/** @type {any} */ node) => node.peers)) === SESSIONS * 4 && nodes;
+            });
             const spread = nodes.map((/** @type {any} */ node) => node.sessions);
             const peers = nodes.map((/** @type {any} */ node) => node.peers);
             assert.equal(sum(spread), SESSIONS, `sessions by node: ${spread}`);

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { withCluster } from '../harness/cluster.mjs';
 import { eventually } from '../harness/deadline.mjs';
+import { everybodyBack } from '../harness/numbered.mjs';
 import { meeting } from '../harness/person.mjs';
 import { byNodeHttp } from '../harness/raw.mjs';
 
@@ -54,6 +55,8 @@ test('when the file of the store is lost and there is a new one, all nodes go on
             const other = cluster.nodes.find(node => node !== owner);
             assert.ok(other);
             const before = await Promise.all(cluster.nodes.map(async node => (await node.health()).incarnation));
+            for (const person of [ada, bob]) await person.upgraded();
+            const back = everybodyBack([ada, bob], 90_000);
             rmSync(path.join(cluster.data, 'ctedge.db'));
             // A node that begins makes the file.
             other.child.kill('SIGKILL');
@@ -65,7 +68,7 @@ test('when the file of the store is lost and there is a new one, all nodes go on
             }, 60_000);
             for (const node of cluster.nodes) assert.equal((await node.health()).trouble, undefined);
             // Its host brings the session back.
-            await eventually('everybody back', () => ada.socket.connected && bob.socket.connected, 60_000);
+            await back;
             await ada.say('here again');
             await bob.hears('here again', 60_000);
             const cyd = await meet('cyd', balancer.http).join(ada.roomId);
