@@ -63,13 +63,16 @@ test('each way in which a session comes to another node is counted with its reas
 });
 
 test('a session that nobody comes back to after its node has died is counted as lost, and said to be', async () => {
-    await withCluster({ nodes: 2, settings: '[node.timeouts]\ngrace = "1s"\n' }, async cluster => {
+    await withCluster({ nodes: 2, settings: '[node.timeouts]\ngrace = "10s"\n' }, async cluster => {
         const balancer = await cluster.balancer();
         await meeting(async meet => {
             const [dying, other] = cluster.nodes;
             const host = await cluster.hostAt(dying, balancer, meet);
-            dying.child.kill('SIGKILL');
+            // The client goes first: a request that waited would go to the other node, which would take the session up.
+            await host.upgraded();
             host.close();
+            await eventually('nobody at the node', async () => (await dying.health()).connections === 0);
+            dying.child.kill('SIGKILL');
             // The store keeps it for the grace period and half a minute.
             await eventually('a lost session', async () => {
                 return (await other.metrics()).sum('ctedge_node_sessions_lost_total', { reason: 'nobody_came' }) === 1;
