@@ -24,8 +24,9 @@ impl NodeHandle {
         self.0.health()
     }
 
-    /// Takes over what can change while the node runs: who may read the figures, where the license is, and what the nodes
-    /// weigh. Call it when everything else of these settings is in force: the health report then tells of one more time that settings were read.
+    /// Takes over what can change while the node runs: who may read the figures, where the license is, what the nodes weigh,
+    /// and how often balancers look. Call it when everything else of these settings is in force: the health report then tells
+    /// of one more time that settings were read.
     pub async fn take_over(
         &self,
         metrics: &MetricsSettings,

@@ -63,7 +63,7 @@ struct Handle {
 pub(crate) enum Ending {
     /// It was ordered.
     Drained,
-    /// Its listener does not answer.
+    /// Nobody reaches it.
     Deaf,
 }
 

@@ -3,7 +3,7 @@
 //! A node that beats keeps its sessions, and nobody takes them from it. If something between the machines, a firewall or a
 //! route, keeps everybody else from it, it is the one to find out and to give them up. Three things together say so: people look
 //! for its sessions at another node, since their balancer does not reach this one, which reads that beside the other's lease;
-//! nobody has asked this one for anything for a while, not even for its health; and nobody is here, with a WebSocket or a request.
+//! nobody has asked this one for anything for a while, not even for its health; and nobody is here, with a WebSocket or a poll.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

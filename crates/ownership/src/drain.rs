@@ -26,7 +26,7 @@ pub enum HandoffReason {
     Restart,
     /// The process was told to end.
     Stop,
-    /// The node's listener does not answer.
+    /// Nobody reaches the node.
     Deaf,
 }
 

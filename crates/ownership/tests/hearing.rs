@@ -66,6 +66,8 @@ fn a_deaf_node_gives_its_sessions_away_and_ends() {
         "the next owner gets whole graces: {:?}",
         node.decided
     );
+    answered(&mut node, &[false]);
+    assert_eq!(renewals(&node), 4, "what is still here waits for its turn");
     assert!(node.ownership.moved(&key(), epoch, Estate::default(), node.now));
     node.carry_out();
     assert!(node.decided.contains(&Action::Count(Event::HandedOff(HandoffReason::Deaf))), "{:?}", node.decided);

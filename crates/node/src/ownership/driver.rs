@@ -289,7 +289,8 @@ impl Driver {
     /// Logins that wait are no sessions, but they go where the sessions go. They need an owner for that; under the key of a
     /// session they have it.
     fn own_logins(&mut self, drain: Drain, now: Instant) {
-        if drain.exit {
+        // Without the store they cannot be owned, and the node would not end before they are.
+        if drain.exit && matches!(self.machine.fence(), Fence::OpenUntil(_)) {
             for key in logins::keys(&self.app.logins) {
                 let is_owned = self.machine.epoch(&key).is_some();
                 if !is_owned && self.login_keys.ask(key.clone()) {

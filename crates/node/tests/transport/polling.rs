@@ -94,7 +94,7 @@ pub(crate) async fn request(room: &Room, method: &str, path: &str, headers: &str
     soon(exchange).await
 }
 
-/// Waits until so many are there, be it with a WebSocket or a request.
+/// Waits until so many are there, be it with a WebSocket or a poll.
 async fn until_present(room: &Room, count: usize) {
     let connections = room.hub.connections();
     soon(async {
@@ -106,7 +106,7 @@ async fn until_present(room: &Room, count: usize) {
 }
 
 #[tokio::test]
-async fn one_who_polls_is_present_with_a_request_alone() {
+async fn one_who_polls_is_present_with_a_poll_alone() {
     let room = Room::start().await;
     let mut host = Client::websocket(&room, &room.host_token()).await;
     host.connect("/").await;

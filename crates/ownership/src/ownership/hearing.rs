@@ -28,7 +28,7 @@ pub(super) struct Hearing {
     unheard: u32,
     /// In a row.
     heard: u32,
-    /// How often graces may still be renewed.
+    /// How often graces may still be renewed by a node that does not end.
     renewals: u32,
 }
 
@@ -72,12 +72,12 @@ impl Ownership {
             return;
         }
         (hearing.unheard, hearing.heard) = (hearing.unheard.saturating_add(1), 0);
-        let is_deaf = hearing.unheard == UNHEARD_MAX;
+        let unheard = hearing.unheard;
         // Peers that cannot come back must not be given up for it, here or, a moment later, at the next owner.
-        if hearing.renews() || is_deaf {
+        if hearing.renews() || unheard >= UNHEARD_MAX {
             self.actions.push_back(Action::RenewGraces);
         }
-        if is_deaf {
+        if unheard == UNHEARD_MAX {
             self.count(Event::Deaf);
             let (deadline, reason) = (Some(Duration::ZERO), HandoffReason::Deaf);
             self.actions.push_back(Action::Drain(Drain { deadline, exit: true, reason }));
