@@ -14,7 +14,7 @@ import { eventually, pause, within } from './deadline.mjs';
  */
 
 /** What somebody wrote this long before a process died may have been in its hands. */
-export const ON_ITS_WAY_MS = 500;
+export const ON_ITS_WAY_MS = 250;
 
 /** A conversation in which everybody speaks and listens. */
 export class Numbered {
