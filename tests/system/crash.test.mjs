@@ -78,7 +78,7 @@ for (const { name, skip, open } of STORES) {
             await survive(name => meet(name, edge.http), async room => {
                 const { node } = await edge.admin.explain(room);
                 return edge.aimAt(node);
-            }, 15_000);
+            }, 6_000);
         })));
     });
 
@@ -91,7 +91,7 @@ for (const { name, skip, open } of STORES) {
                     const owner = await cluster.ownerOf(balancer, room);
                     dead = owner.id;
                     return () => owner.child.kill('SIGKILL');
-                }, 30_000);
+                }, 15_000);
                 assert.notEqual((await cluster.ownerOf(balancer, ada.roomId)).id, dead);
                 assert.equal(await cluster.sum('ctedge_node_ownership_total', { event: 'taken_over' }), 1);
                 // Both that are left may find it silent at the same moment.
